@@ -1,0 +1,225 @@
+#include "daemon/engine/status.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "daemon/options.h"
+
+#define SOCKET_NAME "status.sock"
+#define ANSWER_MAX  (64 * 1024 * 1024)
+
+struct status_server {
+	sd_event_source *io;
+	int fd;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	cJSON *(*describe)(void *userdata);
+	void *userdata;
+};
+
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct status_server *server = userdata;
+	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int size = ANSWER_MAX;
+	cJSON *tree;
+	char *text;
+
+	(void)source;
+	(void)revents;
+	if (client < 0)
+		return 0;
+	tree = server->describe(server->userdata);
+	text = tree ? cJSON_PrintUnformatted(tree) : NULL;
+	cJSON_Delete(tree);
+	/* Into the socket's buffer in one go; what does not fit there is lost, not waited for. */
+	setsockopt(client, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+	if (text)
+		(void)!send(client, text, strlen(text), MSG_NOSIGNAL);
+	free(text);
+	close(client);
+	return 0;
+}
+
+int status_server_new(struct status_server **server, sd_event *event, const char *path,
+		      int64_t priority, cJSON *(*describe)(void *userdata), void *userdata)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct status_server *new;
+	int r;
+
+	if (strlen(path) >= sizeof address.sun_path)
+		return -ENAMETOOLONG;
+	new = calloc(1, sizeof *new);
+	if (!new)
+		return -ENOMEM;
+	strcpy(address.sun_path, path);
+	strcpy(new->path, path);
+	new->describe = describe;
+	new->userdata = userdata;
+	new->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlink(path);
+	if (new->fd < 0 || bind(new->fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+	    chmod(path, 0600) < 0 || listen(new->fd, 8) < 0)
+		r = -errno;
+	else
+		r = sd_event_add_io(event, &new->io, new->fd, EPOLLIN, on_connection, new);
+	if (r >= 0)
+		r = sd_event_source_set_priority(new->io, priority);
+	if (r < 0) {
+		status_server_free(new);
+		return r;
+	}
+	*server = new;
+	return 0;
+}
+
+void status_server_free(struct status_server *server)
+{
+	if (!server)
+		return;
+	sd_event_source_disable_unref(server->io);
+	if (server->fd >= 0)
+		close(server->fd);
+	unlink(server->path);
+	free(server);
+}
+
+/* Reads the whole document; NULL with a sentence on stderr. */
+static cJSON *ask(const char *runtime)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	CLEANUP(base_close_cleanup) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP(base_free_cleanup) char *text = NULL;
+	struct timeval patience = { .tv_sec = 5 };
+	size_t size = 0, capacity = 0;
+	ssize_t got;
+	cJSON *tree;
+
+	if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/" SOCKET_NAME,
+			     runtime) >= sizeof address.sun_path) {
+		fprintf(stderr, "--runtime-dir %s is too long for a socket\n", runtime);
+		return NULL;
+	}
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+	    connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+		fprintf(stderr, "no vipd answers at %s: %s (is it running? is --runtime-dir right?)\n",
+			address.sun_path, strerror(errno));
+		return NULL;
+	}
+	do {
+		if (capacity - size < 65536) {
+			char *grown = realloc(text, capacity = capacity * 2 + 131072);
+
+			if (!grown)
+				return NULL;
+			text = grown;
+		}
+		got = recv(fd, text + size, capacity - size - 1, 0);
+		if (got > 0)
+			size += (size_t)got;
+	} while (got > 0 && size < ANSWER_MAX);
+	text[size] = '\0';
+	tree = cJSON_Parse(text);
+	if (!tree)
+		fprintf(stderr, "vipd at %s did not answer within %ld s: is it stopped?\n",
+			address.sun_path, (long)patience.tv_sec);
+	return tree;
+}
+
+static const char *text_of(const cJSON *object, const char *name)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+
+	return cJSON_IsString(item) && item->valuestring[0] ? item->valuestring : "-";
+}
+
+static double number_of(const cJSON *object, const char *name)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+
+	return cJSON_IsNumber(item) ? item->valuedouble : 0;
+}
+
+static void print_age(char age[static 16], double seconds)
+{
+	if (seconds < 120)
+		snprintf(age, 16, "%.0fs", seconds);
+	else if (seconds < 7200)
+		snprintf(age, 16, "%.0fm", seconds / 60);
+	else
+		snprintf(age, 16, "%.0fh", seconds / 3600);
+}
+
+static void print_table(const cJSON *tree)
+{
+	const cJSON *item;
+	char age[16];
+
+	printf("node %s   fence %s   feeder %s   rules %s   %s\n\n", text_of(tree, "node"),
+	       text_of(tree, "fence"), text_of(tree, "feeder"), text_of(tree, "rules"),
+	       text_of(tree, "message"));
+	printf("%-28s %-40s %-9s %-12s %-6s %-7s %s\n", "ROUTER", "ADDRESS", "STATE", "OWNER",
+	       "SINCE", "TERM", "REASON");
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "routers")) {
+		print_age(age, number_of(item, "sinceSeconds"));
+		printf("%-28s %-40s %-9s %-12s %-6s %-7.0f %s\n", text_of(item, "name"),
+		       text_of(item, "addresses"), text_of(item, "state"), text_of(item, "owner"),
+		       age, number_of(item, "term"), text_of(item, "reason"));
+	}
+	printf("\n%-12s %-40s %-18s %s\n", "PEER", "ADDRESS", "MAC", "HEARD");
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "peers")) {
+		if (number_of(item, "heardSecondsAgo") < 0)
+			strcpy(age, "never");
+		else
+			snprintf(age, sizeof age, "%.1fs ago", number_of(item, "heardSecondsAgo"));
+		printf("%-12s %-40s %-18s %s\n", text_of(item, "node"), text_of(item, "address"),
+		       text_of(item, "mac"), age);
+	}
+	printf("\nlast transitions, newest first\n");
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "transitions")) {
+		print_age(age, number_of(item, "secondsAgo"));
+		printf("%6s ago  %-28s %s -> %s  %s: %s\n", age, text_of(item, "router"),
+		       text_of(item, "from"), text_of(item, "to"), text_of(item, "reason"),
+		       text_of(item, "message"));
+	}
+}
+
+int status_main(int argc, char **argv)
+{
+	const char *runtime = "/run/vipd", *output = "table";
+	const struct option_spec specs[] = {
+		{ "runtime-dir", &runtime, false, "DIR", "of the vipd to ask" },
+		{ "o", &output, false, "FORMAT", "table or json" },
+		{ NULL, NULL, false, NULL, NULL },
+	};
+	int r = options_parse(argc, argv, "vipd status [--runtime-dir DIR] [-o table|json]", specs);
+	cJSON *tree;
+
+	if (r < 0)
+		return r == -2 ? 0 : 2;
+	if (strcmp(output, "table") != 0 && strcmp(output, "json") != 0) {
+		fprintf(stderr, "-o %s: say table or json\n", output);
+		return 2;
+	}
+	tree = ask(runtime);
+	if (!tree)
+		return 1;
+	if (strcmp(output, "json") == 0) {
+		char *text = cJSON_Print(tree);
+
+		puts(text ? text : "{}");
+		free(text);
+	} else {
+		print_table(tree);
+	}
+	cJSON_Delete(tree);
+	return 0;
+}

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cjson/cJSON.h>
+#include <systemd/sd-event.h>
+
+/*
+ * The node's own view over a local socket, also when Kubernetes is gone: whoever connects to
+ * RUNTIME_DIR/status.sock gets one JSON document and the end of the stream.
+ */
+struct status_server;
+
+/* `describe` answers a fresh tree (the server frees it). Slow readers are cut off, not waited for. */
+int status_server_new(struct status_server **server, sd_event *event, const char *path,
+		      int64_t priority, cJSON *(*describe)(void *userdata), void *userdata);
+void status_server_free(struct status_server *server); /* removes the socket */
+
+/* `vipd status [--runtime-dir DIR] [-o table|json]` */
+int status_main(int argc, char **argv);

@@ -1,0 +1,148 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/array.h"
+#include "daemon/agent/agent.h"
+#include "daemon/controller/controller.h"
+#include "daemon/engine/engine.h"
+#include "daemon/engine/status.h"
+#include "daemon/options.h"
+#include "daemon/standalone/standalone.h"
+
+static int usage_error(int r)
+{
+	return r == -2 ? 0 : 2;
+}
+
+/* A node name is required, as a DNS-1123 subdomain: it is compared with what others write. */
+static int check_node(const char *node)
+{
+	size_t length = node ? strlen(node) : 0;
+
+	if (length == 0) {
+		fprintf(stderr, "which node is this? Say --node NAME (in a pod: NODE_NAME from "
+				"spec.nodeName)\n");
+		return -1;
+	}
+	if (length > 63 || strspn(node, "abcdefghijklmnopqrstuvwxyz0123456789-.") != length) {
+		fprintf(stderr,
+			"--node %s is no node name: at most 63 of a-z, 0-9, '-' and '.'\n", node);
+		return -1;
+	}
+	return 0;
+}
+
+static int speaker_main(int argc, char **argv)
+{
+	const char *node = getenv("NODE_NAME"), *kubeconfig = NULL, *state = "/var/lib/vipd";
+	const char *runtime = "/run/vipd", *namespace = "vipd-system", *unfenced = "false";
+	const struct option_spec specs[] = {
+		{ "node", &node, false, "NAME", "name of this node's Node object" },
+		{ "kubeconfig", &kubeconfig, false, "FILE", "default: the pod's service account" },
+		{ "namespace", &namespace, false, "NAME", "where the Leases are" },
+		{ "state-dir", &state, false, "DIR", "what survives a restart" },
+		{ "runtime-dir", &runtime, false, "DIR", "status socket and lock" },
+		{ "allow-unfenced", &unfenced, true, NULL,
+		  "run on a kernel without any fence: two nodes may answer" },
+		{ NULL, NULL, false, NULL, NULL },
+	};
+	int r = options_parse(argc, argv, "vipd speaker --node NAME [OPTION...]", specs);
+	char *feeder[16];
+	int count = 0;
+
+	if (r < 0)
+		return usage_error(r);
+	if (check_node(node) < 0)
+		return 2;
+	feeder[count++] = "vipd";
+	feeder[count++] = "agent";
+	feeder[count++] = "--node";
+	feeder[count++] = (char *)node;
+	feeder[count++] = "--namespace";
+	feeder[count++] = (char *)namespace;
+	if (kubeconfig) {
+		feeder[count++] = "--kubeconfig";
+		feeder[count++] = (char *)kubeconfig;
+	}
+	feeder[count] = NULL;
+	return engine_run(&(struct engine_options){ node, state, runtime, unfenced, feeder });
+}
+
+static int standalone_main(int argc, char **argv)
+{
+	const char *node = NULL, *manifests = NULL, *state = "/var/lib/vipd";
+	const char *runtime = "/run/vipd", *unfenced = "false";
+	const struct option_spec specs[] = {
+		{ "node", &node, false, "NAME", "which of the Nodes in the manifests this is" },
+		{ "manifests", &manifests, false, "DIR", "folder of YAML files" },
+		{ "state-dir", &state, false, "DIR", "what survives a restart" },
+		{ "runtime-dir", &runtime, false, "DIR", "status socket and lock" },
+		{ "allow-unfenced", &unfenced, true, NULL,
+		  "run on a kernel without any fence: two nodes may answer" },
+		{ NULL, NULL, false, NULL, NULL },
+	};
+	int r = options_parse(argc, argv,
+			      "vipd standalone --node NAME --manifests DIR [OPTION...]", specs);
+
+	if (r < 0)
+		return usage_error(r);
+	if (check_node(node) < 0)
+		return 2;
+	if (!manifests) {
+		fprintf(stderr, "where are the manifests? Say --manifests DIR\n");
+		return 2;
+	}
+	return engine_run(&(struct engine_options){
+		node, state, runtime, unfenced,
+		(char *[]){ "vipd", "feeder", "--node", (char *)node, "--manifests",
+			    (char *)manifests, NULL } });
+}
+
+static int version_main(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	puts("vipd " VIPD_VERSION);
+	return 0;
+}
+
+static const struct {
+	const char *name, *help; /* help NULL: internal, run by the engine */
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{ "speaker", "own addresses on this node of a Kubernetes cluster", speaker_main },
+	{ "controller", "allocate addresses and fill in Service status", controller_main },
+	{ "standalone", "own addresses from YAML files, without Kubernetes", standalone_main },
+	{ "check", "read manifests and say what is wrong with them", check_main },
+	{ "status", "this node's own view, also when Kubernetes is gone", status_main },
+	{ "version", "print the version", version_main },
+	{ "agent", NULL, agent_main },
+	{ "feeder", NULL, standalone_feeder_main },
+};
+
+static void help(FILE *file)
+{
+	fprintf(file, "usage: vipd COMMAND [OPTION...]\n\n");
+	for (size_t i = 0; i < BASE_COUNT_OF(commands); i++)
+		if (commands[i].help)
+			fprintf(file, "  %-12s %s\n", commands[i].name, commands[i].help);
+	fprintf(file, "\nvipd COMMAND --help tells the options of each.\n");
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		help(stderr);
+		return 2;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+		help(stdout);
+		return 0;
+	}
+	for (size_t i = 0; i < BASE_COUNT_OF(commands); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	fprintf(stderr, "vipd has no command %s; try vipd --help\n", argv[1]);
+	return 2;
+}
