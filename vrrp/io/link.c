@@ -1,0 +1,381 @@
+#include "vrrp/io/link.h"
+
+#include <errno.h>
+#include <linux/if_addr.h>
+#include <linux/rtnetlink.h>
+#include <linux/if.h>
+#include <net/if_arp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+
+#ifndef IFA_PROTO
+#define IFA_PROTO 11
+#endif
+
+struct vrrp_links {
+	struct nl_sock *request, *events;
+	bool changed;
+	size_t count, capacity;
+	struct vrrp_link *items;
+	size_t tagged_count, tagged_capacity;
+	struct vrrp_link_tagged *tagged;
+	int error;
+};
+
+static int translate(int libnl_error)
+{
+	switch (-libnl_error) {
+	case NLE_SUCCESS:
+		return 0;
+	case NLE_NOMEM:
+		return -ENOMEM;
+	case NLE_PERM:
+	case NLE_NOACCESS:
+		return -EPERM;
+	case NLE_EXIST:
+		return -EEXIST;
+	case NLE_NODEV:
+	case NLE_OBJ_NOTFOUND:
+		return -ENODEV;
+	case NLE_NOADDR:
+		return -EADDRNOTAVAIL;
+	case NLE_AGAIN:
+		return -EAGAIN;
+	case NLE_DUMP_INTR:
+		return -EINTR;
+	default:
+		return -EIO;
+	}
+}
+
+static void *grow(void *items, size_t size, size_t count, size_t *capacity)
+{
+	void *grown;
+
+	if (count < *capacity)
+		return items;
+	grown = realloc(items, size * (*capacity ? *capacity * 2 : 16));
+	if (grown)
+		*capacity = *capacity ? *capacity * 2 : 16;
+	return grown;
+}
+
+static struct vrrp_link *find(struct vrrp_links *links, unsigned index)
+{
+	for (size_t i = 0; i < links->count; i++)
+		if (links->items[i].index == index)
+			return &links->items[i];
+	return NULL;
+}
+
+static bool read_address(const struct nlattr *attribute, int family, struct base_address *address)
+{
+	size_t size = family == AF_INET ? 4 : 16;
+
+	if (!attribute || (size_t)nla_len(attribute) < size)
+		return false;
+	*address = base_address_from_bytes(family == AF_INET ? BASE_FAMILY_IPV4 : BASE_FAMILY_IPV6,
+					   nla_data(attribute));
+	return true;
+}
+
+static int on_link(struct nl_msg *message, void *userdata)
+{
+	struct vrrp_links *links = userdata;
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	struct ifinfomsg *info = nlmsg_data(header);
+	struct nlattr *attributes[IFLA_MAX + 1];
+	struct vrrp_link *items, *link;
+
+	if (header->nlmsg_type != RTM_NEWLINK ||
+	    nlmsg_parse(header, sizeof *info, attributes, IFLA_MAX, NULL) < 0 ||
+	    !attributes[IFLA_IFNAME])
+		return NL_SKIP;
+	items = grow(links->items, sizeof *items, links->count, &links->capacity);
+	if (!items) {
+		links->error = -ENOMEM;
+		return NL_STOP;
+	}
+	links->items = items;
+	link = &items[links->count++];
+	memset(link, 0, sizeof *link);
+	link->index = (unsigned)info->ifi_index;
+	strncpy(link->name, nla_get_string(attributes[IFLA_IFNAME]), sizeof link->name - 1);
+	link->ethernet = info->ifi_type == ARPHRD_ETHER && !(info->ifi_flags & IFF_LOOPBACK);
+	link->up = (info->ifi_flags & IFF_UP) && (info->ifi_flags & IFF_RUNNING) &&
+		   (info->ifi_flags & IFF_LOWER_UP);
+	if (attributes[IFLA_ADDRESS] && nla_len(attributes[IFLA_ADDRESS]) == 6)
+		memcpy(link->mac.bytes, nla_data(attributes[IFLA_ADDRESS]), 6);
+	return NL_OK;
+}
+
+static int on_address(struct nl_msg *message, void *userdata)
+{
+	struct vrrp_links *links = userdata;
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	struct ifaddrmsg *info = nlmsg_data(header);
+	struct nlattr *attributes[IFA_PROTO + 1];
+	struct base_address address;
+	struct vrrp_link *link;
+
+	if (header->nlmsg_type != RTM_NEWADDR ||
+	    nlmsg_parse(header, sizeof *info, attributes, IFA_PROTO, NULL) < 0 ||
+	    (info->ifa_family != AF_INET && info->ifa_family != AF_INET6))
+		return NL_SKIP;
+	if (!read_address(attributes[IFA_LOCAL], info->ifa_family, &address) &&
+	    !read_address(attributes[IFA_ADDRESS], info->ifa_family, &address))
+		return NL_SKIP;
+	if (attributes[IFA_PROTO] && nla_get_u8(attributes[IFA_PROTO]) == VRRP_LINK_TAG) {
+		struct vrrp_link_tagged *tagged = grow(links->tagged, sizeof *tagged,
+						       links->tagged_count,
+						       &links->tagged_capacity);
+
+		if (!tagged) {
+			links->error = -ENOMEM;
+			return NL_STOP;
+		}
+		links->tagged = tagged;
+		tagged[links->tagged_count++] =
+			(struct vrrp_link_tagged){ info->ifa_index, address };
+		return NL_OK;
+	}
+	link = find(links, info->ifa_index);
+	if (link && link->address_count < VRRP_LINK_ADDRESSES_MAX &&
+	    !(info->ifa_flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)))
+		link->addresses[link->address_count++] =
+			(struct base_prefix){ address, info->ifa_prefixlen };
+	return NL_OK;
+}
+
+static int on_route(struct nl_msg *message, void *userdata)
+{
+	struct vrrp_links *links = userdata;
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	struct rtmsg *info = nlmsg_data(header);
+	struct nlattr *attributes[RTA_MAX + 1];
+	struct base_address gateway;
+	struct vrrp_link *link;
+
+	if (header->nlmsg_type != RTM_NEWROUTE ||
+	    nlmsg_parse(header, sizeof *info, attributes, RTA_MAX, NULL) < 0 ||
+	    info->rtm_dst_len != 0 || info->rtm_type != RTN_UNICAST || !attributes[RTA_OIF] ||
+	    (info->rtm_table != RT_TABLE_MAIN && info->rtm_table != RT_TABLE_DEFAULT) ||
+	    !read_address(attributes[RTA_GATEWAY], info->rtm_family, &gateway))
+		return NL_SKIP;
+	link = find(links, nla_get_u32(attributes[RTA_OIF]));
+	if (link)
+		link->gateways[info->rtm_family == AF_INET6] = gateway;
+	return NL_OK;
+}
+
+static int dump(struct vrrp_links *links, int type, size_t header_size, int family,
+		nl_recvmsg_msg_cb_t callback)
+{
+	union {
+		struct ifinfomsg link;
+		struct ifaddrmsg address;
+		struct rtmsg route;
+		unsigned char family;
+	} request = { 0 };
+	int r;
+
+	request.family = (unsigned char)family;
+	nl_socket_modify_cb(links->request, NL_CB_VALID, NL_CB_CUSTOM, callback, links);
+	r = nl_send_simple(links->request, type, NLM_F_DUMP, &request, header_size);
+	if (r >= 0)
+		r = nl_recvmsgs_default(links->request);
+	if (r < 0)
+		return translate(r);
+	return links->error;
+}
+
+int vrrp_links_refresh(struct vrrp_links *links)
+{
+	int r;
+
+	for (int attempt = 0; attempt < 5; attempt++) {
+		links->count = links->tagged_count = 0;
+		links->error = 0;
+		links->changed = false;
+		r = dump(links, RTM_GETLINK, sizeof(struct ifinfomsg), AF_UNSPEC, on_link);
+		if (r == 0)
+			r = dump(links, RTM_GETADDR, sizeof(struct ifaddrmsg), AF_UNSPEC,
+				 on_address);
+		if (r == 0)
+			r = dump(links, RTM_GETROUTE, sizeof(struct rtmsg), AF_INET, on_route);
+		if (r == 0)
+			r = dump(links, RTM_GETROUTE, sizeof(struct rtmsg), AF_INET6, on_route);
+		if (r != -EINTR) /* the kernel changed while it was telling */
+			return r;
+	}
+	return r;
+}
+
+static int on_event(struct nl_msg *message, void *userdata)
+{
+	struct vrrp_links *links = userdata;
+
+	(void)message;
+	links->changed = true;
+	return NL_OK;
+}
+
+int vrrp_links_new(struct vrrp_links **links)
+{
+	struct vrrp_links *new = calloc(1, sizeof *new);
+	int r;
+
+	if (!new)
+		return -ENOMEM;
+	new->request = nl_socket_alloc();
+	new->events = nl_socket_alloc();
+	if (!new->request || !new->events) {
+		vrrp_links_free(new);
+		return -ENOMEM;
+	}
+	nl_socket_disable_seq_check(new->events);
+	nl_socket_modify_cb(new->events, NL_CB_VALID, NL_CB_CUSTOM, on_event, new);
+	r = nl_connect(new->request, NETLINK_ROUTE);
+	if (r == 0)
+		r = nl_connect(new->events, NETLINK_ROUTE);
+	if (r == 0)
+		r = nl_socket_add_memberships(new->events, RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
+					      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+					      RTNLGRP_IPV6_ROUTE, 0);
+	if (r == 0)
+		r = nl_socket_set_nonblocking(new->events);
+	if (r == 0)
+		nl_socket_set_buffer_size(new->events, 1024 * 1024, 0);
+	r = r < 0 ? translate(r) : vrrp_links_refresh(new);
+	if (r < 0) {
+		vrrp_links_free(new);
+		return r;
+	}
+	*links = new;
+	return 0;
+}
+
+void vrrp_links_free(struct vrrp_links *links)
+{
+	if (!links)
+		return;
+	nl_socket_free(links->request);
+	nl_socket_free(links->events);
+	free(links->items);
+	free(links->tagged);
+	free(links);
+}
+
+int vrrp_links_fd(const struct vrrp_links *links)
+{
+	return nl_socket_get_fd(links->events);
+}
+
+int vrrp_links_drain(struct vrrp_links *links)
+{
+	int r;
+
+	do
+		r = nl_recvmsgs_default(links->events);
+	while (r == 0);
+	/* Anything but "nothing more" means that events were lost: look at everything. */
+	return links->changed || translate(r) != -EAGAIN;
+}
+
+const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *count)
+{
+	*count = links->count;
+	return links->items;
+}
+
+const struct vrrp_link_tagged *vrrp_links_tagged(const struct vrrp_links *links, size_t *count)
+{
+	*count = links->tagged_count;
+	return links->tagged;
+}
+
+static struct nl_msg *address_message(int type, unsigned index, const struct base_address *address,
+				      uint32_t valid_s)
+{
+	struct ifaddrmsg info = {
+		.ifa_family = address->family == BASE_FAMILY_IPV4 ? AF_INET : AF_INET6,
+		.ifa_prefixlen = (uint8_t)(base_address_size(address) * 8),
+		.ifa_index = index,
+		.ifa_scope = RT_SCOPE_UNIVERSE,
+	};
+	struct ifa_cacheinfo lifetime = { .ifa_prefered = 0, .ifa_valid = valid_s };
+	struct nl_msg *message = nlmsg_alloc_simple(
+		type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+	int size = (int)base_address_size(address);
+
+	if (!message)
+		return NULL;
+	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
+	    nla_put(message, IFA_LOCAL, size, address->bytes) < 0 ||
+	    nla_put(message, IFA_ADDRESS, size, address->bytes) < 0 ||
+	    (type == RTM_NEWADDR &&
+	     (nla_put_u32(message, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE) < 0 ||
+	      nla_put(message, IFA_CACHEINFO, sizeof lifetime, &lifetime) < 0 ||
+	      nla_put_u8(message, IFA_PROTO, VRRP_LINK_TAG) < 0))) {
+		nlmsg_free(message);
+		return NULL;
+	}
+	return message;
+}
+
+static int request(struct vrrp_links *links, int type, unsigned index,
+		   const struct base_address *address, uint32_t valid_s)
+{
+	struct nl_msg *message = address_message(type, index, address, valid_s);
+
+	if (!message)
+		return -ENOMEM;
+	return translate(nl_send_sync(links->request, message)); /* takes the message */
+}
+
+int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_address *addresses,
+		   size_t count, uint32_t valid_s)
+{
+	int first = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		int r = request(links, RTM_NEWADDR, index, &addresses[i], valid_s);
+
+		if (r < 0 && first == 0)
+			first = r;
+	}
+	return first;
+}
+
+static bool is_ours(const struct vrrp_links *links, unsigned index,
+		    const struct base_address *address)
+{
+	const struct vrrp_link *link = find((struct vrrp_links *)links, index);
+
+	/* An administrator's own address of the same value is never touched. */
+	for (unsigned i = 0; link && i < link->address_count; i++)
+		if (base_address_equal(&link->addresses[i].address, address))
+			return false;
+	return true;
+}
+
+int vrrp_links_remove(struct vrrp_links *links, unsigned index,
+		      const struct base_address *addresses, size_t count)
+{
+	int first = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		int r = is_ours(links, index, &addresses[i])
+				? request(links, RTM_DELADDR, index, &addresses[i], 0)
+				: 0;
+
+		if (r < 0 && r != -EADDRNOTAVAIL && r != -ENODEV && first == 0)
+			first = r;
+	}
+	return first;
+}

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/address.h"
+
+/*
+ * Interfaces, their addresses and gateways as the kernel has them, followed by netlink events, and
+ * the virtual addresses that we put there.
+ *
+ * Ours carry IFA_PROTO = VRRP_LINK_TAG (rt_addrprotos leaves 4..255 to user space), are /32 or
+ * /128, without route, without duplicate address detection, with preferred lifetime 0 and a finite
+ * valid lifetime: what a dead daemon left behind goes away by itself.
+ */
+#define VRRP_LINK_TAG		0x76
+#define VRRP_LINK_ADDRESSES_MAX 32
+#define VRRP_LINK_NAME_SIZE	16
+
+struct vrrp_link {
+	unsigned index;
+	char name[VRRP_LINK_NAME_SIZE];
+	struct base_mac mac;
+	bool ethernet, up; /* up: administratively, and with carrier */
+	unsigned address_count; /* without those of ours */
+	struct base_prefix addresses[VRRP_LINK_ADDRESSES_MAX];
+	struct base_address gateways[2]; /* default route through it: IPv4, IPv6; family NONE */
+};
+
+struct vrrp_links;
+
+int vrrp_links_new(struct vrrp_links **links);
+void vrrp_links_free(struct vrrp_links *links);
+
+/* Becomes readable when something changed: then read it and refresh. */
+int vrrp_links_fd(const struct vrrp_links *links);
+
+/* Takes events off the socket (also after ENOBUFS). 1: refresh is due, 0: not, -errno. */
+int vrrp_links_drain(struct vrrp_links *links);
+
+/* Asks the kernel anew; pointers from vrrp_links_get() end here. 0 or -errno. */
+int vrrp_links_refresh(struct vrrp_links *links);
+
+const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *count);
+
+/* Adds or refreshes our addresses. 0 or the first -errno; the others are added all the same. */
+int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_address *addresses,
+		   size_t count, uint32_t valid_s);
+
+/* Removes ours; one that is gone already, or is not ours, is fine (and left alone). */
+int vrrp_links_remove(struct vrrp_links *links, unsigned index,
+		      const struct base_address *addresses, size_t count);
+
+/* Every address with our tag as of the last refresh. */
+struct vrrp_link_tagged {
+	unsigned index;
+	struct base_address address;
+};
+const struct vrrp_link_tagged *vrrp_links_tagged(const struct vrrp_links *links, size_t *count);
