@@ -36,6 +36,8 @@ struct virtual_router_config {
 	uint8_t family; /* enum base_family */
 	uint8_t version;
 	uint32_t interval_us;
+	uint32_t lease_duration_ms;	/* of the Leases we write */
+	uint32_t renew_ms;
 	bool leased;			/* a Lease exists for it (Kubernetes); false: standalone */
 	bool excluded;			/* never own it: maintenance, exclusion; hand over if owning */
 	enum base_reason excluded_why;	/* with `excluded` */
@@ -65,7 +67,7 @@ enum virtual_router_event_type {
 	VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN, /* somebody foreign answers for one of the addresses */
 	VIRTUAL_ROUTER_EVENT_LEASE,	   /* the Lease was seen; also the first time (absent) */
 	VIRTUAL_ROUTER_EVENT_LEASE_RESULT, /* answer to a LEASE_WRITE */
-	VIRTUAL_ROUTER_EVENT_API_CONTACT,  /* a successful exchange with the API server */
+	VIRTUAL_ROUTER_EVENT_API_CONTACT,  /* .reachable: the API server answers, or does not */
 	VIRTUAL_ROUTER_EVENT_HANDOVER,	   /* order: hand over to .node ("": whoever is best) */
 	VIRTUAL_ROUTER_EVENT_RELEASE,	   /* order: give up for good (SIGTERM); RELEASED follows */
 	VIRTUAL_ROUTER_EVENT_KERNEL_FAILED, /* an address or advert could not be placed */
@@ -103,6 +105,7 @@ struct virtual_router_event {
 			struct virtual_router_lease lease; /* with WRITE_OK */
 		} write;
 		struct virtual_router_lease lease;
+		bool reachable;
 		struct {
 			char node[VIRTUAL_ROUTER_NODE_SIZE];
 			enum base_reason why; /* HANDOVER, REBALANCED, MAINTENANCE, DRILL_STARTED */
@@ -162,7 +165,12 @@ struct virtual_router {
 	struct virtual_router_config config;
 	struct vrrp_router vrrp;
 	struct election_elector elector;
-	/* implementation: see virtual_router.c; nobody outside reads further fields */
+	uint8_t self; /* index of this node among the candidates, or ELECTION_NOBODY */
+	char version[VIRTUAL_ROUTER_VERSION_SIZE]; /* of the Lease last seen */
+	char holder[VIRTUAL_ROUTER_NODE_SIZE];	   /* of the Lease last seen */
+	uint32_t write_id;
+	uint64_t last_heard_us; /* any advert of this router */
+	bool released;
 };
 
 void virtual_router_init(struct virtual_router *router, const struct virtual_router_config *config,
@@ -183,3 +191,4 @@ bool virtual_router_owns(const struct virtual_router *router);	  /* addresses an
 bool virtual_router_confirmed(const struct virtual_router *router); /* the Lease carries our claim */
 const char *virtual_router_owner(const struct virtual_router *router); /* node, "" unknown */
 uint32_t virtual_router_term(const struct virtual_router *router);
+const char *virtual_router_state_name(enum virtual_router_state state);

@@ -1,0 +1,532 @@
+#include "daemon/engine/core/virtual_router.h"
+
+#include <stdio.h>
+#include <string.h>
+
+_Static_assert(VIRTUAL_ROUTER_CANDIDATES_MAX <= ELECTION_CANDIDATES_MAX, "an index fits");
+
+static void run_election(struct virtual_router *router, const struct election_event *event,
+			 struct virtual_router_actions *actions);
+
+static struct virtual_router_action *add(struct virtual_router_actions *actions,
+					 enum virtual_router_action_type type)
+{
+	struct virtual_router_action *action =
+		actions->count < VIRTUAL_ROUTER_ACTIONS_MAX
+			? &actions->items[actions->count++]
+			: &actions->items[VIRTUAL_ROUTER_ACTIONS_MAX - 1];
+
+	memset(action, 0, sizeof *action);
+	action->type = type;
+	return action;
+}
+
+static uint8_t index_of(const struct virtual_router_config *config, const char *node)
+{
+	if (!node[0])
+		return ELECTION_NOBODY;
+	for (unsigned i = 0; i < config->candidate_count; i++)
+		if (strcmp(config->candidates[i].node, node) == 0)
+			return (uint8_t)i;
+	return ELECTION_OTHER;
+}
+
+static const char *name_of(const struct virtual_router *router, uint8_t index)
+{
+	if (index < router->config.candidate_count)
+		return router->config.candidates[index].node;
+	return index == ELECTION_OTHER ? router->holder : "";
+}
+
+static uint8_t sender_of(const struct virtual_router *router, const struct base_address *source)
+{
+	for (unsigned i = 0; i < router->config.candidate_count; i++)
+		if (i != router->self && router->config.candidates[i].address.family &&
+		    base_address_equal(&router->config.candidates[i].address, source))
+			return (uint8_t)i;
+	return ELECTION_OTHER;
+}
+
+static void make_election_config(const struct virtual_router_config *config,
+				 struct election_config *election)
+{
+	*election = (struct election_config){
+		.candidate_count = config->candidate_count,
+		.self = index_of(config, config->node),
+		.leased = config->leased,
+		.excluded = config->excluded,
+		.excluded_why = config->excluded_why,
+		.interval_us = config->interval_us,
+		.lease_duration_ms = config->lease_duration_ms,
+		.renew_us = config->renew_ms * BASE_USEC_PER_MSEC,
+	};
+	for (unsigned i = 0; i < config->candidate_count; i++)
+		election->priorities[i] = config->candidates[i].priority;
+	if (election->self == ELECTION_OTHER)
+		election->self = ELECTION_NOBODY;
+}
+
+/* In Backup the priority makes our skew; in Active it is what peers see. */
+static void configure_vrrp(struct virtual_router *router)
+{
+	const struct virtual_router_config *config = &router->config;
+	struct vrrp_router_config vrrp = {
+		.version = config->version,
+		.virtual_router_id = config->virtual_router_id,
+		.priority = 1,
+		.interval_us = config->interval_us,
+		.arbitrated = true,
+		.source = config->source,
+	};
+
+	if (router->self != ELECTION_NOBODY)
+		vrrp.priority = config->candidates[router->self].priority;
+	if (election_elector_owns(&router->elector))
+		vrrp.priority = election_elector_wire_priority(&router->elector);
+	vrrp_router_configure(&router->vrrp, &vrrp);
+}
+
+static void name_lease(const struct virtual_router *router, const struct election_lease *from,
+		       struct virtual_router_lease *to)
+{
+	memset(to, 0, sizeof *to);
+	to->exists = from->exists;
+	to->term = from->term;
+	to->duration_ms = from->duration_ms;
+	to->degraded = from->degraded;
+	snprintf(to->holder, sizeof to->holder, "%s", name_of(router, from->holder));
+	snprintf(to->successor, sizeof to->successor, "%s", name_of(router, from->successor));
+	snprintf(to->ready, sizeof to->ready, "%s", name_of(router, from->ready));
+}
+
+static struct election_lease index_lease(struct virtual_router *router,
+					 const struct virtual_router_lease *lease)
+{
+	snprintf(router->version, sizeof router->version, "%s", lease->exists ? lease->version : "");
+	snprintf(router->holder, sizeof router->holder, "%s", lease->holder);
+	return (struct election_lease){
+		.exists = lease->exists,
+		.holder = index_of(&router->config, lease->holder),
+		.term = lease->term,
+		.duration_ms = lease->duration_ms,
+		.successor = index_of(&router->config, lease->successor),
+		.ready = index_of(&router->config, lease->ready),
+		.degraded = lease->degraded,
+	};
+}
+
+static void run_vrrp(struct virtual_router *router, const struct vrrp_event *event,
+		     struct virtual_router_actions *actions)
+{
+	struct election_event told = { .now_us = event->now_us };
+	struct vrrp_actions wishes;
+
+	vrrp_router_step(&router->vrrp, event, &wishes);
+	for (unsigned i = 0; i < wishes.count; i++) {
+		switch (wishes.items[i].type) {
+		case VRRP_ACTION_SEND_ADVERT:
+			add(actions, VIRTUAL_ROUTER_ACTION_SEND_ADVERT)->priority =
+				wishes.items[i].priority;
+			break;
+		case VRRP_ACTION_ACTIVE:
+		case VRRP_ACTION_BACKUP:
+		case VRRP_ACTION_CONTEST:
+			break; /* the elector said so itself, or hears the advert itself */
+		case VRRP_ACTION_SUSPECT:
+			told.type = ELECTION_EVENT_SUSPECT;
+			run_election(router, &told, actions);
+			break;
+		case VRRP_ACTION_CLAIM:
+			told.type = ELECTION_EVENT_SILENCE;
+			run_election(router, &told, actions);
+			break;
+		}
+	}
+}
+
+static void describe(const struct virtual_router *router, const struct election_action *wish,
+		     struct virtual_router_action *action, uint64_t now_us)
+{
+	const char *from = action->transition.from, *to = action->transition.to;
+	char *message = action->transition.message;
+	size_t size = sizeof action->transition.message;
+	unsigned long long silent_ms =
+		router->last_heard_us ? base_usec_since(now_us, router->last_heard_us) / 1000 : 0;
+
+	switch (wish->why) {
+	case BASE_REASON_OWNER_ELECTED:
+		snprintf(message, size, "%s is the first owner of %s", to, router->config.name);
+		return;
+	case BASE_REASON_OWNER_LOST:
+		action->transition.outage_us =
+			router->last_heard_us ? base_usec_since(now_us, router->last_heard_us) : 0;
+		snprintf(message, size, "%s took over %s: %s was silent for %llu ms%s", to,
+			 router->config.name, from[0] ? from : "the owner", silent_ms,
+			 router->config.leased && !router->elector.confirmed
+				 ? ", API server silent too"
+				 : "");
+		return;
+	case BASE_REASON_OWNER_RESIGNED:
+		snprintf(message, size, "%s took over %s: %s gave it up", to, router->config.name,
+			 from[0] ? from : "its owner");
+		return;
+	case BASE_REASON_STARTED:
+		snprintf(message, size, "%s goes on with %s: its Lease says so since before", to,
+			 router->config.name);
+		return;
+	case BASE_REASON_CONFIGURED:
+		snprintf(message, size, "%s owns %s", to, router->config.name);
+		return;
+	case BASE_REASON_FOREIGN_ADDRESS:
+		snprintf(message, size,
+			 "a host outside the cluster answers for %s: not taken, looked at again "
+			 "in %u s",
+			 router->config.name,
+			 (unsigned)(ELECTION_CONFLICT_US / BASE_USEC_PER_SEC));
+		return;
+	default:
+		break;
+	}
+	if (strcmp(from, router->config.node) == 0)
+		snprintf(message, size, "%s gave up %s%s%s: %s", from, router->config.name,
+			 to[0] ? ", to " : "", to, base_reason_info(wish->why)->meaning);
+	else
+		snprintf(message, size, "%s has %s now: %s", to[0] ? to : "nobody",
+			 router->config.name, base_reason_info(wish->why)->meaning);
+}
+
+static void add_transition(struct virtual_router *router, const struct election_action *wish,
+			   struct virtual_router_actions *actions, uint64_t now_us)
+{
+	struct virtual_router_action *action = add(actions, VIRTUAL_ROUTER_ACTION_TRANSITION);
+
+	action->transition.reason = wish->why;
+	snprintf(action->transition.from, sizeof action->transition.from, "%s",
+		 name_of(router, wish->from));
+	snprintf(action->transition.to, sizeof action->transition.to, "%s",
+		 name_of(router, wish->to));
+	describe(router, wish, action, now_us);
+}
+
+static void add_write(struct virtual_router *router, const struct election_action *wish,
+		      struct virtual_router_actions *actions)
+{
+	struct virtual_router_action *action = add(actions, VIRTUAL_ROUTER_ACTION_LEASE_WRITE);
+
+	action->write.id = ++router->write_id;
+	snprintf(action->write.expected_version, sizeof action->write.expected_version, "%s",
+		 router->version);
+	name_lease(router, &wish->lease, &action->write.lease);
+}
+
+static void apply(struct virtual_router *router, const struct election_action *wish,
+		  struct virtual_router_actions *actions, uint64_t now_us)
+{
+	struct vrrp_event vrrp = { .now_us = now_us };
+
+	switch (wish->type) {
+	case ELECTION_ACTION_ACTIVATE: /* address in, fence open, announce: rule 12 */
+		configure_vrrp(router);
+		add(actions, VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES);
+		vrrp.type = VRRP_EVENT_ACTIVATE;
+		run_vrrp(router, &vrrp, actions);
+		add(actions, VIRTUAL_ROUTER_ACTION_ANNOUNCE);
+		return;
+	case ELECTION_ACTION_YIELD:
+		add(actions, VIRTUAL_ROUTER_ACTION_CLOSE_FENCE);
+		vrrp.type = VRRP_EVENT_YIELD;
+		run_vrrp(router, &vrrp, actions);
+		add(actions, VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES);
+		configure_vrrp(router);
+		return;
+	case ELECTION_ACTION_RESIGN: /* the priority 0 advert closes the fence on its way out */
+		vrrp.type = VRRP_EVENT_RESIGN;
+		run_vrrp(router, &vrrp, actions);
+		add(actions, VIRTUAL_ROUTER_ACTION_CLOSE_FENCE);
+		add(actions, VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES);
+		configure_vrrp(router);
+		return;
+	case ELECTION_ACTION_LISTEN:
+		vrrp.type = VRRP_EVENT_LISTEN;
+		run_vrrp(router, &vrrp, actions);
+		return;
+	case ELECTION_ACTION_PRIORITY:
+		configure_vrrp(router);
+		return;
+	case ELECTION_ACTION_ANNOUNCE:
+		add(actions, VIRTUAL_ROUTER_ACTION_ANNOUNCE);
+		return;
+	case ELECTION_ACTION_WRITE:
+		add_write(router, wish, actions);
+		return;
+	case ELECTION_ACTION_READ:
+		add(actions, VIRTUAL_ROUTER_ACTION_LEASE_READ);
+		return;
+	case ELECTION_ACTION_PROBE_WITNESSES:
+		add(actions, VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES);
+		return;
+	case ELECTION_ACTION_PROBE_ADDRESSES:
+		add(actions, VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES);
+		return;
+	case ELECTION_ACTION_TRANSITION:
+		add_transition(router, wish, actions, now_us);
+		return;
+	case ELECTION_ACTION_RELEASED:
+		router->released = true;
+		add(actions, VIRTUAL_ROUTER_ACTION_RELEASED);
+		return;
+	}
+}
+
+static void apply_all(struct virtual_router *router, const struct election_actions *wishes,
+		      struct virtual_router_actions *actions, uint64_t now_us)
+{
+	for (unsigned i = 0; i < wishes->count; i++)
+		apply(router, &wishes->items[i], actions, now_us);
+}
+
+static void run_election(struct virtual_router *router, const struct election_event *event,
+			 struct virtual_router_actions *actions)
+{
+	struct election_actions wishes;
+
+	election_elector_step(&router->elector, event, &wishes);
+	apply_all(router, &wishes, actions, event->now_us);
+}
+
+void virtual_router_init(struct virtual_router *router, const struct virtual_router_config *config,
+			 uint64_t now_us, uint64_t random_seed)
+{
+	struct vrrp_event startup = { .type = VRRP_EVENT_STARTUP, .now_us = now_us };
+	struct election_config election;
+	struct vrrp_actions none;
+
+	memset(router, 0, sizeof *router);
+	router->config = *config;
+	make_election_config(config, &election);
+	router->self = election.self;
+	election_elector_init(&router->elector, &election, now_us, random_seed);
+	configure_vrrp(router);
+	vrrp_router_init(&router->vrrp, &(struct vrrp_router_config){
+						.version = config->version,
+						.virtual_router_id = config->virtual_router_id,
+						.priority = router->vrrp.config.priority,
+						.interval_us = config->interval_us,
+						.arbitrated = true,
+						.source = config->source,
+					});
+	vrrp_router_step(&router->vrrp, &startup, &none);
+}
+
+void virtual_router_configure(struct virtual_router *router,
+			      const struct virtual_router_config *config, uint64_t now_us,
+			      struct virtual_router_actions *actions)
+{
+	struct election_actions wishes;
+	struct election_config election;
+
+	actions->count = 0;
+	if (memcmp(config, &router->config, sizeof *config) == 0)
+		return;
+	make_election_config(config, &election);
+	router->config = *config;
+	router->self = election.self;
+	election_elector_configure(&router->elector, &election, now_us, &wishes);
+	apply_all(router, &wishes, actions, now_us);
+	configure_vrrp(router);
+}
+
+/*
+ * Rule 8. The timer of an active is due one interval after its last advert; its fence lasts 2.5.
+ * A backup that wakes late has not yet read what may have come; the loop reads sockets first.
+ */
+static bool overslept(const struct virtual_router *router, const struct virtual_router_event *event)
+{
+	return event->late_us > (uint64_t)router->config.interval_us * 3 / 2;
+}
+
+static void on_timer(struct virtual_router *router, const struct virtual_router_event *event,
+		     struct virtual_router_actions *actions)
+{
+	struct election_event election = { .type = ELECTION_EVENT_OVERSLEPT,
+					   .now_us = event->now_us };
+	struct vrrp_event vrrp = { .type = VRRP_EVENT_TIMER, .now_us = event->now_us };
+
+	if (overslept(router, event)) {
+		run_election(router, &election, actions);
+		return;
+	}
+	run_vrrp(router, &vrrp, actions);
+	if (event->now_us >= election_elector_deadline(&router->elector)) {
+		election.type = ELECTION_EVENT_TIMER;
+		run_election(router, &election, actions);
+	}
+}
+
+static void on_advert(struct virtual_router *router, const struct virtual_router_event *event,
+		      struct virtual_router_actions *actions)
+{
+	struct vrrp_event vrrp = { .type = VRRP_EVENT_ADVERT, .now_us = event->now_us };
+	struct election_event election = { .type = ELECTION_EVENT_HEARD,
+					   .now_us = event->now_us };
+
+	election.from = sender_of(router, &event->advert.source);
+	election.priority = event->advert.priority;
+	election.address_higher =
+		base_address_compare(&event->advert.source, &router->config.source) > 0;
+	vrrp.advert.source = event->advert.source;
+	vrrp.advert.priority = event->advert.priority;
+	vrrp.advert.interval_us = event->advert.interval_us;
+	/* Rule 13: a stranger neither ends our silence nor makes us resign. */
+	if (election.from != ELECTION_OTHER) {
+		run_vrrp(router, &vrrp, actions);
+		router->last_heard_us = event->now_us;
+	}
+	run_election(router, &election, actions);
+}
+
+static void on_written(struct virtual_router *router, const struct virtual_router_event *event,
+		       struct virtual_router_actions *actions)
+{
+	struct election_event election = { .type = ELECTION_EVENT_WRITTEN,
+					   .now_us = event->now_us };
+
+	if (event->write.id != router->write_id)
+		return; /* an answer to a write that was given up: what it did is in the Lease */
+	switch (event->write.result) {
+	case VIRTUAL_ROUTER_WRITE_OK:
+		election.result = ELECTION_RESULT_OK;
+		election.lease = index_lease(router, &event->write.lease);
+		break;
+	case VIRTUAL_ROUTER_WRITE_CONFLICT:
+		election.result = ELECTION_RESULT_CONFLICT;
+		break;
+	case VIRTUAL_ROUTER_WRITE_UNKNOWN:
+		election.result = ELECTION_RESULT_UNKNOWN;
+		break;
+	case VIRTUAL_ROUTER_WRITE_REFUSED:
+		election.result = ELECTION_RESULT_REFUSED;
+		break;
+	}
+	run_election(router, &election, actions);
+}
+
+void virtual_router_step(struct virtual_router *router, const struct virtual_router_event *event,
+			 struct virtual_router_actions *actions)
+{
+	struct election_event election = { .now_us = event->now_us };
+
+	actions->count = 0;
+	switch (event->type) {
+	case VIRTUAL_ROUTER_EVENT_TIMER:
+		on_timer(router, event, actions);
+		return;
+	case VIRTUAL_ROUTER_EVENT_ADVERT:
+		on_advert(router, event, actions);
+		return;
+	case VIRTUAL_ROUTER_EVENT_LEASE_RESULT:
+		on_written(router, event, actions);
+		return;
+	case VIRTUAL_ROUTER_EVENT_ELIGIBLE:
+		election.type = ELECTION_EVENT_ELIGIBLE;
+		election.eligible = event->eligible.eligible;
+		election.why = event->eligible.why;
+		break;
+	case VIRTUAL_ROUTER_EVENT_WITNESSES:
+		election.type = ELECTION_EVENT_WITNESSES;
+		election.witnesses = event->witnesses.reachable;
+		election.gateway_known = event->witnesses.gateway_known;
+		election.gateway_reachable = event->witnesses.gateway_reachable;
+		break;
+	case VIRTUAL_ROUTER_EVENT_ADDRESS_FREE:
+		election.type = ELECTION_EVENT_ADDRESS_FREE;
+		break;
+	case VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN:
+		election.type = ELECTION_EVENT_ADDRESS_TAKEN;
+		break;
+	case VIRTUAL_ROUTER_EVENT_LEASE:
+		election.type = ELECTION_EVENT_LEASE;
+		election.lease = index_lease(router, &event->lease);
+		break;
+	case VIRTUAL_ROUTER_EVENT_API_CONTACT:
+		election.type = ELECTION_EVENT_API;
+		election.reachable = event->reachable;
+		break;
+	case VIRTUAL_ROUTER_EVENT_HANDOVER:
+		election.type = ELECTION_EVENT_HANDOVER;
+		election.to = index_of(&router->config, event->order.node);
+		election.why = event->order.why;
+		break;
+	case VIRTUAL_ROUTER_EVENT_RELEASE:
+		election.type = ELECTION_EVENT_RELEASE;
+		break;
+	case VIRTUAL_ROUTER_EVENT_KERNEL_FAILED:
+		election.type = ELECTION_EVENT_KERNEL_FAILED;
+		break;
+	}
+	run_election(router, &election, actions);
+}
+
+uint64_t virtual_router_deadline(const struct virtual_router *router)
+{
+	return base_usec_earlier(vrrp_router_deadline(&router->vrrp),
+				 election_elector_deadline(&router->elector));
+}
+
+enum virtual_router_state virtual_router_state(const struct virtual_router *router)
+{
+	switch (router->elector.state) {
+	case ELECTION_STATE_STARTING:
+		return VIRTUAL_ROUTER_STATE_PENDING;
+	case ELECTION_STATE_FOLLOWING:
+	case ELECTION_STATE_PROBING:
+		return VIRTUAL_ROUTER_STATE_BACKUP;
+	case ELECTION_STATE_CLAIMING:
+		return VIRTUAL_ROUTER_STATE_CLAIMING;
+	case ELECTION_STATE_OWNING:
+		return VIRTUAL_ROUTER_STATE_ACTIVE;
+	case ELECTION_STATE_MOVING:
+		return VIRTUAL_ROUTER_STATE_MOVING;
+	case ELECTION_STATE_CONFLICT:
+		return VIRTUAL_ROUTER_STATE_CONFLICT;
+	case ELECTION_STATE_RELEASING:
+	case ELECTION_STATE_RELEASED:
+		break;
+	}
+	return VIRTUAL_ROUTER_STATE_RELEASED;
+}
+
+bool virtual_router_owns(const struct virtual_router *router)
+{
+	return election_elector_owns(&router->elector);
+}
+
+bool virtual_router_confirmed(const struct virtual_router *router)
+{
+	return router->elector.confirmed;
+}
+
+const char *virtual_router_owner(const struct virtual_router *router)
+{
+	return name_of(router, election_elector_owner(&router->elector));
+}
+
+uint32_t virtual_router_term(const struct virtual_router *router)
+{
+	return router->elector.lease.term;
+}
+
+const char *virtual_router_state_name(enum virtual_router_state state)
+{
+	static const char *const names[] = {
+		[VIRTUAL_ROUTER_STATE_PENDING] = "Pending",
+		[VIRTUAL_ROUTER_STATE_BACKUP] = "Backup",
+		[VIRTUAL_ROUTER_STATE_CLAIMING] = "Claiming",
+		[VIRTUAL_ROUTER_STATE_ACTIVE] = "Active",
+		[VIRTUAL_ROUTER_STATE_MOVING] = "Moving",
+		[VIRTUAL_ROUTER_STATE_CONFLICT] = "Conflict",
+		[VIRTUAL_ROUTER_STATE_RELEASED] = "Released",
+	};
+
+	return (unsigned)state <= VIRTUAL_ROUTER_STATE_RELEASED ? names[state] : "Unknown";
+}

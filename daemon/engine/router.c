@@ -1,0 +1,556 @@
+#include "daemon/engine/router.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "daemon/engine/announce.h"
+#include "daemon/engine/node.h"
+#include "daemon/engine/segment.h"
+#include "daemon/log.h"
+
+#define VIRTUAL_ROUTER_LOG_ADDRESSES 3
+
+/* First announcements after a takeover: past the 1 s in which Linux ignores a second update. */
+static const uint64_t announce_times_us[ROUTER_ANNOUNCE_TIMES] = {
+	0,
+	50 * BASE_USEC_PER_MSEC,
+	1100 * BASE_USEC_PER_MSEC,
+	5000 * BASE_USEC_PER_MSEC,
+};
+#define ANNOUNCE_REFRESH_US (60 * BASE_USEC_PER_SEC)
+
+_Static_assert(MESSAGE_NAME_SIZE <= VIRTUAL_ROUTER_NODE_SIZE, "a node's name fits");
+_Static_assert(MESSAGE_ROUTER_NAME_SIZE <= VIRTUAL_ROUTER_NAME_SIZE, "a router's name fits");
+_Static_assert(MESSAGE_CANDIDATES_MAX <= VIRTUAL_ROUTER_CANDIDATES_MAX, "candidates fit");
+
+static int family_index(const struct router *router)
+{
+	return router->wish.family == BASE_FAMILY_IPV6;
+}
+
+static const struct engine_node *find_node(struct engine *engine, const char *name)
+{
+	for (const struct engine_node *node = engine->nodes; node; node = node->next)
+		if (strcmp(node->name, name) == 0)
+			return node;
+	return NULL;
+}
+
+/* The node's address on the segment of the router; family NONE while it is not known. */
+static struct base_address candidate_address(struct router *router, const char *name)
+{
+	const struct engine_node *node = find_node(router->engine, name);
+	struct base_prefix subnet;
+
+	if (strcmp(name, router->engine->node) == 0 && router->segment)
+		return segment_own_address(router->segment, &router->wish.addresses[0]);
+	if (!node || !router->segment ||
+	    !segment_subnet(router->segment, &router->wish.addresses[0], &subnet))
+		return (struct base_address){ 0 };
+	for (unsigned i = 0; i < node->address_count; i++)
+		if (base_prefix_contains(&subnet, &node->addresses[i]))
+			return node->addresses[i];
+	return (struct base_address){ 0 };
+}
+
+static void make_config(struct router *router, struct virtual_router_config *config)
+{
+	const struct message_router *wish = &router->wish;
+	struct engine *engine = router->engine;
+
+	memset(config, 0, sizeof *config);
+	snprintf(config->name, sizeof config->name, "%s", wish->name);
+	snprintf(config->node, sizeof config->node, "%s", engine->node);
+	config->virtual_router_id = wish->virtual_router_id;
+	config->family = wish->family;
+	config->version = wish->version;
+	config->interval_us = wish->interval_ms * (uint32_t)BASE_USEC_PER_MSEC;
+	config->leased = wish->leased;
+	config->excluded = engine->maintenance || engine->excluded || engine->stopping;
+	config->excluded_why = BASE_REASON_MAINTENANCE;
+	if (router->segment)
+		config->source = segment_own_address(router->segment, &wish->addresses[0]);
+	for (uint32_t i = 0; i < wish->candidate_count; i++) {
+		struct virtual_router_candidate *candidate =
+			&config->candidates[config->candidate_count++];
+
+		snprintf(candidate->node, sizeof candidate->node, "%s", wish->candidates[i].node);
+		candidate->priority = wish->candidates[i].priority;
+		candidate->address = candidate_address(router, candidate->node);
+	}
+}
+
+static void arm(struct router *router)
+{
+	uint64_t deadline = virtual_router_deadline(&router->core);
+
+	if (deadline == BASE_USEC_NEVER) {
+		sd_event_source_set_enabled(router->timer, SD_EVENT_OFF);
+		return;
+	}
+	sd_event_source_set_time(router->timer, deadline);
+	sd_event_source_set_enabled(router->timer, SD_EVENT_ONESHOT);
+}
+
+static void start_announcing(struct router *router)
+{
+	router->announced = 0;
+	sd_event_source_set_time(router->announce_timer, engine_now(router->engine));
+	sd_event_source_set_enabled(router->announce_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_announce(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct router *router = userdata;
+	uint64_t wait = ANNOUNCE_REFRESH_US;
+
+	if (!virtual_router_owns(&router->core) || !router->segment)
+		return 0;
+	announce(router->segment, router->wish.addresses, router->wish.address_count);
+	if (router->announced < ROUTER_ANNOUNCE_TIMES)
+		router->announced++;
+	if (router->announced < ROUTER_ANNOUNCE_TIMES)
+		wait = announce_times_us[router->announced] -
+		       announce_times_us[router->announced - 1];
+	sd_event_source_set_time(source, usec + wait);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+static void add_addresses(struct router *router)
+{
+	int r;
+
+	if (!router->segment)
+		return;
+	r = engine_addresses_add(router->engine, router->segment, router->wish.addresses,
+				 router->wish.address_count);
+	router->addresses_added = r >= 0;
+	if (r < 0) {
+		char number[16];
+
+		snprintf(number, sizeof number, "%d", -r);
+		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED,
+			 LOG_FIELDS({ "LEASE", router->wish.name },
+				    { "INTERFACE", router->segment->name }, { "ERRNO", number }),
+			 "cannot add the addresses of %s to %s: %s", router->wish.name,
+			 router->segment->name, strerror(-r));
+	}
+}
+
+static void remove_addresses(struct router *router)
+{
+	sd_event_source_set_enabled(router->announce_timer, SD_EVENT_OFF);
+	if (router->segment && router->addresses_added)
+		engine_addresses_remove(router->engine, router->segment, router->wish.addresses,
+					router->wish.address_count);
+	router->addresses_added = false;
+}
+
+static void send_lease_write(struct router *router, const struct virtual_router_action *action)
+{
+	struct message message = { .type = MESSAGE_LEASE_WRITE };
+	struct message_lease *lease = &message.lease_write.lease;
+
+	message.lease_write.id = action->write.id;
+	snprintf(lease->router, sizeof lease->router, "%s", router->wish.name);
+	lease->exists = true;
+	snprintf(lease->holder, sizeof lease->holder, "%s", action->write.lease.holder);
+	lease->term = action->write.lease.term;
+	lease->duration_ms = action->write.lease.duration_ms;
+	snprintf(lease->version, sizeof lease->version, "%s", action->write.expected_version);
+	snprintf(lease->successor, sizeof lease->successor, "%s", action->write.lease.successor);
+	snprintf(lease->ready, sizeof lease->ready, "%s", action->write.lease.ready);
+	lease->degraded = action->write.lease.degraded;
+	/* Without a feeder nobody answers, and the elector goes on as with a silent API server. */
+	engine_tell(router->engine, &message);
+}
+
+static void send_lease_read(struct router *router)
+{
+	struct message message = { .type = MESSAGE_LEASE_READ };
+
+	snprintf(message.lease_read.router, sizeof message.lease_read.router, "%s",
+		 router->wish.name);
+	engine_tell(router->engine, &message);
+}
+
+static void probe_witnesses(struct router *router, uint64_t now_us)
+{
+	struct base_address gateway;
+
+	if (!router->segment)
+		return;
+	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
+		const struct virtual_router_candidate *candidate =
+			&router->core.config.candidates[i];
+
+		if (candidate->address.family != BASE_FAMILY_NONE &&
+		    strcmp(candidate->node, router->engine->node) != 0)
+			segment_ask(router->segment, &candidate->address, now_us);
+	}
+	gateway = segment_gateway(router->segment, router->wish.family);
+	if (gateway.family != BASE_FAMILY_NONE)
+		segment_ask(router->segment, &gateway, now_us);
+	engine_witnesses_asked(router->engine, router->segment);
+}
+
+static void log_transition(struct router *router, const struct virtual_router_action *action)
+{
+	char address[BASE_ADDRESS_TEXT_SIZE], vrid[8], term[16], outage[24];
+	const struct base_reason_info *info = base_reason_info(action->transition.reason);
+
+	base_address_format(&router->wish.addresses[0], address);
+	snprintf(vrid, sizeof vrid, "%u", router->wish.virtual_router_id);
+	snprintf(term, sizeof term, "%u", virtual_router_term(&router->core));
+	snprintf(outage, sizeof outage, "%llu", (unsigned long long)action->transition.outage_us);
+	log_line(info->severity == BASE_SEVERITY_WARNING ? LOG_WARNING : LOG_NOTICE,
+		 action->transition.reason,
+		 LOG_FIELDS({ "VIP", address }, { "VRID", vrid }, { "LEASE", router->wish.name },
+			    { "TERM", term }, { "OLD_OWNER", action->transition.from },
+			    { "NEW_OWNER", action->transition.to },
+			    { "NEW_STATE", virtual_router_state_name(
+						   virtual_router_state(&router->core)) },
+			    { "SERVICE", router->wish.services }, { "POOL", router->wish.pool },
+			    { "INTERFACE", router->segment ? router->segment->name : "" },
+			    { "OUTAGE_USEC", action->transition.outage_us ? outage : "" }),
+		 "%s", action->transition.message);
+}
+
+static void note_transition(struct router *router, const struct virtual_router_action *action)
+{
+	struct message message = { .type = MESSAGE_TRANSITION };
+	struct message_transition *transition = &message.transition;
+
+	snprintf(transition->router, sizeof transition->router, "%s", router->wish.name);
+	snprintf(transition->from, sizeof transition->from, "%s", action->transition.from);
+	snprintf(transition->to, sizeof transition->to, "%s", action->transition.to);
+	snprintf(transition->message, sizeof transition->message, "%s",
+		 action->transition.message);
+	transition->reason = (uint8_t)action->transition.reason;
+	transition->term = virtual_router_term(&router->core);
+	transition->outage_us = action->transition.outage_us;
+	router->last_reason = action->transition.reason;
+	router->since_us = engine_now(router->engine);
+	engine_note_transition(router->engine, transition);
+	engine_tell(router->engine, &message);
+	log_transition(router, action);
+}
+
+static void apply(struct router *router, const struct virtual_router_action *action,
+		  uint64_t now_us)
+{
+	switch (action->type) {
+	case VIRTUAL_ROUTER_ACTION_SEND_ADVERT:
+		if (router->segment)
+			engine_send_advert(router, action->priority);
+		return;
+	case VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES:
+		add_addresses(router);
+		return;
+	case VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES:
+		remove_addresses(router);
+		return;
+	case VIRTUAL_ROUTER_ACTION_CLOSE_FENCE:
+		engine_close_fence(router);
+		return;
+	case VIRTUAL_ROUTER_ACTION_ANNOUNCE:
+		start_announcing(router);
+		return;
+	case VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES:
+		probe_witnesses(router, now_us);
+		return;
+	case VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES:
+		engine_probe_addresses(router);
+		return;
+	case VIRTUAL_ROUTER_ACTION_LEASE_WRITE:
+		send_lease_write(router, action);
+		return;
+	case VIRTUAL_ROUTER_ACTION_LEASE_READ:
+		send_lease_read(router);
+		return;
+	case VIRTUAL_ROUTER_ACTION_TRANSITION:
+		note_transition(router, action);
+		return;
+	case VIRTUAL_ROUTER_ACTION_RELEASED:
+		router->released = true;
+		return;
+	}
+}
+
+static void apply_all(struct router *router, const struct virtual_router_actions *actions,
+		      uint64_t now_us)
+{
+	bool was_released = router->released;
+
+	for (unsigned i = 0; i < actions->count; i++)
+		apply(router, &actions->items[i], now_us);
+	arm(router);
+	router_report(router);
+	if (router->released && !was_released)
+		engine_router_released(router->engine);
+}
+
+void router_feed(struct router *router, struct virtual_router_event *event)
+{
+	struct virtual_router_actions actions;
+
+	if (event->late_us > router->late_us)
+		router->late_us = event->late_us;
+	virtual_router_step(&router->core, event, &actions);
+	apply_all(router, &actions, event->now_us);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct router *router = userdata;
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_TIMER };
+
+	(void)source;
+	event.now_us = engine_now(router->engine);
+	event.late_us = base_usec_since(event.now_us, usec);
+	router_feed(router, &event);
+	return 0; /* a negative return would switch this timer off for good */
+}
+
+static void attach(struct router *router, struct segment *segment)
+{
+	int family = family_index(router);
+
+	if (router->segment == segment)
+		return;
+	if (router->segment) {
+		remove_addresses(router);
+		if (router->segment->routers[family][router->wish.virtual_router_id] == router)
+			router->segment->routers[family][router->wish.virtual_router_id] = NULL;
+		router->segment->router_count--;
+	}
+	router->segment = segment;
+	if (!segment)
+		return;
+	if (segment->routers[family][router->wish.virtual_router_id]) {
+		log_line(LOG_ERR, BASE_REASON_INVALID_CONFIGURATION,
+			 LOG_FIELDS({ "LEASE", router->wish.name }, { "INTERFACE", segment->name }),
+			 "%s and %s both want virtual router ID %u on %s; the second is not served",
+			 segment->routers[family][router->wish.virtual_router_id]->wish.name,
+			 router->wish.name, router->wish.virtual_router_id, segment->name);
+		router->segment = NULL;
+		return;
+	}
+	segment->routers[family][router->wish.virtual_router_id] = router;
+	segment->router_count++;
+}
+
+void router_review(struct router *router)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ELIGIBLE };
+	enum base_reason why = BASE_REASON_NONE;
+	struct segment *segment = segment_find(router->engine, &router->wish, &why);
+
+	attach(router, segment);
+	if (!router->segment && why == BASE_REASON_NONE)
+		why = BASE_REASON_INVALID_CONFIGURATION;
+	if (why == BASE_REASON_NONE && !engine_fence_ready(router->engine))
+		why = BASE_REASON_KERNEL_REFUSED;
+	if (why == BASE_REASON_NONE && !router->rules_present)
+		why = BASE_REASON_KERNEL_REFUSED;
+	if (why == BASE_REASON_NONE && family_index(router) &&
+	    segment_link_local(segment).family == BASE_FAMILY_NONE)
+		why = BASE_REASON_NOT_ON_SEGMENT;
+	if (router->eligible == (why == BASE_REASON_NONE) && router->not_eligible_why == why)
+		return;
+	router->eligible = why == BASE_REASON_NONE;
+	router->not_eligible_why = why;
+	event.now_us = engine_now(router->engine);
+	event.eligible.eligible = router->eligible;
+	event.eligible.why = why;
+	router_feed(router, &event);
+}
+
+void router_configure(struct router *router, const struct message_router *wish)
+{
+	struct virtual_router_actions actions = { 0 };
+	struct virtual_router_config config;
+
+	if (wish != &router->wish) {
+		bool same_place = wish->virtual_router_id == router->wish.virtual_router_id &&
+				  wish->family == router->wish.family;
+		bool same_addresses =
+			wish->address_count == router->wish.address_count &&
+			memcmp(wish->addresses, router->wish.addresses,
+			       wish->address_count * sizeof wish->addresses[0]) == 0;
+
+		if (!same_place)
+			attach(router, NULL);
+		if (!same_addresses && router->addresses_added) {
+			/* Take down what left the router; what stays is not touched. */
+			engine_addresses_replace(router, wish);
+		}
+		router->wish = *wish;
+		if (!same_addresses && virtual_router_owns(&router->core)) {
+			add_addresses(router);
+			start_announcing(router);
+		}
+	}
+	attach(router, segment_find(router->engine, &router->wish, &(enum base_reason){ 0 }));
+	make_config(router, &config);
+	virtual_router_configure(&router->core, &config, engine_now(router->engine), &actions);
+	apply_all(router, &actions, engine_now(router->engine));
+	router_review(router);
+}
+
+struct router *router_new(struct engine *engine, const struct message_router *wish)
+{
+	struct router *router = calloc(1, sizeof *router);
+	struct virtual_router_config config;
+	uint64_t now_us = engine_now(engine);
+
+	if (!router)
+		return NULL;
+	router->engine = engine;
+	router->wish = *wish;
+	router->since_us = now_us;
+	router->not_eligible_why = BASE_REASON_COUNT; /* nothing was said yet */
+	if (sd_event_add_time(engine->event, &router->timer, CLOCK_BOOTTIME, UINT64_MAX,
+			      BASE_USEC_PER_MSEC, on_timer, router) < 0 ||
+	    sd_event_add_time(engine->event, &router->announce_timer, CLOCK_BOOTTIME, UINT64_MAX,
+			      BASE_USEC_PER_MSEC, on_announce, router) < 0) {
+		sd_event_source_disable_unref(router->timer);
+		free(router);
+		return NULL;
+	}
+	sd_event_source_set_priority(router->timer, ENGINE_PRIORITY_VRRP_TIMER);
+	sd_event_source_set_priority(router->announce_timer, ENGINE_PRIORITY_ANNOUNCE);
+	attach(router, segment_find(engine, wish, &(enum base_reason){ 0 }));
+	make_config(router, &config);
+	virtual_router_init(&router->core, &config, now_us,
+			    base_hash(wish->name, strlen(wish->name)) ^
+				    base_hash(engine->node, strlen(engine->node)));
+	arm(router);
+	return router;
+}
+
+void router_free(struct router *router)
+{
+	if (!router)
+		return;
+	if (virtual_router_owns(&router->core) && router->segment) {
+		engine_close_fence(router);
+		engine_send_advert(router, 0);
+	}
+	attach(router, NULL);
+	sd_event_source_disable_unref(router->timer);
+	sd_event_source_disable_unref(router->announce_timer);
+	free(router);
+}
+
+static void copy_lease(struct virtual_router_lease *to, const struct message_lease *from)
+{
+	memset(to, 0, sizeof *to);
+	to->exists = from->exists;
+	to->term = from->term;
+	to->duration_ms = from->duration_ms;
+	to->degraded = from->degraded;
+	snprintf(to->holder, sizeof to->holder, "%s", from->holder);
+	snprintf(to->version, sizeof to->version, "%s", from->version);
+	snprintf(to->successor, sizeof to->successor, "%s", from->successor);
+	snprintf(to->ready, sizeof to->ready, "%s", from->ready);
+}
+
+void router_lease(struct router *router, const struct message_lease *lease)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_LEASE };
+
+	event.now_us = engine_now(router->engine);
+	copy_lease(&event.lease, lease);
+	router_feed(router, &event);
+}
+
+void router_lease_result(struct router *router, const struct message_lease_result *result)
+{
+	static const enum virtual_router_write_result results[MESSAGE_WRITE_RESULT_COUNT] = {
+		[MESSAGE_WRITE_OK] = VIRTUAL_ROUTER_WRITE_OK,
+		[MESSAGE_WRITE_CONFLICT] = VIRTUAL_ROUTER_WRITE_CONFLICT,
+		[MESSAGE_WRITE_UNKNOWN] = VIRTUAL_ROUTER_WRITE_UNKNOWN,
+		[MESSAGE_WRITE_REFUSED] = VIRTUAL_ROUTER_WRITE_REFUSED,
+	};
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_LEASE_RESULT };
+
+	event.now_us = engine_now(router->engine);
+	event.write.id = result->id;
+	event.write.result = results[result->result];
+	copy_lease(&event.write.lease, &result->lease);
+	router_feed(router, &event);
+}
+
+void router_witnesses(struct router *router, uint64_t now_us)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
+					      .now_us = now_us };
+	struct base_address gateway;
+	uint64_t fresh_us = 3 * (uint64_t)router->core.config.interval_us;
+	const struct segment_peer *peer;
+
+	if (!router->segment)
+		return;
+	if (fresh_us < ENGINE_WITNESS_FRESH_US)
+		fresh_us = ENGINE_WITNESS_FRESH_US;
+	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
+		const struct base_address *address = &router->core.config.candidates[i].address;
+
+		if (address->family == BASE_FAMILY_NONE)
+			continue;
+		peer = segment_peer(router->segment, address);
+		if (peer && peer->heard_us && base_usec_since(now_us, peer->heard_us) < fresh_us)
+			event.witnesses.reachable |= UINT32_C(1) << i;
+	}
+	gateway = segment_gateway(router->segment, router->wish.family);
+	if (gateway.family != BASE_FAMILY_NONE) {
+		peer = segment_peer(router->segment, &gateway);
+		event.witnesses.gateway_known = true;
+		event.witnesses.gateway_reachable =
+			peer && peer->heard_us &&
+			base_usec_since(now_us, peer->heard_us) < ENGINE_GATEWAY_FRESH_US;
+	}
+	router_feed(router, &event);
+}
+
+static void fill_status(struct router *router, struct message_router_status *status)
+{
+	const struct virtual_router *core = &router->core;
+
+	memset(status, 0, sizeof *status);
+	snprintf(status->router, sizeof status->router, "%s", router->wish.name);
+	snprintf(status->owner, sizeof status->owner, "%s", virtual_router_owner(core));
+	status->state = (uint8_t)virtual_router_state(core);
+	status->owned = virtual_router_owns(core);
+	status->confirmed = virtual_router_confirmed(core);
+	status->eligible = router->eligible;
+	status->not_eligible_why =
+		(uint8_t)(router->not_eligible_why == BASE_REASON_COUNT ? BASE_REASON_NONE
+									 : router->not_eligible_why);
+	status->rules_present = router->rules_present;
+	status->term = virtual_router_term(core);
+	status->conflict = router->conflict;
+	memcpy(status->conflict_mac, router->conflict_mac.bytes, 6);
+	status->dataplane = engine_dataplane(router->engine, &router->wish);
+	if (status->owned) {
+		status->addresses_present = engine_addresses_present(router);
+		status->fence_open = engine_fence_open(router);
+	}
+}
+
+void router_report(struct router *router)
+{
+	struct message message = { .type = MESSAGE_ROUTER_STATUS };
+	struct message_router_status *status = &message.router_status;
+
+	fill_status(router, status);
+	if (memcmp(status, &router->told, sizeof *status) == 0)
+		return;
+	router->told = *status;
+	status->since_ms = base_usec_since(engine_now(router->engine), router->since_us) / 1000;
+	engine_tell(router->engine, &message);
+}

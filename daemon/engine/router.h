@@ -1,0 +1,62 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <systemd/sd-event.h>
+
+#include "daemon/engine/core/virtual_router.h"
+#include "daemon/protocol/message.h"
+
+struct engine;
+struct segment;
+
+/*
+ * One virtual router with the world around its pure core: timer, addresses, announcements, Lease
+ * messages, status. Belongs to the engine; found by name, or by segment, family and VRID.
+ */
+#define ROUTER_ANNOUNCE_TIMES 4
+
+struct router {
+	struct router *next;
+	struct engine *engine;
+	struct virtual_router core;
+	struct message_router wish;
+	struct segment *segment; /* NULL: this node is not on it */
+	sd_event_source *timer, *announce_timer;
+	unsigned announced; /* how many of the first announcements are out */
+	bool eligible;
+	enum base_reason not_eligible_why;
+	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
+	bool rules_present;
+	bool released;
+	bool conflict;
+	struct base_mac conflict_mac;
+	enum base_reason last_reason;
+	uint64_t since_us;
+	struct message_router_status told; /* what the feeder heard last */
+	uint64_t told_us;
+	uint64_t late_us; /* the worst lateness since the last status */
+	uint64_t adverts_sent, adverts_heard;
+};
+
+/* `wish` is copied. The router starts at once; NULL on ENOMEM. */
+struct router *router_new(struct engine *engine, const struct message_router *wish);
+
+/* New wish, new segment, new cluster members, maintenance: cheap if nothing changed. */
+void router_configure(struct router *router, const struct message_router *wish);
+
+/* No longer wanted: resigns, takes the addresses down at once and forgets it. */
+void router_free(struct router *router);
+
+void router_feed(struct router *router, struct virtual_router_event *event);
+
+/* Looks whether this node may own it (link, segment, fence, rules) and tells the core. */
+void router_review(struct router *router);
+
+void router_lease(struct router *router, const struct message_lease *lease);
+void router_lease_result(struct router *router, const struct message_lease_result *result);
+void router_witnesses(struct router *router, uint64_t now_us);
+
+/* Tells the feeder if something changed since it was told last. */
+void router_report(struct router *router);

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <systemd/sd-event.h>
+
+#include "base/address.h"
+#include "daemon/engine/router.h"
+
+/*
+ * One interface towards a LAN segment: its sockets, who is on it, and when each was heard last.
+ *
+ * A peer is an address on the segment that somebody of ours asked about (candidates, gateway) or
+ * that sent an advert. It counts as heard when it answers ARP or a neighbour solicitation, and when
+ * an advert comes from it. IPv6 adverts come from link-local addresses: a peer's MAC tells which
+ * node that is.
+ */
+#define SEGMENT_PEERS_MAX 512
+
+struct segment_peer {
+	struct base_address address;
+	struct base_mac mac;
+	bool mac_known;
+	uint64_t heard_us; /* 0: never */
+	uint64_t asked_us;
+};
+
+struct segment {
+	struct segment *next;
+	struct engine *engine;
+	unsigned index; /* of the interface */
+	char name[16];
+	struct base_mac mac;
+	bool up;
+	struct vrrp_socket *sockets[2]; /* adverts: IPv4, IPv6 */
+	struct vrrp_neighbour *neighbour;
+	sd_event_source *socket_io[2], *neighbour_io;
+	struct router *routers[2][256]; /* by family and VRID */
+	unsigned router_count;
+	unsigned peer_count;
+	struct segment_peer peers[SEGMENT_PEERS_MAX];
+};
+
+/* The segment that holds `address` and matches one of the patterns (none: every interface). */
+struct segment *segment_find(struct engine *engine, const struct message_router *wish,
+			     enum base_reason *why_not);
+
+/* After a change of links or addresses: opens, closes and renames what changed. */
+void segments_review(struct engine *engine);
+void segments_free(struct engine *engine);
+
+/* Our own address in the subnet of `address`; family NONE if there is none. */
+struct base_address segment_own_address(const struct segment *segment,
+					const struct base_address *address);
+/* The link-local address that IPv6 adverts come from. */
+struct base_address segment_link_local(const struct segment *segment);
+struct base_address segment_gateway(const struct segment *segment, enum base_family family);
+
+/* Finds or makes the peer; NULL when the table is full. */
+struct segment_peer *segment_peer(struct segment *segment, const struct base_address *address);
+/* Who on the segment has this MAC, among `addresses`? -1: nobody known. */
+const struct segment_peer *segment_peer_by_mac(const struct segment *segment,
+					       const struct base_mac *mac);
+/* Sends one ARP request or neighbour solicitation, unicast where the MAC is known. */
+void segment_ask(struct segment *segment, const struct base_address *address, uint64_t now_us);

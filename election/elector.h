@@ -1,0 +1,201 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/reason.h"
+#include "base/time.h"
+
+/*
+ * Who owns a virtual router: the rules of README.md, as one node sees them. Pure: time, adverts,
+ * the Lease and what the network answers come as events, wishes leave as an ordered list.
+ *
+ * Nodes are indices into the candidate list of the configuration; the caller keeps the names.
+ */
+#define ELECTION_CANDIDATES_MAX 32
+#define ELECTION_NOBODY		255 /* no holder */
+#define ELECTION_OTHER		254 /* somebody who is no candidate */
+
+#define ELECTION_CLAIM_BOUND_US	  (150 * BASE_USEC_PER_MSEC) /* rule 4: then VRRP alone decides */
+#define ELECTION_HANDOVER_US	  (2 * BASE_USEC_PER_SEC)    /* for the successor to get ready */
+#define ELECTION_RELEASE_WRITE_US (500 * BASE_USEC_PER_MSEC) /* for the last write to be answered */
+#define ELECTION_COLD_START_US	  (5 * BASE_USEC_PER_SEC)    /* rule 14: without any API answer */
+#define ELECTION_CONFLICT_US	  (10 * BASE_USEC_PER_SEC)   /* then look for the foreigner again */
+#define ELECTION_PROBE_US	  (100 * BASE_USEC_PER_MSEC) /* bound for an answer to a probe */
+#define ELECTION_WATCH_US	  (1 * BASE_USEC_PER_SEC)    /* an owner looks at its witnesses */
+#define ELECTION_GATEWAY_LOST_US  (3 * BASE_USEC_PER_SEC)
+#define ELECTION_FLAP_WINDOW_US	  (60 * BASE_USEC_PER_SEC)
+#define ELECTION_HOLD_DOWN_MAX_US (10 * BASE_USEC_PER_SEC)
+
+/*
+ * What peers see (rule 5): a confirmed owner advertises in the upper half of the priorities,
+ * everybody else in the lower half. Any RFC 9568 router orders the two as we do.
+ */
+#define ELECTION_CONFIRMED_MIN 128
+
+enum election_state {
+	ELECTION_STATE_STARTING,  /* listening; a leased router has not seen its Lease yet */
+	ELECTION_STATE_FOLLOWING, /* somebody else owns it, or nobody may */
+	ELECTION_STATE_PROBING,	  /* looking for a foreign holder before the first claim */
+	ELECTION_STATE_CLAIMING,  /* compare-and-swap in flight */
+	ELECTION_STATE_OWNING,
+	ELECTION_STATE_MOVING,	 /* owning; the successor is getting ready */
+	ELECTION_STATE_CONFLICT, /* a foreign host has the address */
+	ELECTION_STATE_RELEASING, /* resigned for good; the last write is in flight */
+	ELECTION_STATE_RELEASED,
+};
+
+struct election_config {
+	unsigned candidate_count;
+	uint8_t priorities[ELECTION_CANDIDATES_MAX]; /* 1..254 */
+	uint8_t self;		 /* index, or ELECTION_NOBODY: this node only watches */
+	bool leased;		 /* there is a Lease to win */
+	bool excluded;		 /* may not own */
+	enum base_reason excluded_why;
+	uint32_t interval_us;	 /* of the adverts */
+	uint32_t lease_duration_ms;
+	uint64_t renew_us;	 /* an owner's Lease is renewed after this, jittered */
+};
+
+struct election_lease {
+	bool exists;
+	uint8_t holder; /* index, ELECTION_OTHER, ELECTION_NOBODY = released */
+	uint32_t term;
+	uint32_t duration_ms;
+	uint8_t successor; /* index or ELECTION_NOBODY */
+	uint8_t ready;	   /* index or ELECTION_NOBODY */
+	bool degraded;
+};
+
+enum election_event_type {
+	ELECTION_EVENT_TIMER,
+	ELECTION_EVENT_SUSPECT, /* two thirds of the Active_Down_Interval without an advert */
+	ELECTION_EVENT_SILENCE, /* the whole of it */
+	ELECTION_EVENT_HEARD,	/* an advert; .from, .priority */
+	ELECTION_EVENT_LEASE,	/* .lease; also when it is known to be absent */
+	ELECTION_EVENT_WRITTEN, /* .result of the write in flight; .lease with OK */
+	ELECTION_EVENT_API,	/* .reachable */
+	ELECTION_EVENT_WITNESSES,
+	ELECTION_EVENT_ELIGIBLE, /* .eligible, .why */
+	ELECTION_EVENT_ADDRESS_FREE,
+	ELECTION_EVENT_ADDRESS_TAKEN,
+	ELECTION_EVENT_HANDOVER, /* .to (ELECTION_NOBODY: the best), .why */
+	ELECTION_EVENT_RELEASE,
+	ELECTION_EVENT_OVERSLEPT, /* rule 8: the caller woke up too late to believe what it knew */
+	ELECTION_EVENT_KERNEL_FAILED,
+};
+
+enum election_result {
+	ELECTION_RESULT_OK,
+	ELECTION_RESULT_CONFLICT,
+	ELECTION_RESULT_UNKNOWN, /* may have landed */
+	ELECTION_RESULT_REFUSED,
+};
+
+struct election_event {
+	enum election_event_type type;
+	uint64_t now_us;
+	uint8_t from, to; /* candidate index or ELECTION_OTHER */
+	uint8_t priority;
+	bool address_higher; /* HEARD: the sender's address is higher than ours (RFC's tie-break) */
+	bool reachable, eligible;
+	enum base_reason why;
+	enum election_result result;
+	struct election_lease lease;
+	uint32_t witnesses; /* bit i: candidate i answered */
+	bool gateway_known, gateway_reachable;
+};
+
+enum election_action_type {
+	ELECTION_ACTION_ACTIVATE, /* take it: addresses in, advert (opens the fence), announce */
+	ELECTION_ACTION_YIELD,	  /* close the fence, addresses out, listen; no priority 0 */
+	ELECTION_ACTION_RESIGN,	  /* priority 0 (closes the fence), addresses out */
+	ELECTION_ACTION_LISTEN,	  /* start a full Active_Down_Interval anew */
+	ELECTION_ACTION_PRIORITY, /* the wire priority changed: confirmed or not */
+	ELECTION_ACTION_ANNOUNCE, /* the address is ours still: say so again */
+	ELECTION_ACTION_WRITE,	  /* compare-and-swap .lease on the Lease last seen */
+	ELECTION_ACTION_READ,
+	ELECTION_ACTION_PROBE_WITNESSES,
+	ELECTION_ACTION_PROBE_ADDRESSES,
+	ELECTION_ACTION_TRANSITION, /* .why, .from, .to */
+	ELECTION_ACTION_RELEASED,
+};
+
+struct election_action {
+	enum election_action_type type;
+	struct election_lease lease;
+	enum base_reason why;
+	uint8_t from, to;
+};
+
+#define ELECTION_ACTIONS_MAX 12
+
+struct election_actions {
+	unsigned count;
+	struct election_action items[ELECTION_ACTIONS_MAX];
+};
+
+struct election_elector {
+	struct election_config config;
+	enum election_state state;
+	uint64_t random; /* jitter */
+
+	/* the Lease as this node knows it */
+	bool lease_seen;
+	struct election_lease lease;
+	uint64_t lease_changed_us; /* when this node saw it change: rule 15 */
+	bool api_reachable;
+	bool writing;
+	uint64_t write_started_us;
+	struct election_lease written; /* what the write in flight says */
+
+	/* the LAN */
+	uint64_t heard_us[ELECTION_CANDIDATES_MAX]; /* last advert with priority > 0 */
+	bool heard_in_term;			    /* rule 2 */
+	uint8_t speaker;			    /* who advertised last; ELECTION_NOBODY */
+	bool silent;				    /* the Active_Down_Interval has passed */
+	bool ever_heard;
+	uint32_t witnesses;
+	bool witnessed; /* an answer to a probe has come since the silence began */
+	bool gateway_known, gateway_reachable;
+	uint64_t gateway_lost_us;
+	unsigned quorum_misses;
+
+	/* owning */
+	bool eligible;
+	enum base_reason not_eligible_why;
+	bool confirmed;
+	uint32_t term; /* of the Lease when we took it, or our own when confirmed */
+	uint64_t active_us;
+	uint64_t rival_us; /* since when a weaker rival goes on: rule 5 */
+	uint8_t successor;
+	enum base_reason moving_why;
+	bool releasing;
+	bool was_probed; /* no foreign holder was found for this silence */
+	uint8_t last_owner;
+
+	/* flapping */
+	unsigned losses;
+	uint64_t last_loss_us;
+
+	uint64_t started_us, deadline_us, renew_us, watch_us, claim_at_us;
+};
+
+void election_elector_init(struct election_elector *elector, const struct election_config *config,
+			   uint64_t now_us, uint64_t random_seed);
+
+/* Unchanged settings yield no action (S8). Indices may move: the caller says LEASE again then. */
+void election_elector_configure(struct election_elector *elector,
+				const struct election_config *config, uint64_t now_us,
+				struct election_actions *actions);
+
+void election_elector_step(struct election_elector *elector, const struct election_event *event,
+			   struct election_actions *actions);
+
+uint64_t election_elector_deadline(const struct election_elector *elector);
+
+bool election_elector_owns(const struct election_elector *elector);
+uint8_t election_elector_owner(const struct election_elector *elector); /* index, OTHER, NOBODY */
+/* What our adverts say: 128..254 confirmed, 1..127 not. */
+uint8_t election_elector_wire_priority(const struct election_elector *elector);
+const char *election_state_name(enum election_state state);
