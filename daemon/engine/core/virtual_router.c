@@ -153,7 +153,7 @@ static void describe(const struct virtual_router *router, const struct election_
 	unsigned long long silent_ms =
 		router->last_heard_us ? base_usec_since(now_us, router->last_heard_us) / 1000 : 0;
 
-	switch (wish->why) {
+	switch ((int)wish->why) { /* the others have no story of their own */
 	case BASE_REASON_OWNER_ELECTED:
 		snprintf(message, size, "%s is the first owner of %s", to, router->config.name);
 		return;

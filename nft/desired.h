@@ -1,0 +1,66 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/address.h"
+#include "nft/skeleton.h"
+
+/*
+ * What must stand in the sets and maps of the skeleton, as a pure function of addresses, ports and
+ * endpoints. Elements come one by one through a callback, as text for libnftables.
+ *
+ * The same element may come twice (two ports of one pod). The same key with other data means "not
+ * unambiguous": a set whose `exclusive` is true then carries neither.
+ */
+enum nft_dataplane {
+	NFT_DATAPLANE_DIRECTOR,
+	NFT_DATAPLANE_NAT,
+	NFT_DATAPLANE_ANNOUNCE,
+};
+
+struct nft_endpoint {
+	struct base_address address;
+	uint16_t port;
+	bool local;		  /* on this node */
+	struct base_address node; /* its node's address on the VIP's segment; NONE: off it */
+};
+
+struct nft_port {
+	struct base_address address;
+	uint8_t protocol; /* IPPROTO_TCP, _UDP, _SCTP */
+	uint16_t port;
+	bool client_affinity;
+	enum nft_dataplane dataplane;
+	size_t range_count, endpoint_count;
+	const struct base_prefix *ranges; /* none: everybody */
+	const struct nft_endpoint *endpoints;
+};
+
+#define NFT_KEY_SIZE  192
+#define NFT_DATA_SIZE 64
+
+struct nft_element {
+	const char *table; /* "netdev" or "inet" */
+	const char *set;
+	bool exclusive;
+	char key[NFT_KEY_SIZE];
+	char data[NFT_DATA_SIZE]; /* "" in a set */
+};
+
+typedef int nft_emit_fn(void *userdata, const struct nft_element *element);
+
+/* Each answers 0, or the first negative value the callback gave. */
+int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,
+		 nft_emit_fn *emit, void *userdata);
+int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata);
+/* A node of ours on the segment: what it sends on is not sent on again. */
+int nft_emit_peer(const struct base_mac *mac, nft_emit_fn *emit, void *userdata);
+
+/*
+ * Maglev (NSDI 2016, section 3.4): which endpoint each slot belongs to, the same on every node.
+ * `endpoints` in any order; `slots` gets indices into it. At least one endpoint.
+ */
+void nft_slots_fill(const struct nft_endpoint *endpoints, size_t count,
+		    uint16_t slots[static NFT_SLOTS]);

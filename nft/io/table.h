@@ -1,0 +1,49 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "nft/desired.h"
+#include "nft/skeleton.h"
+
+/*
+ * The rules in the kernel. A round of wishes (`begin`, any number of `want`, `commit`) becomes the
+ * difference to what was committed before; a new skeleton or a foreign flush makes it everything,
+ * in one transaction, so that no packet sees half of it.
+ */
+struct nft_table;
+
+/* What this kernel can do; 0, or -errno and why nothing works. */
+struct nft_abilities {
+	bool egress; /* netdev egress hook: the fence is refreshed by the adverts themselves */
+};
+int nft_table_new(struct nft_table **table, struct nft_abilities *abilities,
+		  struct base_error *error);
+void nft_table_free(struct nft_table *table); /* the rules stay */
+
+void nft_table_begin(struct nft_table *table);
+/* For nft_emit_...(): userdata is the table. */
+int nft_table_want(void *userdata, const struct nft_element *element);
+
+/* 1: everything was loaded anew (the fence is closed until the next advert), 0: differences. */
+int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleton,
+		     struct base_error *error);
+
+/* The kernel lost our tables (a foreign flush): the next commit loads everything. */
+void nft_table_forget(struct nft_table *table);
+
+/* Readable when tables changed; drain says 1 if ours may have. */
+int nft_table_fd(const struct nft_table *table);
+int nft_table_drain(struct nft_table *table);
+bool nft_table_present(struct nft_table *table);
+
+/* Is the fence open for the address? Asks the kernel; for status, not for decisions. */
+struct nft_alive {
+	size_t count;
+	struct base_address addresses[1024];
+};
+int nft_table_alive(struct nft_table *table, struct nft_alive *alive);
+
+/* Takes our tables out of the kernel. */
+int nft_table_remove(struct nft_table *table);

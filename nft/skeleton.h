@@ -1,0 +1,40 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/address.h"
+
+/*
+ * The rules that do not depend on any Service: the fence, the director and the NAT, as text for
+ * libnftables. Everything that changes while running lives in sets and maps (nft/desired.h).
+ *
+ * Two tables, both called vipd: `netdev` (per segment: fence, director) and `inet` (DNAT at the
+ * endpoint's node, replies, closed ports). README.md draws them.
+ */
+#define NFT_SEGMENTS_MAX  16
+#define NFT_INTERVALS_MAX 8
+#define NFT_SLOTS	  251 /* Maglev slots of a port with several endpoints; prime */
+#define NFT_CLOSE_VERSION 15  /* an advert of this "version" closes the fence and stays here */
+
+struct nft_skeleton {
+	bool egress; /* the kernel has the netdev egress hook; else the loopback fence */
+	unsigned segment_count;
+	char segments[NFT_SEGMENTS_MAX][16]; /* interface names */
+	unsigned interval_count;
+	uint32_t intervals_cs[NFT_INTERVALS_MAX]; /* advertisement intervals in use, ascending */
+	unsigned addresses_per_router;		  /* the most addresses one advert carries, >= 1 */
+	unsigned range_count;
+	struct base_prefix pod_ranges[64]; /* of the cluster; clients in them keep their address */
+};
+
+/* The fence lasts this long after an advert: 2.5 intervals, before any backup may take over. */
+uint32_t nft_fence_ms(uint32_t interval_cs);
+
+/* Writes the text; answers its length, or -ENOSPC. Replaces both tables in one transaction. */
+int nft_skeleton_render(const struct nft_skeleton *skeleton, char *text, size_t size);
+
+/* A number that differs when the text would: kept in the kernel as the name of an empty set. */
+uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
+#define NFT_REVISION_PREFIX "revision-"
