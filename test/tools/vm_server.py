@@ -1,0 +1,56 @@
+#!/usr/bin/python3
+"""vm_server.py NAME PORT...: what runs inside a "VM" of the lab.
+
+TCP, both families: says "NAME BOOT" at once, then answers every line with "NAME line". UDP: answers
+every datagram with "NAME datagram". BOOT differs with every start, so that a restart shows.
+"""
+import asyncio
+import os
+import socket
+import sys
+
+
+class Echo(asyncio.Protocol):
+    def __init__(self, name, boot):
+        self.name, self.boot, self.rest = name.encode(), boot.encode(), b""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport.write(self.name + b" " + self.boot + b"\n")
+
+    def data_received(self, data):
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        if lines:
+            self.transport.write(b"".join(self.name + b" " + line + b"\n" for line in lines))
+        if len(self.rest) > 65536:
+            self.transport.abort()
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, name):
+        self.name = name.encode()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, address):
+        self.transport.sendto(self.name + b" " + data, address)
+
+
+async def main():
+    name, boot, loop = sys.argv[1], os.urandom(4).hex(), asyncio.get_running_loop()
+    for port in map(int, sys.argv[2:]):
+        for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            await loop.create_server(lambda: Echo(name, boot), host, port, family=family, reuse_address=True)
+            datagrams = socket.socket(family, socket.SOCK_DGRAM)
+            if family == socket.AF_INET6:
+                datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            datagrams.setblocking(False)
+            datagrams.bind((host, port))
+            await loop.create_datagram_endpoint(lambda: Datagrams(name), sock=datagrams)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())
