@@ -3,8 +3,6 @@
 #include <string.h>
 
 #include "base/array.h"
-#include "daemon/agent/agent.h"
-#include "daemon/controller/controller.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/status.h"
 #include "daemon/options.h"
@@ -31,42 +29,6 @@ static int check_node(const char *node)
 		return -1;
 	}
 	return 0;
-}
-
-static int speaker_main(int argc, char **argv)
-{
-	const char *node = getenv("NODE_NAME"), *kubeconfig = NULL, *state = "/var/lib/vipd";
-	const char *runtime = "/run/vipd", *namespace = "vipd-system", *unfenced = "false";
-	const struct option_spec specs[] = {
-		{ "node", &node, false, "NAME", "name of this node's Node object" },
-		{ "kubeconfig", &kubeconfig, false, "FILE", "default: the pod's service account" },
-		{ "namespace", &namespace, false, "NAME", "where the Leases are" },
-		{ "state-dir", &state, false, "DIR", "what survives a restart" },
-		{ "runtime-dir", &runtime, false, "DIR", "status socket and lock" },
-		{ "allow-unfenced", &unfenced, true, NULL,
-		  "run on a kernel without any fence: two nodes may answer" },
-		{ NULL, NULL, false, NULL, NULL },
-	};
-	int r = options_parse(argc, argv, "vipd speaker --node NAME [OPTION...]", specs);
-	char *feeder[16];
-	int count = 0;
-
-	if (r < 0)
-		return usage_error(r);
-	if (check_node(node) < 0)
-		return 2;
-	feeder[count++] = "vipd";
-	feeder[count++] = "agent";
-	feeder[count++] = "--node";
-	feeder[count++] = (char *)node;
-	feeder[count++] = "--namespace";
-	feeder[count++] = (char *)namespace;
-	if (kubeconfig) {
-		feeder[count++] = "--kubeconfig";
-		feeder[count++] = (char *)kubeconfig;
-	}
-	feeder[count] = NULL;
-	return engine_run(&(struct engine_options){ node, state, runtime, unfenced, feeder });
 }
 
 static int standalone_main(int argc, char **argv)
@@ -111,13 +73,10 @@ static const struct {
 	const char *name, *help; /* help NULL: internal, run by the engine */
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{ "speaker", "own addresses on this node of a Kubernetes cluster", speaker_main },
-	{ "controller", "allocate addresses and fill in Service status", controller_main },
 	{ "standalone", "own addresses from YAML files, without Kubernetes", standalone_main },
 	{ "check", "read manifests and say what is wrong with them", check_main },
 	{ "status", "this node's own view, also when Kubernetes is gone", status_main },
 	{ "version", "print the version", version_main },
-	{ "agent", NULL, agent_main },
 	{ "feeder", NULL, standalone_feeder_main },
 };
 

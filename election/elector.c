@@ -655,7 +655,12 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 			try_claim(e, actions, now_us);
 		return;
 	}
-	e->quorum_misses = quorum(e) ? 0 : e->quorum_misses + 1;
+	if (quorum(e)) {
+		e->quorum_misses = 0;
+	} else if (base_usec_since(now_us, e->quorum_missed_us) > ELECTION_WATCH_US / 2) {
+		e->quorum_misses++; /* once per look, however often its answers are told */
+		e->quorum_missed_us = now_us;
+	}
 	if (e->quorum_misses >= 2 && (!e->config.leased || !e->api_reachable)) {
 		leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
 		return;

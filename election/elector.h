@@ -160,6 +160,7 @@ struct election_elector {
 	bool gateway_known, gateway_reachable;
 	uint64_t gateway_lost_us;
 	unsigned quorum_misses;
+	uint64_t quorum_missed_us;
 
 	/* owning */
 	bool eligible;

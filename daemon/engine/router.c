@@ -10,8 +10,6 @@
 #include "daemon/engine/segment.h"
 #include "daemon/log.h"
 
-#define VIRTUAL_ROUTER_LOG_ADDRESSES 3
-
 /* First announcements after a takeover: past the 1 s in which Linux ignores a second update. */
 static const uint64_t announce_times_us[ROUTER_ANNOUNCE_TIMES] = {
 	0,
@@ -68,6 +66,8 @@ static void make_config(struct router *router, struct virtual_router_config *con
 	config->version = wish->version;
 	config->interval_us = wish->interval_ms * (uint32_t)BASE_USEC_PER_MSEC;
 	config->leased = wish->leased;
+	config->lease_duration_ms = ENGINE_LEASE_DURATION_MS;
+	config->renew_ms = ENGINE_LEASE_RENEW_MS;
 	config->excluded = engine->maintenance || engine->excluded || engine->stopping;
 	config->excluded_why = BASE_REASON_MAINTENANCE;
 	if (router->segment)
@@ -177,6 +177,73 @@ static void send_lease_read(struct router *router)
 	engine_tell(router->engine, &message);
 }
 
+static int on_probe_end(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct router *router = userdata;
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_FREE };
+
+	(void)source;
+	(void)usec;
+	if (!router->probing)
+		return 0;
+	router->probing = false;
+	router->conflict = false;
+	event.now_us = engine_now(router->engine);
+	router_feed(router, &event);
+	return 0;
+}
+
+static void probe_addresses(struct router *router, uint64_t now_us)
+{
+	if (!router->segment)
+		return;
+	router->probing = true;
+	engine_probe_addresses(router);
+	sd_event_source_set_time(router->probe_timer, now_us + ENGINE_PROBE_WAIT_US);
+	sd_event_source_set_enabled(router->probe_timer, SD_EVENT_ONESHOT);
+}
+
+static void log_foreigner(struct router *router, const struct base_address *address,
+			  const struct base_mac *mac, const char *what)
+{
+	char text[BASE_ADDRESS_TEXT_SIZE], peer[BASE_MAC_TEXT_SIZE];
+
+	if (!log_gate_pass(&router->conflict_gate, NULL))
+		return;
+	log_line(LOG_WARNING, BASE_REASON_FOREIGN_ADDRESS,
+		 LOG_FIELDS({ "VIP", base_address_format(address, text) },
+			    { "LEASE", router->wish.name },
+			    { "PEER", base_mac_format(mac, peer) },
+			    { "INTERFACE", router->segment->name }),
+		 "%s answers for %s too: %s", peer, text, what);
+}
+
+void router_seen(struct router *router, struct base_address address, struct base_mac mac)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN };
+	bool ours = false;
+
+	for (uint32_t i = 0; i < router->wish.address_count && !ours; i++)
+		ours = base_address_equal(&router->wish.addresses[i], &address);
+	if (!ours)
+		return;
+	if (router->probing) {
+		router->probing = false;
+		router->conflict = true;
+		router->conflict_mac = mac;
+		log_foreigner(router, &address, &mac, "not taken, looked at again later");
+		event.now_us = engine_now(router->engine);
+		router_feed(router, &event);
+		return;
+	}
+	/* Another owner's first announcements cross ours for a moment; adverts settle that. */
+	if (virtual_router_owns(&router->core) && !segment_peer_by_mac(router->segment, &mac)) {
+		log_foreigner(router, &address, &mac, "announced again in defence");
+		if (router->announced == ROUTER_ANNOUNCE_TIMES)
+			start_announcing(router);
+	}
+}
+
 static void probe_witnesses(struct router *router, uint64_t now_us)
 {
 	struct base_address gateway;
@@ -263,7 +330,7 @@ static void apply(struct router *router, const struct virtual_router_action *act
 		probe_witnesses(router, now_us);
 		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES:
-		engine_probe_addresses(router);
+		probe_addresses(router, now_us);
 		return;
 	case VIRTUAL_ROUTER_ACTION_LEASE_WRITE:
 		send_lease_write(router, action);
@@ -343,6 +410,11 @@ static void attach(struct router *router, struct segment *segment)
 	segment->router_count++;
 }
 
+void router_segment_gone(struct router *router)
+{
+	attach(router, NULL);
+}
+
 void router_review(struct router *router)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ELIGIBLE };
@@ -416,13 +488,17 @@ struct router *router_new(struct engine *engine, const struct message_router *wi
 	if (sd_event_add_time(engine->event, &router->timer, CLOCK_BOOTTIME, UINT64_MAX,
 			      BASE_USEC_PER_MSEC, on_timer, router) < 0 ||
 	    sd_event_add_time(engine->event, &router->announce_timer, CLOCK_BOOTTIME, UINT64_MAX,
-			      BASE_USEC_PER_MSEC, on_announce, router) < 0) {
+			      BASE_USEC_PER_MSEC, on_announce, router) < 0 ||
+	    sd_event_add_time(engine->event, &router->probe_timer, CLOCK_BOOTTIME, UINT64_MAX,
+			      BASE_USEC_PER_MSEC, on_probe_end, router) < 0) {
 		sd_event_source_disable_unref(router->timer);
+		sd_event_source_disable_unref(router->announce_timer);
 		free(router);
 		return NULL;
 	}
 	sd_event_source_set_priority(router->timer, ENGINE_PRIORITY_VRRP_TIMER);
 	sd_event_source_set_priority(router->announce_timer, ENGINE_PRIORITY_ANNOUNCE);
+	sd_event_source_set_priority(router->probe_timer, ENGINE_PRIORITY_ANNOUNCE);
 	attach(router, segment_find(engine, wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
 	virtual_router_init(&router->core, &config, now_us,
@@ -443,6 +519,7 @@ void router_free(struct router *router)
 	attach(router, NULL);
 	sd_event_source_disable_unref(router->timer);
 	sd_event_source_disable_unref(router->announce_timer);
+	sd_event_source_disable_unref(router->probe_timer);
 	free(router);
 }
 
@@ -485,12 +562,20 @@ void router_lease_result(struct router *router, const struct message_lease_resul
 	router_feed(router, &event);
 }
 
+/* Since it was asked last, or so lately that the question may still be under way. */
+static bool answered(const struct segment_peer *peer, uint64_t now_us, uint64_t fresh_us)
+{
+	return peer && peer->heard_us &&
+	       (peer->heard_us >= peer->asked_us ||
+		base_usec_since(now_us, peer->heard_us) < fresh_us);
+}
+
 void router_witnesses(struct router *router, uint64_t now_us)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
 					      .now_us = now_us };
 	struct base_address gateway;
-	uint64_t fresh_us = 3 * (uint64_t)router->core.config.interval_us;
+	uint64_t fresh_us = router->core.config.interval_us;
 	const struct segment_peer *peer;
 
 	if (!router->segment)
@@ -500,19 +585,15 @@ void router_witnesses(struct router *router, uint64_t now_us)
 	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
 		const struct base_address *address = &router->core.config.candidates[i].address;
 
-		if (address->family == BASE_FAMILY_NONE)
-			continue;
-		peer = segment_peer(router->segment, address);
-		if (peer && peer->heard_us && base_usec_since(now_us, peer->heard_us) < fresh_us)
+		if (address->family != BASE_FAMILY_NONE &&
+		    answered(segment_peer(router->segment, address), now_us, fresh_us))
 			event.witnesses.reachable |= UINT32_C(1) << i;
 	}
 	gateway = segment_gateway(router->segment, router->wish.family);
 	if (gateway.family != BASE_FAMILY_NONE) {
 		peer = segment_peer(router->segment, &gateway);
 		event.witnesses.gateway_known = true;
-		event.witnesses.gateway_reachable =
-			peer && peer->heard_us &&
-			base_usec_since(now_us, peer->heard_us) < ENGINE_GATEWAY_FRESH_US;
+		event.witnesses.gateway_reachable = answered(peer, now_us, fresh_us);
 	}
 	router_feed(router, &event);
 }

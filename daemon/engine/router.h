@@ -6,6 +6,7 @@
 #include <systemd/sd-event.h>
 
 #include "daemon/engine/core/virtual_router.h"
+#include "daemon/log.h"
 #include "daemon/protocol/message.h"
 
 struct engine;
@@ -30,7 +31,9 @@ struct router {
 	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
 	bool rules_present;
 	bool released;
-	bool conflict;
+	bool conflict, probing;
+	sd_event_source *probe_timer;
+	struct log_gate conflict_gate, stranger_gate;
 	struct base_mac conflict_mac;
 	enum base_reason last_reason;
 	uint64_t since_us;
@@ -53,6 +56,12 @@ void router_feed(struct router *router, struct virtual_router_event *event);
 
 /* Looks whether this node may own it (link, segment, fence, rules) and tells the core. */
 void router_review(struct router *router);
+
+/* Its interface does not exist any more. */
+void router_segment_gone(struct router *router);
+
+/* Somebody on the segment says that `address` is at `mac`: a foreigner, if it is one of ours. */
+void router_seen(struct router *router, struct base_address address, struct base_mac mac);
 
 void router_lease(struct router *router, const struct message_lease *lease);
 void router_lease_result(struct router *router, const struct message_lease_result *result);

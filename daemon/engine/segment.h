@@ -50,6 +50,10 @@ struct segment *segment_find(struct engine *engine, const struct message_router 
 void segments_review(struct engine *engine);
 void segments_free(struct engine *engine);
 
+/* The subnet of this interface that holds the address, with our own address in it. */
+bool segment_subnet(const struct segment *segment, const struct base_address *address,
+		    struct base_prefix *subnet);
+
 /* Our own address in the subnet of `address`; family NONE if there is none. */
 struct base_address segment_own_address(const struct segment *segment,
 					const struct base_address *address);

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <systemd/sd-event.h>
+
+#include "base/address.h"
+#include "daemon/engine/engine.h"
+#include "daemon/engine/feeder.h"
+#include "daemon/engine/router.h"
+#include "daemon/engine/segment.h"
+#include "daemon/engine/status.h"
+#include "daemon/engine/store.h"
+#include "daemon/log.h"
+#include "nft/io/table.h"
+#include "vrrp/io/link.h"
+#include "vrrp/packet.h"
+
+/*
+ * Everything one node's engine holds, and what its rooms ask of each other. Sockets before timers
+ * before netlink before the rest: queued adverts are read before a late timer is believed.
+ */
+#define ENGINE_PRIORITY_VRRP_SOCKET (-100)
+#define ENGINE_PRIORITY_VRRP_TIMER  (-90)
+#define ENGINE_PRIORITY_NEIGHBOUR   (-80)
+#define ENGINE_PRIORITY_ANNOUNCE    (-70)
+#define ENGINE_PRIORITY_LINKS	    (-60)
+#define ENGINE_PRIORITY_RULES	    (-50)
+#define ENGINE_PRIORITY_FEEDER	    0
+#define ENGINE_PRIORITY_STATUS	    50
+
+#define ENGINE_WITNESS_FRESH_US	 (1500 * BASE_USEC_PER_MSEC)
+#define ENGINE_GATEWAY_FRESH_US	 (3000 * BASE_USEC_PER_MSEC)
+#define ENGINE_WITNESS_WAIT_US	 (4 * BASE_USEC_PER_MSEC)
+#define ENGINE_PROBE_WAIT_US	 (20 * BASE_USEC_PER_MSEC)
+#define ENGINE_LEASE_DURATION_MS 30000
+#define ENGINE_LEASE_RENEW_MS	 10000
+#define ENGINE_ADDRESS_VALID_S	 10
+#define ENGINE_REFRESH_US	 (3 * BASE_USEC_PER_SEC)
+#define ENGINE_SAVE_DELAY_US	 (1 * BASE_USEC_PER_SEC)
+#define ENGINE_STATE_WAIT_US	 (3 * BASE_USEC_PER_SEC) /* for the feeder; then the state file */
+#define ENGINE_STOP_US		 (4 * BASE_USEC_PER_SEC)
+#define ENGINE_TRANSITIONS	 100
+
+struct engine_node {
+	struct engine_node *next;
+	char name[MESSAGE_NAME_SIZE];
+	unsigned address_count;
+	struct base_address addresses[MESSAGE_NODE_ADDRESSES_MAX];
+	unsigned range_count;
+	struct base_prefix pod_ranges[4];
+};
+
+struct engine {
+	sd_event *event;
+	const struct engine_options *options;
+	const char *node;
+	struct feeder *feeder;
+	struct store *store;
+	struct vrrp_links *links;
+	struct nft_table *table;
+	struct nft_abilities abilities;
+	struct status_server *status;
+	struct segment *segments;
+	struct router *routers;
+	struct engine_node *nodes;
+	unsigned node_count;
+	bool synced; /* what is wanted is known, from the feeder or the state file */
+	bool ready;
+	bool maintenance, excluded, stopping;
+	bool api_reachable;
+	bool rules_due, routers_due, rules_present;
+	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
+	char rules_message[256];
+	sd_event_source *review, *witnesses, *refresh, *save, *state_wait, *stop_limit;
+	int lock;
+	pid_t saver;
+	uint64_t saved_revision;
+	struct message_transition transitions[ENGINE_TRANSITIONS];
+	uint64_t transition_us[ENGINE_TRANSITIONS];
+	unsigned transition_count; /* ever; the newest is at (count - 1) % ENGINE_TRANSITIONS */
+	struct nft_alive alive;
+	struct message_node_status told;
+	uint64_t verdicts[VRRP_VERDICT_COUNT];
+	struct log_gate packet_gate, send_gate, rules_gate;
+	int exit_code;
+};
+
+uint64_t engine_now(struct engine *engine);
+
+/* To the feeder, if there is one. */
+void engine_tell(struct engine *engine, const struct message *message);
+void engine_note_transition(struct engine *engine, const struct message_transition *transition);
+void engine_router_released(struct engine *engine);
+
+int engine_addresses_add(struct engine *engine, struct segment *segment,
+			 const struct base_address *addresses, size_t count);
+void engine_addresses_remove(struct engine *engine, struct segment *segment,
+			     const struct base_address *addresses, size_t count);
+/* Removes what is in the router's wish and not in `next`. */
+void engine_addresses_replace(struct router *router, const struct message_router *next);
+bool engine_addresses_present(const struct router *router);
+
+void engine_send_advert(struct router *router, uint8_t priority);
+void engine_close_fence(struct router *router);
+bool engine_fence_ready(const struct engine *engine);
+bool engine_fence_open(const struct router *router);
+void engine_probe_addresses(struct router *router);
+void engine_witnesses_asked(struct engine *engine, struct segment *segment);
+
+/* enum message_dataplane in force for the router on this node. */
+uint8_t engine_dataplane(const struct engine *engine, const struct message_router *wish);
+
+/* Rules and routers are looked at again, once, soon. */
+void engine_rules_changed(struct engine *engine);
+void engine_cluster_changed(struct engine *engine);
+void engine_advert_received(struct segment *segment, const struct vrrp_packet_meta *meta,
+			    const uint8_t *data, size_t size);
+
+/* rules.c */
+void engine_rules_apply(struct engine *engine);

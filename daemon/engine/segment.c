@@ -1,0 +1,343 @@
+#include "daemon/engine/segment.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/node.h"
+#include "vrrp/frame.h"
+#include "vrrp/io/neighbour.h"
+#include "vrrp/io/socket.h"
+
+static const struct vrrp_link *link_of(const struct segment *segment)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(segment->engine->links, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (links[i].index == segment->index)
+			return &links[i];
+	return NULL;
+}
+
+bool segment_subnet(const struct segment *segment, const struct base_address *address,
+		    struct base_prefix *subnet)
+{
+	const struct vrrp_link *link = link_of(segment);
+
+	for (unsigned i = 0; link && i < link->address_count; i++)
+		if (link->addresses[i].length < base_address_size(address) * 8 &&
+		    !base_address_is_link_local(&link->addresses[i].address) &&
+		    base_prefix_contains(&link->addresses[i], address)) {
+			*subnet = link->addresses[i];
+			return true;
+		}
+	return false;
+}
+
+struct base_address segment_own_address(const struct segment *segment,
+					const struct base_address *address)
+{
+	struct base_prefix subnet;
+
+	return segment_subnet(segment, address, &subnet) ? subnet.address
+							  : (struct base_address){ 0 };
+}
+
+struct base_address segment_link_local(const struct segment *segment)
+{
+	const struct vrrp_link *link = link_of(segment);
+
+	for (unsigned i = 0; link && i < link->address_count; i++)
+		if (link->addresses[i].address.family == BASE_FAMILY_IPV6 &&
+		    base_address_is_link_local(&link->addresses[i].address))
+			return link->addresses[i].address;
+	return (struct base_address){ 0 };
+}
+
+struct base_address segment_gateway(const struct segment *segment, enum base_family family)
+{
+	const struct vrrp_link *link = link_of(segment);
+
+	return link ? link->gateways[family == BASE_FAMILY_IPV6] : (struct base_address){ 0 };
+}
+
+static bool matches(const struct message_router *wish, const char *name)
+{
+	for (uint32_t i = 0; i < wish->interface_count; i++)
+		if (fnmatch(wish->interfaces[i], name, 0) == 0)
+			return true;
+	return wish->interface_count == 0;
+}
+
+struct segment *segment_find(struct engine *engine, const struct message_router *wish,
+			     enum base_reason *why_not)
+{
+	struct base_prefix subnet;
+
+	*why_not = BASE_REASON_NOT_ON_SEGMENT;
+	for (struct segment *segment = engine->segments; segment; segment = segment->next) {
+		if (!matches(wish, segment->name) ||
+		    !segment_subnet(segment, &wish->addresses[0], &subnet))
+			continue;
+		*why_not = segment->up ? BASE_REASON_NONE : BASE_REASON_LINK_DOWN;
+		return segment;
+	}
+	return NULL;
+}
+
+struct segment_peer *segment_peer(struct segment *segment, const struct base_address *address)
+{
+	struct segment_peer *oldest = NULL;
+
+	for (unsigned i = 0; i < segment->peer_count; i++)
+		if (base_address_equal(&segment->peers[i].address, address))
+			return &segment->peers[i];
+	if (segment->peer_count < SEGMENT_PEERS_MAX) {
+		oldest = &segment->peers[segment->peer_count++];
+	} else {
+		/* Full of strangers: whoever was heard longest ago makes room. */
+		for (unsigned i = 0; i < SEGMENT_PEERS_MAX; i++)
+			if (!oldest || segment->peers[i].heard_us < oldest->heard_us)
+				oldest = &segment->peers[i];
+	}
+	memset(oldest, 0, sizeof *oldest);
+	oldest->address = *address;
+	return oldest;
+}
+
+const struct segment_peer *segment_peer_by_mac(const struct segment *segment,
+					       const struct base_mac *mac)
+{
+	for (unsigned i = 0; i < segment->peer_count; i++)
+		if (segment->peers[i].mac_known &&
+		    memcmp(&segment->peers[i].mac, mac, sizeof *mac) == 0 &&
+		    !base_address_is_link_local(&segment->peers[i].address))
+			return &segment->peers[i];
+	return NULL;
+}
+
+void segment_ask(struct segment *segment, const struct base_address *address, uint64_t now_us)
+{
+	struct segment_peer *peer = segment_peer(segment, address);
+	struct base_address source = base_address_is_link_local(address)
+					     ? segment_link_local(segment)
+					     : segment_own_address(segment, address);
+	struct vrrp_frame frame;
+	bool unicast = peer->mac_known && peer->heard_us &&
+		       base_usec_since(now_us, peer->heard_us) < ENGINE_GATEWAY_FRESH_US;
+
+	if (!segment->neighbour || source.family == BASE_FAMILY_NONE)
+		return;
+	peer->asked_us = now_us;
+	frame.size = vrrp_frame_ask(address, &source, &segment->mac, unicast ? &peer->mac : NULL,
+				    frame.data);
+	vrrp_neighbour_send(segment->neighbour, &frame, 1);
+}
+
+/* Somebody foreign answers for one of the addresses a router is probing, or owns. */
+static void check_conflict(struct segment *segment, const struct vrrp_neighbour_seen *seen)
+{
+	int family = seen->address.family == BASE_FAMILY_IPV6;
+
+	for (unsigned id = 1; id < 256; id++) {
+		struct router *router = segment->routers[family][id];
+
+		if (router)
+			router_seen(router, seen->address, seen->mac);
+	}
+}
+
+static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
+{
+	struct segment *segment = userdata;
+	struct segment_peer *peer = NULL;
+
+	if (memcmp(&seen->mac, &segment->mac, sizeof seen->mac) == 0)
+		return;
+	for (unsigned i = 0; i < segment->peer_count && !peer; i++)
+		if (base_address_equal(&segment->peers[i].address, &seen->address))
+			peer = &segment->peers[i];
+	if (peer) {
+		bool new_mac = !peer->mac_known ||
+			       memcmp(&peer->mac, &seen->mac, sizeof peer->mac) != 0;
+
+		peer->mac = seen->mac;
+		peer->mac_known = true;
+		peer->heard_us = engine_now(segment->engine);
+		if (new_mac)
+			engine_rules_changed(segment->engine);
+	}
+	check_conflict(segment, seen);
+}
+
+static int on_neighbour(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct segment *segment = userdata;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	vrrp_neighbour_receive(segment->neighbour, on_seen, segment);
+	return 0;
+}
+
+static void on_received(void *userdata, const struct vrrp_received *received)
+{
+	engine_advert_received(userdata, &received->meta, received->data, received->size);
+}
+
+static int on_advert(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct segment *segment = userdata;
+
+	(void)revents;
+	(void)source;
+	for (int family = 0; family < 2; family++)
+		if (segment->sockets[family] && vrrp_socket_fd(segment->sockets[family]) == fd)
+			vrrp_socket_receive(segment->sockets[family], on_received, segment);
+	return 0;
+}
+
+static void close_sockets(struct segment *segment)
+{
+	for (int family = 0; family < 2; family++) {
+		segment->socket_io[family] = sd_event_source_disable_unref(segment->socket_io[family]);
+		vrrp_socket_free(segment->sockets[family]);
+		segment->sockets[family] = NULL;
+	}
+	segment->neighbour_io = sd_event_source_disable_unref(segment->neighbour_io);
+	vrrp_neighbour_free(segment->neighbour);
+	segment->neighbour = NULL;
+}
+
+static int open_sockets(struct segment *segment)
+{
+	sd_event *event = segment->engine->event;
+	int r = 0;
+
+	for (int family = 0; family < 2 && r >= 0; family++) {
+		if (segment->sockets[family])
+			continue;
+		r = vrrp_socket_new(&segment->sockets[family],
+				    family ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4, segment->index);
+		if (r == -EAFNOSUPPORT && family) { /* a kernel without IPv6 */
+			r = 0;
+			continue;
+		}
+		if (r >= 0)
+			r = sd_event_add_io(event, &segment->socket_io[family],
+					    vrrp_socket_fd(segment->sockets[family]), EPOLLIN,
+					    on_advert, segment);
+		if (r >= 0)
+			sd_event_source_set_priority(segment->socket_io[family],
+						     ENGINE_PRIORITY_VRRP_SOCKET);
+	}
+	if (r >= 0 && !segment->neighbour) {
+		r = vrrp_neighbour_new(&segment->neighbour, segment->index);
+		if (r >= 0)
+			r = sd_event_add_io(event, &segment->neighbour_io,
+					    vrrp_neighbour_fd(segment->neighbour), EPOLLIN,
+					    on_neighbour, segment);
+		if (r >= 0)
+			sd_event_source_set_priority(segment->neighbour_io,
+						     ENGINE_PRIORITY_NEIGHBOUR);
+	}
+	if (r < 0)
+		close_sockets(segment);
+	return r;
+}
+
+static bool usable(const struct vrrp_link *link)
+{
+	return link->ethernet && link->address_count > 0 && strcmp(link->name, "lo") != 0;
+}
+
+/* Only where an address of ours could be: the pods' interfaces are of no interest. */
+static bool wanted(struct engine *engine, const struct vrrp_link *link)
+{
+	for (struct router *router = engine->routers; router; router = router->next)
+		for (unsigned i = 0; i < link->address_count; i++)
+			if (link->addresses[i].length <
+				    base_address_size(&router->wish.addresses[0]) * 8 &&
+			    base_prefix_contains(&link->addresses[i], &router->wish.addresses[0]) &&
+			    matches(&router->wish, link->name))
+				return true;
+	return false;
+}
+
+static void review_one(struct engine *engine, const struct vrrp_link *link)
+{
+	struct segment *segment = engine->segments;
+
+	while (segment && segment->index != link->index)
+		segment = segment->next;
+	if (!segment) {
+		if (!usable(link) || !wanted(engine, link))
+			return;
+		segment = calloc(1, sizeof *segment);
+		if (!segment)
+			return;
+		segment->engine = engine;
+		segment->index = link->index;
+		segment->next = engine->segments;
+		engine->segments = segment;
+		engine->rules_due = true;
+	}
+	if (strcmp(segment->name, link->name) != 0) {
+		snprintf(segment->name, sizeof segment->name, "%s", link->name);
+		engine->rules_due = true;
+	}
+	segment->mac = link->mac;
+	if (link->up && !segment->neighbour) {
+		int r = open_sockets(segment);
+
+		if (r < 0)
+			log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED,
+				 LOG_FIELDS({ "INTERFACE", segment->name }),
+				 "cannot open sockets on %s: %s", segment->name, strerror(-r));
+	}
+	if (segment->up != (link->up && segment->neighbour)) {
+		segment->up = link->up && segment->neighbour;
+		log_line(LOG_NOTICE, segment->up ? BASE_REASON_CONFIGURED : BASE_REASON_LINK_DOWN,
+			 LOG_FIELDS({ "INTERFACE", segment->name }), "segment %s is %s",
+			 segment->name, segment->up ? "up" : "down");
+	}
+}
+
+void segments_review(struct engine *engine)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(engine->links, &count);
+
+	for (struct segment **slot = &engine->segments; *slot;) {
+		struct segment *segment = *slot;
+
+		if (link_of(segment)) {
+			slot = &segment->next;
+			continue;
+		}
+		for (struct router *router = engine->routers; router; router = router->next)
+			if (router->segment == segment)
+				router_segment_gone(router);
+		*slot = segment->next;
+		close_sockets(segment);
+		free(segment);
+		engine->rules_due = true;
+	}
+	for (size_t i = 0; i < count; i++)
+		review_one(engine, &links[i]);
+}
+
+void segments_free(struct engine *engine)
+{
+	while (engine->segments) {
+		struct segment *next = engine->segments->next;
+
+		close_sockets(engine->segments);
+		free(engine->segments);
+		engine->segments = next;
+	}
+}

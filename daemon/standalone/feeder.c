@@ -1,0 +1,211 @@
+#include <errno.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <systemd/sd-event.h>
+
+#include "base/time.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/protocol/channel.h"
+#include "daemon/standalone/manifest.h"
+#include "daemon/standalone/standalone.h"
+
+#define CHANNEL_FD  3
+#define DEBOUNCE_US (50 * BASE_USEC_PER_MSEC)
+
+struct feeder {
+	sd_event *event;
+	const char *node, *manifests;
+	struct channel *channel;
+	sd_event_source *settle;
+	char last_error[sizeof(((struct base_error *)0)->message)];
+	bool fed;
+};
+
+static int send_message(void *userdata, const struct message *message)
+{
+	struct feeder *feeder = userdata;
+	int r = channel_send(feeder->channel, message);
+
+	return r == -EINVAL || r == -EMSGSIZE
+		       ? base_error_set(NULL, r, "%s", "") /* the caller says which object */
+		       : r;
+}
+
+static int check_message(void *userdata, const struct message *message)
+{
+	static uint8_t data[MESSAGE_SIZE_MAX];
+
+	(void)userdata;
+	return message_encode(message, data, sizeof data) < 0 ? -EINVAL : 0;
+}
+
+/* Reads everything; only a set without a fault replaces what the engine has. */
+static void feed(struct feeder *feeder)
+{
+	struct manifest_set *set = manifest_set_new();
+	struct message sync = { .type = MESSAGE_SYNC_BEGIN };
+	struct base_error error = { 0 };
+	int r = set ? manifest_set_read(set, feeder->manifests, &error) : -ENOMEM;
+
+	if (r >= 0)
+		r = manifest_set_emit(set, feeder->node, check_message, NULL, &error);
+	if (r < 0) {
+		if (strcmp(feeder->last_error, error.message) != 0)
+			log_line(LOG_ERR, BASE_REASON_INVALID_CONFIGURATION, LOG_NO_FIELDS, "%s; %s",
+				 error.message[0] ? error.message : strerror(-r),
+				 feeder->fed ? "the last good manifests stay in force"
+					     : "nothing is served until it is mended");
+		snprintf(feeder->last_error, sizeof feeder->last_error, "%s", error.message);
+	} else {
+		channel_send(feeder->channel, &sync);
+		manifest_set_emit(set, feeder->node, send_message, feeder, &error);
+		sync.type = MESSAGE_SYNC_END;
+		channel_send(feeder->channel, &sync);
+		feeder->last_error[0] = '\0';
+		feeder->fed = true;
+	}
+	manifest_set_free(set);
+}
+
+static int on_settled(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source;
+	(void)usec;
+	feed(userdata);
+	return 0;
+}
+
+static int on_change(sd_event_source *source, const struct inotify_event *change, void *userdata)
+{
+	struct feeder *feeder = userdata;
+
+	(void)source;
+	(void)change;
+	/* An editor's burst is one change. */
+	sd_event_source_set_time_relative(feeder->settle, DEBOUNCE_US);
+	sd_event_source_set_enabled(feeder->settle, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	(void)source;
+	(void)info;
+	feed(userdata);
+	return 0;
+}
+
+static void on_message(void *userdata, const struct message *message)
+{
+	struct feeder *feeder = userdata;
+
+	if (message->type == MESSAGE_SHUTDOWN)
+		sd_event_exit(feeder->event, 0);
+}
+
+static void on_lost(void *userdata, int error)
+{
+	struct feeder *feeder = userdata;
+
+	(void)error;
+	sd_event_exit(feeder->event, 0);
+}
+
+/* Nobody, with nothing, unless the files are for root alone: then root with nothing. */
+static void drop_privileges(const char *manifests)
+{
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (getuid() != 0)
+		return;
+	if (seteuid(65534) == 0 && access(manifests, R_OK | X_OK) == 0 &&
+	    eaccess(manifests, R_OK | X_OK) == 0 && seteuid(0) == 0 && setgroups(0, NULL) == 0 &&
+	    setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0)
+		return;
+	if (seteuid(0) == 0)
+		log_line(LOG_INFO, BASE_REASON_NONE, LOG_NO_FIELDS,
+			 "%s can be read by root only: the reader stays root", manifests);
+}
+
+int standalone_feeder_main(int argc, char **argv)
+{
+	static const struct channel_handlers handlers = { on_message, on_lost };
+	struct feeder feeder = { 0 };
+	const struct option_spec specs[] = {
+		{ "node", &feeder.node, false, "NAME", "this node" },
+		{ "manifests", &feeder.manifests, false, "DIR", "folder of YAML files" },
+		{ NULL, NULL, false, NULL, NULL },
+	};
+	struct message hello = { .type = MESSAGE_HELLO };
+	sigset_t blocked;
+	int r = options_parse(argc, argv, "vipd feeder (run by vipd standalone)", specs);
+
+	if (r < 0 || !feeder.node || !feeder.manifests)
+		return 2;
+	log_open("feeder", feeder.node);
+	drop_privileges(feeder.manifests);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGHUP);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	r = sd_event_default(&feeder.event);
+	if (r >= 0)
+		r = channel_new(&feeder.channel, feeder.event, CHANNEL_FD, 0, &handlers, &feeder);
+	if (r >= 0)
+		r = sd_event_add_time_relative(feeder.event, &feeder.settle, CLOCK_BOOTTIME, 0, 1000,
+					       on_settled, &feeder);
+	if (r >= 0)
+		r = sd_event_add_signal(feeder.event, NULL, SIGHUP, on_hangup, &feeder);
+	if (r >= 0) {
+		r = sd_event_add_inotify(feeder.event, NULL, feeder.manifests,
+					 IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
+						 IN_ONLYDIR,
+					 on_change, &feeder);
+		if (r < 0)
+			log_line(LOG_ERR, BASE_REASON_INVALID_CONFIGURATION, LOG_NO_FIELDS,
+				 "--manifests %s: %s", feeder.manifests, strerror(-r));
+	}
+	if (r < 0)
+		return 1;
+	snprintf(hello.hello.node, sizeof hello.hello.node, "%s", feeder.node);
+	snprintf(hello.hello.program, sizeof hello.hello.program, "vipd %s feeder", VIPD_VERSION);
+	channel_send(feeder.channel, &hello);
+	r = sd_event_loop(feeder.event);
+	channel_free(feeder.channel);
+	sd_event_source_disable_unref(feeder.settle);
+	sd_event_unref(feeder.event);
+	return r < 0 ? 1 : 0;
+}
+
+int check_main(int argc, char **argv)
+{
+	const struct option_spec specs[] = { { NULL, NULL, false, NULL, NULL } };
+	int first = options_parse(argc, argv, "vipd check PATH...", specs), findings = 0;
+	struct manifest_set *set;
+	struct base_error error = { 0 };
+
+	if (first < 0)
+		return first == -2 ? 0 : 2;
+	if (first == argc) {
+		fprintf(stderr, "which manifests? vipd check PATH...\n");
+		return 2;
+	}
+	set = manifest_set_new();
+	if (!set)
+		return 1;
+	for (int i = first; i < argc && !findings; i++)
+		findings = manifest_set_read(set, strcmp(argv[i], "-") == 0 ? "/dev/stdin" : argv[i],
+					     &error) < 0;
+	if (!findings)
+		findings = manifest_set_emit(set, NULL, check_message, NULL, &error) < 0;
+	if (findings)
+		printf("%s\n", error.message[0] ? error.message : "an object is out of bounds");
+	manifest_set_free(set);
+	return findings;
+}
