@@ -47,6 +47,9 @@
 	X(OWNER_ELECTED, "OwnerElected", NORMAL, "b9c8b9ffe46ed627d419c7723226db94", \
 	  "This node became the first owner of the address.", \
 	  "Nothing to do.") \
+	X(OWNER_OBSERVED, "OwnerObserved", NORMAL, "5d0f3a5c0c7e4f0d9a3b6f1f27c9b410", \
+	  "Another node owns the address now, as this node hears.", \
+	  "Nothing to do; that node's journal says why.") \
 	X(OWNER_LOST, "OwnerLost", WARNING, "bbeeb6361d33bc6d96f0da847a2a3b87", \
 	  "The former owner fell silent and this node took over.", \
 	  "Look at the former owner: journalctl on that node, kubectl get speakers.") \

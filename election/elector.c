@@ -380,7 +380,7 @@ static void on_heard(struct election_elector *e, const struct election_event *ev
 	e->ever_heard = true;
 	if (!owning(e)) {
 		if (e->speaker != event->from && e->last_owner != event->from) {
-			transition(e, actions, BASE_REASON_CONFIGURED, e->last_owner, event->from);
+			transition(e, actions, BASE_REASON_OWNER_OBSERVED, e->last_owner, event->from);
 			e->last_owner = event->from;
 		}
 		e->speaker = event->from;

@@ -84,11 +84,12 @@ static void put_segment(struct text *t, const struct nft_skeleton *s, const char
 	put(t, "\tchain in-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; "
 	       "policy accept;\n",
 	    interface, interface);
+	/* What a member's director sends on is for us although we do not own the address. */
 	put(t, "\t\tarp operation request arp daddr ip @vips4 arp daddr ip != @alive4 counter drop\n"
 	       "\t\ticmpv6 type nd-neighbor-solicit @th,64,128 @vips6 @th,64,128 != @alive6 "
 	       "counter drop\n"
-	       "\t\tip daddr @vips4 ip daddr != @alive4 counter drop\n"
-	       "\t\tmeta protocol ip6 @nh,192,128 @vips6 @nh,192,128 != @alive6 counter drop\n"
+	       "\t\tether saddr != @peers ip daddr @vips4 ip daddr != @alive4 counter drop\n"
+	       "\t\tether saddr != @peers meta protocol ip6 @nh,192,128 @vips6 @nh,192,128 != @alive6 counter drop\n"
 	       "\t\tip daddr @direct4 jump direct4-%s\n"
 	       "\t\tip6 daddr @direct6 jump direct6-%s\n"
 	       "\t}\n",

@@ -198,9 +198,11 @@ static void send_packet(struct router *router, uint8_t version, uint8_t priority
 		return;
 	if (!router->wish.unicast || version == NFT_CLOSE_VERSION) {
 		size = build(router, version, priority, &meta, data, sizeof data);
-		if (size > 0)
-			send_failed(router->engine, router,
-				    vrrp_socket_send(socket, &meta.source, NULL, data, size));
+		if (size == 0)
+			return;
+		size = (size_t)vrrp_socket_send(socket, &meta.source, NULL, data, size);
+		if (version != NFT_CLOSE_VERSION) /* the chain drops that one, and says so */
+			send_failed(router->engine, router, (int)size);
 		return;
 	}
 	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
@@ -284,7 +286,7 @@ static bool resolve_sender(struct segment *segment, struct base_address *source)
 			segment_ask(segment, source, now_us);
 		return false;
 	}
-	member = segment_peer_by_mac(segment, &peer->mac);
+	member = segment_peer_by_mac(segment, BASE_FAMILY_IPV6, &peer->mac);
 	if (!member) {
 		engine_cluster_changed(segment->engine); /* ask the members for their MACs */
 		return true;
@@ -505,6 +507,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 		nft_table_alive(engine->table, &engine->alive);
 	if (!engine->rules_present)
 		engine_rules_changed(engine);
+	ask_members(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		if (virtual_router_owns(&router->core) && router->segment)
 			engine_addresses_add(engine, router->segment, router->wish.addresses,

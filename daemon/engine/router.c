@@ -221,12 +221,26 @@ static void log_foreigner(struct router *router, const struct base_address *addr
 void router_seen(struct router *router, struct base_address address, struct base_mac mac)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN };
+	const struct segment_peer *member;
 	bool ours = false;
 
 	for (uint32_t i = 0; i < router->wish.address_count && !ours; i++)
 		ours = base_address_equal(&router->wish.addresses[i], &address);
 	if (!ours)
 		return;
+	if (router->probing &&
+	    (member = segment_peer_by_mac(router->segment,
+					  (enum base_family)router->wish.family, &mac))) {
+		/* A member owns it whose adverts did not reach us (yet): as good as an advert. */
+		router->probing = false;
+		event.type = VIRTUAL_ROUTER_EVENT_ADVERT;
+		event.now_us = engine_now(router->engine);
+		event.advert.source = member->address;
+		event.advert.priority = 1;
+		event.advert.interval_us = router->core.config.interval_us;
+		router_feed(router, &event);
+		return;
+	}
 	if (router->probing) {
 		router->probing = false;
 		router->conflict = true;
@@ -237,7 +251,7 @@ void router_seen(struct router *router, struct base_address address, struct base
 		return;
 	}
 	/* Another owner's first announcements cross ours for a moment; adverts settle that. */
-	if (virtual_router_owns(&router->core) && !segment_peer_by_mac(router->segment, &mac)) {
+	if (virtual_router_owns(&router->core) && !segment_peer_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
 		log_foreigner(router, &address, &mac, "announced again in defence");
 		if (router->announced == ROUTER_ANNOUNCE_TIMES)
 			start_announcing(router);

@@ -109,10 +109,11 @@ struct segment_peer *segment_peer(struct segment *segment, const struct base_add
 }
 
 const struct segment_peer *segment_peer_by_mac(const struct segment *segment,
-					       const struct base_mac *mac)
+					       enum base_family family, const struct base_mac *mac)
 {
 	for (unsigned i = 0; i < segment->peer_count; i++)
 		if (segment->peers[i].mac_known &&
+		    (family == BASE_FAMILY_NONE || segment->peers[i].address.family == family) &&
 		    memcmp(&segment->peers[i].mac, mac, sizeof *mac) == 0 &&
 		    !base_address_is_link_local(&segment->peers[i].address))
 			return &segment->peers[i];

@@ -63,8 +63,8 @@ struct base_address segment_gateway(const struct segment *segment, enum base_fam
 
 /* Finds or makes the peer; NULL when the table is full. */
 struct segment_peer *segment_peer(struct segment *segment, const struct base_address *address);
-/* Who on the segment has this MAC, among `addresses`? -1: nobody known. */
+/* The peer of this family (NONE: any) that has this MAC, link-local addresses left out; NULL: nobody. */
 const struct segment_peer *segment_peer_by_mac(const struct segment *segment,
-					       const struct base_mac *mac);
+					       enum base_family family, const struct base_mac *mac);
 /* Sends one ARP request or neighbour solicitation, unicast where the MAC is known. */
 void segment_ask(struct segment *segment, const struct base_address *address, uint64_t now_us);

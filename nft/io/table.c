@@ -406,11 +406,12 @@ bool nft_table_present(struct nft_table *table)
 
 	if (table->revision == 0)
 		return false;
-	snprintf(text, sizeof text,
-		 "list set inet vipd " NFT_REVISION_PREFIX "%016llx\nlist set netdev vipd alive4\n",
+	/* One family at a time: libnftables 1.0.6 reads only one into its cache. */
+	snprintf(text, sizeof text, "list set inet vipd " NFT_REVISION_PREFIX "%016llx\n",
 		 (unsigned long long)table->revision);
 	nft_ctx_get_output_buffer(table->context);
-	return run(table, text, NULL) == 0;
+	return run(table, text, NULL) == 0 &&
+	       run(table, "list set netdev vipd vips4\n", NULL) == 0;
 }
 
 static void read_alive(const char *text, struct nft_alive *alive)

@@ -174,7 +174,7 @@ static void describe(const struct virtual_router *router, const struct election_
 		snprintf(message, size, "%s goes on with %s: its Lease says so since before", to,
 			 router->config.name);
 		return;
-	case BASE_REASON_CONFIGURED:
+	case BASE_REASON_OWNER_OBSERVED:
 		snprintf(message, size, "%s owns %s", to, router->config.name);
 		return;
 	case BASE_REASON_FOREIGN_ADDRESS:
