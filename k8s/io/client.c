@@ -1,0 +1,628 @@
+#include "k8s/io/client.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#include "base/time.h"
+
+#define TOKEN_AGE_US	 (50 * BASE_USEC_PER_SEC)
+#define TOKEN_SIZE_MAX	 (64 * 1024)
+#define LINE_SIZE_MAX	 (8 * 1024 * 1024)
+#define BODY_SIZE_MAX	 (64 * 1024 * 1024)
+#define TIMEOUT_MS	 30000
+#define CONNECT_MS	 5000
+#define DEAD_PEER_MS	 30000 /* TCP_USER_TIMEOUT: unacknowledged for so long is dead */
+
+struct k8s_request {
+	struct k8s_request *next, **link;
+	struct k8s_client *client;
+	CURL *easy;
+	struct curl_slist *headers;
+	char *url, *upload, *method;
+	bool lease, watch, retried;
+	char *data;
+	size_t size, capacity;
+	uint64_t retry_after_us;
+	void (*line)(void *userdata, const cJSON *event);
+	k8s_done_fn *done;
+	void *userdata;
+	const char *content_type;
+	uint32_t timeout_ms;
+	bool overlong;
+	char error[CURL_ERROR_SIZE];
+};
+
+struct k8s_client {
+	sd_event *event;
+	struct k8s_config config;
+	char *agent;
+	CURLM *multi;
+	sd_event_source *timer;
+	struct k8s_request *requests;
+	char *token;
+	uint64_t token_read_us;
+	void (*contact)(void *userdata, bool answered);
+	void *userdata;
+	struct watch_fd {
+		struct watch_fd *next;
+		curl_socket_t fd;
+		sd_event_source *source;
+	} *fds;
+};
+
+static uint64_t now_usec(struct k8s_client *client)
+{
+	uint64_t now = 0;
+
+	sd_event_now(client->event, CLOCK_BOOTTIME, &now);
+	return now;
+}
+
+/* --- token --- */
+
+static void read_token(struct k8s_client *client)
+{
+	char buffer[TOKEN_SIZE_MAX];
+	size_t size;
+	FILE *file;
+
+	if (!client->config.token_file) {
+		if (!client->token && client->config.token)
+			client->token = strdup(client->config.token);
+		return;
+	}
+	file = fopen(client->config.token_file, "re"); /* by path each time: it is swapped by link */
+	if (!file)
+		return; /* the one we have may still do */
+	size = fread(buffer, 1, sizeof buffer - 1, file);
+	fclose(file);
+	while (size > 0 && (buffer[size - 1] == '\n' || buffer[size - 1] == '\r' ||
+			    buffer[size - 1] == ' '))
+		size--;
+	buffer[size] = '\0';
+	if (size == 0)
+		return;
+	free(client->token);
+	client->token = strdup(buffer);
+	client->token_read_us = now_usec(client);
+}
+
+/* --- curl on the loop --- */
+
+static void pump(struct k8s_client *client);
+
+static int on_fd(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct k8s_client *client = userdata;
+	int running, flags = 0;
+
+	(void)source;
+	if (revents & EPOLLIN)
+		flags |= CURL_CSELECT_IN;
+	if (revents & EPOLLOUT)
+		flags |= CURL_CSELECT_OUT;
+	if (revents & (EPOLLERR | EPOLLHUP))
+		flags |= CURL_CSELECT_ERR;
+	curl_multi_socket_action(client->multi, fd, flags, &running);
+	pump(client);
+	return 0;
+}
+
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socket_data)
+{
+	struct k8s_client *client = userdata;
+	struct watch_fd **slot = &client->fds, *watch;
+	uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0u) |
+			  (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
+
+	(void)easy;
+	(void)socket_data;
+	while (*slot && (*slot)->fd != fd)
+		slot = &(*slot)->next;
+	watch = *slot;
+	if (what == CURL_POLL_REMOVE) {
+		if (watch) {
+			*slot = watch->next;
+			sd_event_source_disable_unref(watch->source);
+			free(watch);
+		}
+		return 0;
+	}
+	if (watch) {
+		sd_event_source_set_io_events(watch->source, events);
+		return 0;
+	}
+	watch = calloc(1, sizeof *watch);
+	if (!watch)
+		return -1;
+	watch->fd = fd;
+	if (sd_event_add_io(client->event, &watch->source, fd, events, on_fd, client) < 0) {
+		free(watch);
+		return -1;
+	}
+	watch->next = client->fds;
+	client->fds = watch;
+	return 0;
+}
+
+static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct k8s_client *client = userdata;
+	int running;
+
+	(void)source;
+	(void)usec;
+	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	pump(client);
+	return 0;
+}
+
+static int on_timer(CURLM *multi, long timeout_ms, void *userdata)
+{
+	struct k8s_client *client = userdata;
+
+	(void)multi;
+	if (timeout_ms < 0) {
+		sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
+		return 0;
+	}
+	/* Also for 0: libcurl must not be called from inside its own callback. */
+	sd_event_source_set_time_relative(client->timer, (uint64_t)timeout_ms * 1000);
+	sd_event_source_set_enabled(client->timer, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+/* --- one request --- */
+
+static void request_free(struct k8s_request *request)
+{
+	if (request->easy) {
+		curl_multi_remove_handle(request->client->multi, request->easy);
+		curl_easy_cleanup(request->easy);
+	}
+	curl_slist_free_all(request->headers);
+	if (request->link) {
+		*request->link = request->next;
+		if (request->next)
+			request->next->link = request->link;
+	}
+	free(request->url);
+	free(request->upload);
+	free(request->method);
+	free(request->data);
+	free(request);
+}
+
+static void deliver_lines(struct k8s_request *request)
+{
+	char *start = request->data, *end;
+
+	while ((end = memchr(start, '\n', request->size - (size_t)(start - request->data)))) {
+		cJSON *event = cJSON_ParseWithLength(start, (size_t)(end - start));
+
+		if (event && request->line)
+			request->line(request->userdata, event);
+		cJSON_Delete(event);
+		start = end + 1;
+	}
+	request->size -= (size_t)(start - request->data);
+	memmove(request->data, start, request->size);
+}
+
+static size_t on_data(char *data, size_t one, size_t count, void *userdata)
+{
+	struct k8s_request *request = userdata;
+	size_t size = one * count, limit = request->watch ? LINE_SIZE_MAX : BODY_SIZE_MAX;
+	long status = 0;
+
+	if (request->size + size > limit) {
+		request->overlong = true;
+		return 0;
+	}
+	if (request->size + size + 1 > request->capacity) {
+		size_t capacity = request->capacity ? request->capacity * 2 : 16384;
+		char *grown;
+
+		while (capacity < request->size + size + 1)
+			capacity *= 2;
+		grown = realloc(request->data, capacity);
+		if (!grown)
+			return 0;
+		request->data = grown;
+		request->capacity = capacity;
+	}
+	memcpy(request->data + request->size, data, size);
+	request->size += size;
+	request->data[request->size] = '\0';
+	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (request->watch && status == 200)
+		deliver_lines(request);
+	return size;
+}
+
+static size_t on_header(char *data, size_t one, size_t count, void *userdata)
+{
+	struct k8s_request *request = userdata;
+	size_t size = one * count;
+
+	if (size > 12 && strncasecmp(data, "retry-after:", 12) == 0) {
+		long seconds = strtol(data + 12, NULL, 10);
+
+		if (seconds > 0 && seconds < 3600)
+			request->retry_after_us = (uint64_t)seconds * BASE_USEC_PER_SEC;
+	}
+	return size;
+}
+
+static int on_new_socket(void *userdata, curl_socket_t fd, curlsocktype purpose)
+{
+	unsigned dead_ms = DEAD_PEER_MS;
+
+	(void)userdata;
+	(void)purpose;
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_ms, sizeof dead_ms);
+	return CURL_SOCKOPT_OK;
+}
+
+static void set_blob(CURL *easy, CURLoption option, char *pem)
+{
+	struct curl_blob blob = { .data = pem, .len = strlen(pem), .flags = CURL_BLOB_COPY };
+
+	curl_easy_setopt(easy, option, &blob);
+}
+
+static void set_security(struct k8s_client *client, CURL *easy)
+{
+	const struct k8s_config *config = &client->config;
+
+	if (config->ca_data)
+		set_blob(easy, CURLOPT_CAINFO_BLOB, config->ca_data);
+	else if (config->ca_file)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, config->ca_file);
+	if (config->cert_data)
+		set_blob(easy, CURLOPT_SSLCERT_BLOB, config->cert_data);
+	else if (config->cert_file)
+		curl_easy_setopt(easy, CURLOPT_SSLCERT, config->cert_file);
+	if (config->key_data)
+		set_blob(easy, CURLOPT_SSLKEY_BLOB, config->key_data);
+	else if (config->key_file)
+		curl_easy_setopt(easy, CURLOPT_SSLKEY, config->key_file);
+	if (config->insecure) {
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (config->in_cluster)
+		curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+}
+
+static int set_headers(struct k8s_request *request)
+{
+	struct k8s_client *client = request->client;
+	char line[TOKEN_SIZE_MAX + 64];
+
+	curl_slist_free_all(request->headers);
+	request->headers = curl_slist_append(NULL, "Accept: application/json");
+	snprintf(line, sizeof line, "Content-Type: %s", request->content_type);
+	if (request->upload)
+		request->headers = curl_slist_append(request->headers, line);
+	request->headers = curl_slist_append(request->headers, "Expect:");
+	if (client->token) {
+		snprintf(line, sizeof line, "Authorization: Bearer %s", client->token);
+		request->headers = curl_slist_append(request->headers, line);
+	}
+	curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers);
+	return request->headers ? 0 : -ENOMEM;
+}
+
+/* Starts it, also for the second time with a fresh token. */
+static int launch(struct k8s_request *request)
+{
+	struct k8s_client *client = request->client;
+	CURL *easy = curl_easy_init();
+
+	if (!easy)
+		return -ENOMEM;
+	request->easy = easy;
+	if (client->config.token_file
+		    ? base_usec_since(now_usec(client), client->token_read_us) > TOKEN_AGE_US ||
+			      !client->token
+		    : !client->token)
+		read_token(client);
+	curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->error);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, client->agent);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 10L);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+			 request->lease ? (long)CURL_HTTP_VERSION_1_1
+					: (long)CURL_HTTP_VERSION_2TLS);
+	if (!request->lease)
+		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+	set_security(client, easy);
+	if (strcmp(request->method, "GET") != 0)
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+	if (request->upload) {
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->upload);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+				 (curl_off_t)strlen(request->upload));
+	}
+	if (set_headers(request) < 0)
+		return -ENOMEM;
+	return curl_multi_add_handle(client->multi, easy) == CURLM_OK ? 0 : -ENOMEM;
+}
+
+static enum k8s_result classify(long status, const char *reason)
+{
+	switch (status) {
+	case 401:
+		return K8S_RESULT_UNAUTHORIZED;
+	case 403:
+		return K8S_RESULT_FORBIDDEN;
+	case 404:
+		return K8S_RESULT_NOT_FOUND;
+	case 409:
+		return strcmp(reason, "AlreadyExists") == 0 ? K8S_RESULT_EXISTS
+							     : K8S_RESULT_CONFLICT;
+	case 410:
+		return K8S_RESULT_GONE;
+	case 429:
+		return K8S_RESULT_THROTTLED;
+	default:
+		break;
+	}
+	if (status >= 200 && status < 300)
+		return K8S_RESULT_OK;
+	return status >= 500 ? K8S_RESULT_SERVER_ERROR : K8S_RESULT_INVALID;
+}
+
+/* Failures before anything was sent: a write cannot have landed. */
+static bool not_sent(CURLcode code)
+{
+	switch ((int)code) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_COULDNT_CONNECT:
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_URL_MALFORMAT:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void finish(struct k8s_request *request, CURLcode code)
+{
+	struct k8s_client *client = request->client;
+	struct k8s_response response = { .retry_after_us = request->retry_after_us };
+	const char *reason = "", *message = NULL;
+	double connected = 0;
+
+	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &response.status);
+	curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME, &connected);
+	if (response.status == 401 && !request->retried && client->config.token_file) {
+		/* The token may have been rotated since: read it at once, and try once more. */
+		request->retried = true;
+		curl_multi_remove_handle(client->multi, request->easy);
+		curl_easy_cleanup(request->easy);
+		request->easy = NULL;
+		request->size = 0;
+		client->token_read_us = 0;
+		if (launch(request) == 0)
+			return;
+	}
+	if (response.status && !(request->watch && response.status == 200) && request->size)
+		response.body = cJSON_ParseWithLength(request->data, request->size);
+	if (response.body && response.status >= 300) {
+		const cJSON *item = cJSON_GetObjectItemCaseSensitive(response.body, "reason");
+
+		reason = cJSON_IsString(item) ? item->valuestring : "";
+		item = cJSON_GetObjectItemCaseSensitive(response.body, "message");
+		message = cJSON_IsString(item) ? item->valuestring : NULL;
+	}
+	if (code != CURLE_OK && response.status == 0)
+		response.result = not_sent(code) || connected == 0 ? K8S_RESULT_UNREACHABLE
+								    : K8S_RESULT_UNKNOWN;
+	else if (code != CURLE_OK && response.status < 300)
+		response.result = request->watch ? K8S_RESULT_OK : K8S_RESULT_UNKNOWN;
+	else
+		response.result = classify(response.status, reason);
+	if (!message)
+		message = request->overlong ? "a line or answer is beyond all bounds"
+			  : code == CURLE_OK	? ""
+			  : *request->error	? request->error
+						: curl_easy_strerror(code);
+	snprintf(response.message, sizeof response.message, "%s", message);
+	if (client->contact)
+		client->contact(client->userdata, response.status != 0);
+	curl_multi_remove_handle(client->multi, request->easy);
+	if (request->done)
+		request->done(request->userdata, &response);
+	cJSON_Delete(response.body);
+	request_free(request);
+}
+
+static void pump(struct k8s_client *client)
+{
+	CURLMsg *message;
+	int left;
+
+	while ((message = curl_multi_info_read(client->multi, &left))) {
+		struct k8s_request *request;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &request);
+		finish(request, message->data.result);
+	}
+}
+
+/* --- the interface --- */
+
+int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_config *config,
+		   const char *agent, void (*contact)(void *userdata, bool answered), void *userdata)
+{
+	struct k8s_client *client = calloc(1, sizeof *client);
+	int r;
+
+	if (!client || curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
+		free(client);
+		return -ENOMEM;
+	}
+	client->event = sd_event_ref(event);
+	client->config = *config;
+	memset(config, 0, sizeof *config);
+	client->agent = strdup(agent);
+	client->contact = contact;
+	client->userdata = userdata;
+	client->multi = curl_multi_init();
+	r = client->multi ? sd_event_add_time_relative(event, &client->timer, CLOCK_BOOTTIME, 0, 1000,
+						       on_timeout, client)
+			  : -ENOMEM;
+	if (r < 0) {
+		k8s_client_free(client);
+		return r;
+	}
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
+	*result = client;
+	return 0;
+}
+
+void k8s_client_free(struct k8s_client *client)
+{
+	if (!client)
+		return;
+	while (client->requests)
+		request_free(client->requests);
+	if (client->multi)
+		curl_multi_cleanup(client->multi);
+	while (client->fds) {
+		struct watch_fd *next = client->fds->next;
+
+		sd_event_source_disable_unref(client->fds->source);
+		free(client->fds);
+		client->fds = next;
+	}
+	sd_event_source_disable_unref(client->timer);
+	sd_event_unref(client->event);
+	k8s_config_clear(&client->config);
+	free(client->token);
+	free(client->agent);
+	free(client);
+}
+
+static struct k8s_request *request_new(struct k8s_client *client, const char *method,
+				       const char *path)
+{
+	struct k8s_request *request = calloc(1, sizeof *request);
+
+	if (!request)
+		return NULL;
+	request->client = client;
+	request->method = strdup(method);
+	request->content_type = "application/json";
+	if (!request->method || asprintf(&request->url, "%s%s", client->config.server, path) < 0) {
+		request->url = NULL;
+		request_free(request);
+		return NULL;
+	}
+	request->next = client->requests;
+	request->link = &client->requests;
+	if (request->next)
+		request->next->link = &request->next;
+	client->requests = request;
+	return request;
+}
+
+struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_call *call,
+				    k8s_done_fn *done, void *userdata)
+{
+	struct k8s_request *request = request_new(client, call->method, call->path);
+
+	if (!request)
+		return NULL;
+	request->done = done;
+	request->userdata = userdata;
+	request->lease = call->lane == K8S_LANE_LEASE;
+	request->timeout_ms = call->timeout_ms ? call->timeout_ms : TIMEOUT_MS;
+	if (call->content_type)
+		request->content_type = call->content_type; /* literals */
+	if (call->body)
+		request->upload = cJSON_PrintUnformatted(call->body);
+	if ((call->body && !request->upload) || launch(request) < 0) {
+		request_free(request);
+		return NULL;
+	}
+	return request;
+}
+
+struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path,
+				     uint32_t timeout_ms,
+				     void (*line)(void *userdata, const cJSON *event),
+				     k8s_done_fn *done, void *userdata)
+{
+	struct k8s_request *request = request_new(client, "GET", path);
+
+	if (!request)
+		return NULL;
+	request->watch = true;
+	request->line = line;
+	request->done = done;
+	request->userdata = userdata;
+	request->timeout_ms = timeout_ms;
+	if (launch(request) < 0) {
+		request_free(request);
+		return NULL;
+	}
+	return request;
+}
+
+void k8s_request_cancel(struct k8s_request *request)
+{
+	if (request)
+		request_free(request);
+}
+
+const char *k8s_result_name(enum k8s_result result)
+{
+	static const char *const names[] = {
+		[K8S_RESULT_OK] = "ok",
+		[K8S_RESULT_CONFLICT] = "conflict",
+		[K8S_RESULT_EXISTS] = "exists already",
+		[K8S_RESULT_NOT_FOUND] = "not found",
+		[K8S_RESULT_GONE] = "gone",
+		[K8S_RESULT_INVALID] = "invalid",
+		[K8S_RESULT_UNAUTHORIZED] = "unauthorized",
+		[K8S_RESULT_FORBIDDEN] = "forbidden",
+		[K8S_RESULT_THROTTLED] = "throttled",
+		[K8S_RESULT_SERVER_ERROR] = "server error",
+		[K8S_RESULT_UNREACHABLE] = "unreachable",
+		[K8S_RESULT_UNKNOWN] = "no answer",
+	};
+
+	return names[result];
+}

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+#include <systemd/sd-event.h>
+
+#include "k8s/io/config.h"
+
+/*
+ * Requests to an API server, on the loop: libcurl's multi interface, one HTTP/2 connection for
+ * watches and ordinary requests, HTTP/1.1 for Lease writes (a request that times out on HTTP/2
+ * leaves its dead connection in libcurl's pool, and the next renewal would go the same way).
+ */
+struct k8s_client;
+struct k8s_request;
+
+enum k8s_result {
+	K8S_RESULT_OK,
+	K8S_RESULT_CONFLICT,	 /* 409: the version is stale */
+	K8S_RESULT_EXISTS,	 /* 409: AlreadyExists */
+	K8S_RESULT_NOT_FOUND,
+	K8S_RESULT_GONE,	 /* 410: list again */
+	K8S_RESULT_INVALID,	 /* 400, 405, 415, 422: our own mistake, or the object's */
+	K8S_RESULT_UNAUTHORIZED, /* 401, also after the token was read again */
+	K8S_RESULT_FORBIDDEN,	 /* 403: the message names verb and resource */
+	K8S_RESULT_THROTTLED,	 /* 429 */
+	K8S_RESULT_SERVER_ERROR, /* 5xx */
+	K8S_RESULT_UNREACHABLE,	 /* the request was not sent: a write did not land */
+	K8S_RESULT_UNKNOWN,	 /* no answer: a write may have landed */
+};
+
+struct k8s_response {
+	enum k8s_result result;
+	long status; /* HTTP; 0: none */
+	char message[256]; /* of the Status object, or of the transport; no secrets */
+	uint64_t retry_after_us; /* 0: not said */
+	cJSON *body; /* borrowed for the call; NULL if there was none */
+};
+
+typedef void k8s_done_fn(void *userdata, const struct k8s_response *response);
+
+enum k8s_lane {
+	K8S_LANE_SHARED, /* HTTP/2, one connection */
+	K8S_LANE_LEASE,	 /* HTTP/1.1, its own connections */
+};
+
+struct k8s_call {
+	const char *method; /* GET, POST, PUT, PATCH, DELETE */
+	const char *path;   /* with query */
+	const char *content_type; /* NULL: application/json */
+	const cJSON *body;	  /* NULL: none; borrowed for the call */
+	enum k8s_lane lane;
+	uint32_t timeout_ms; /* 0: 30 s */
+};
+
+/* `config` is taken over. `contact` (may be NULL) hears every answer: true, and every silence. */
+int k8s_client_new(struct k8s_client **client, sd_event *event, struct k8s_config *config,
+		   const char *agent, void (*contact)(void *userdata, bool answered),
+		   void *userdata);
+void k8s_client_free(struct k8s_client *client); /* ends everything; no callback is called any more */
+
+/* `done` is called once, from the loop. The handle is valid until then; NULL: out of memory. */
+struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_call *call,
+				    k8s_done_fn *done, void *userdata);
+
+/*
+ * A stream of JSON lines (a watch): `line` for each, `done` at its end. Lines longer than 8 MiB
+ * end it. Local deadline: `timeout_ms`.
+ */
+struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path,
+				     uint32_t timeout_ms,
+				     void (*line)(void *userdata, const cJSON *event),
+				     k8s_done_fn *done, void *userdata);
+
+/* No callback comes any more. NULL is fine. */
+void k8s_request_cancel(struct k8s_request *request);
+
+const char *k8s_result_name(enum k8s_result result);

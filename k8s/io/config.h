@@ -1,0 +1,28 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/*
+ * How to reach an API server: from a kubeconfig, or from inside a pod. Strings are owned by the
+ * struct. Secrets are read here and nowhere logged.
+ */
+struct k8s_config {
+	char *server;		/* "https://host:port", no slash at the end */
+	char *ca_file, *ca_data; /* PEM; none: the system's authorities */
+	char *cert_file, *cert_data, *key_file, *key_data;
+	char *token, *token_file; /* the file wins and is read again as it rotates */
+	char *tls_server_name;
+	char *namespace;
+	bool insecure;	 /* insecure-skip-tls-verify */
+	bool in_cluster;
+};
+
+/*
+ * `path` NULL: the service account of the pod, or KUBECONFIG, or ~/.kube/config, in this order.
+ * `context` NULL: the current one. The message names file, line and what to write.
+ */
+int k8s_config_load(struct k8s_config *config, const char *path, const char *context,
+		    struct base_error *error);
+void k8s_config_clear(struct k8s_config *config);
