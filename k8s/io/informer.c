@@ -1,0 +1,360 @@
+#include "k8s/io/informer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/hash.h"
+#include "base/random.h"
+#include "base/time.h"
+
+#define BUCKETS		 1024
+#define PAGE		 500
+#define BACKOFF_FIRST_US (800 * BASE_USEC_PER_MSEC)
+#define BACKOFF_MAX_US	 (30 * BASE_USEC_PER_SEC)
+#define HEALTHY_US	 (120 * BASE_USEC_PER_SEC)
+#define WATCH_MIN_S	 300 /* the server ends a watch after 5 to 10 minutes */
+#define WATCH_GRACE_S	 30  /* then we do, if it did not */
+#define VERSION_SIZE	 64
+
+struct known {
+	struct known *next;
+	uint64_t round;
+	char uid[64];
+	size_t name_at; /* in text: namespace, NUL, name, NUL */
+	char text[];
+};
+
+struct k8s_informer {
+	struct k8s_client *client;
+	sd_event *event;
+	char *path, *selector;
+	struct k8s_informer_handlers handlers;
+	void *userdata;
+	struct k8s_request *request;
+	sd_event_source *timer;
+	struct known *buckets[BUCKETS];
+	uint64_t round;
+	char version[VERSION_SIZE];
+	char *next_page;
+	bool synced, troubled, relist;
+	uint64_t backoff_us, started_us;
+	struct base_random random;
+};
+
+static void start_list(struct k8s_informer *informer);
+static void start_watch(struct k8s_informer *informer);
+
+static uint64_t now_usec(struct k8s_informer *informer)
+{
+	uint64_t now = 0;
+
+	sd_event_now(informer->event, CLOCK_BOOTTIME, &now);
+	return now;
+}
+
+static const char *text_of(const cJSON *object, const char *name)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+
+	return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+static struct known **find(struct k8s_informer *informer, const char *namespace, const char *name)
+{
+	uint64_t hash = base_hash(namespace, strlen(namespace)) * 31 + base_hash(name, strlen(name));
+	struct known **slot = &informer->buckets[hash % BUCKETS];
+
+	while (*slot && (strcmp((*slot)->text, namespace) != 0 ||
+			 strcmp((*slot)->text + (*slot)->name_at, name) != 0))
+		slot = &(*slot)->next;
+	return slot;
+}
+
+static void drop(struct k8s_informer *informer, struct known **slot)
+{
+	struct known *known = *slot;
+
+	*slot = known->next;
+	informer->handlers.on_gone(informer->userdata, known->text, known->text + known->name_at);
+	free(known);
+}
+
+static void note_version(struct k8s_informer *informer, const cJSON *metadata)
+{
+	const char *version = text_of(metadata, "resourceVersion");
+
+	if (*version && strlen(version) < VERSION_SIZE)
+		strcpy(informer->version, version);
+}
+
+static void upsert(struct k8s_informer *informer, const cJSON *object)
+{
+	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
+	const char *namespace = text_of(metadata, "namespace"), *name = text_of(metadata, "name");
+	const char *uid = text_of(metadata, "uid");
+	struct known **slot, *known;
+
+	if (!*name)
+		return;
+	slot = find(informer, namespace, name);
+	/* Deleted and made again while we looked elsewhere: two different things. */
+	if (*slot && strcmp((*slot)->uid, uid) != 0)
+		drop(informer, slot);
+	known = *slot;
+	if (!known) {
+		size_t namespace_size = strlen(namespace) + 1;
+
+		known = calloc(1, sizeof *known + namespace_size + strlen(name) + 1);
+		if (!known)
+			return;
+		known->name_at = namespace_size;
+		strcpy(known->text, namespace);
+		strcpy(known->text + namespace_size, name);
+		snprintf(known->uid, sizeof known->uid, "%s", uid);
+		known->next = *slot;
+		*slot = known;
+	}
+	known->round = informer->round;
+	informer->handlers.on_object(informer->userdata, object);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct k8s_informer *informer = userdata;
+
+	(void)source;
+	(void)usec;
+	if (informer->request)
+		return 0;
+	if (informer->relist || !informer->version[0])
+		start_list(informer);
+	else
+		start_watch(informer);
+	return 0;
+}
+
+static void later(struct k8s_informer *informer, uint64_t wait_us)
+{
+	sd_event_source_set_time(informer->timer, now_usec(informer) + wait_us);
+	sd_event_source_set_enabled(informer->timer, SD_EVENT_ONESHOT);
+}
+
+static void trouble(struct k8s_informer *informer, const struct k8s_response *response)
+{
+	uint64_t wait_us = informer->backoff_us;
+
+	informer->troubled = true;
+	informer->handlers.on_trouble(informer->userdata, response);
+	wait_us += base_random_below(&informer->random, wait_us);
+	if (response->retry_after_us > wait_us)
+		wait_us = response->retry_after_us;
+	informer->backoff_us *= 2;
+	if (informer->backoff_us > BACKOFF_MAX_US)
+		informer->backoff_us = BACKOFF_MAX_US;
+	later(informer, wait_us);
+}
+
+static void works_again(struct k8s_informer *informer)
+{
+	struct k8s_response fine = { .result = K8S_RESULT_OK, .status = 200 };
+
+	if (informer->troubled)
+		informer->handlers.on_trouble(informer->userdata, &fine);
+	informer->troubled = false;
+}
+
+static void on_watch_line(void *userdata, const cJSON *event)
+{
+	struct k8s_informer *informer = userdata;
+	const char *type = text_of(event, "type");
+	const cJSON *object = cJSON_GetObjectItemCaseSensitive(event, "object");
+	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
+
+	works_again(informer);
+	if (strcmp(type, "ERROR") == 0) {
+		/* 410 or whatever: the version is of no use; the stream ends by itself now. */
+		informer->relist = true;
+		return;
+	}
+	note_version(informer, metadata);
+	if (strcmp(type, "ADDED") == 0 || strcmp(type, "MODIFIED") == 0) {
+		upsert(informer, object);
+	} else if (strcmp(type, "DELETED") == 0) {
+		struct known **slot =
+			find(informer, text_of(metadata, "namespace"), text_of(metadata, "name"));
+
+		if (*slot && strcmp((*slot)->uid, text_of(metadata, "uid")) == 0)
+			drop(informer, slot);
+	}
+}
+
+static void on_watch_end(void *userdata, const struct k8s_response *response)
+{
+	struct k8s_informer *informer = userdata;
+	uint64_t lasted_us = base_usec_since(now_usec(informer), informer->started_us);
+
+	informer->request = NULL;
+	if (response->result == K8S_RESULT_GONE || response->status == 410)
+		informer->relist = true;
+	if (lasted_us > HEALTHY_US)
+		informer->backoff_us = BACKOFF_FIRST_US;
+	if (response->result == K8S_RESULT_OK && lasted_us > BASE_USEC_PER_SEC)
+		later(informer, 0); /* a watch ends now and then: normal */
+	else if (response->result == K8S_RESULT_OK || response->result == K8S_RESULT_GONE)
+		later(informer, informer->backoff_us);
+	else
+		trouble(informer, response);
+}
+
+static void start_watch(struct k8s_informer *informer)
+{
+	unsigned seconds = WATCH_MIN_S + (unsigned)base_random_below(&informer->random, WATCH_MIN_S);
+	char *path;
+
+	if (asprintf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=%s%s%s",
+		     informer->path, seconds, informer->version,
+		     informer->selector ? "&labelSelector=" : "",
+		     informer->selector ? informer->selector : "") < 0)
+		return;
+	informer->started_us = now_usec(informer);
+	informer->request = k8s_client_watch(informer->client, path,
+					     (seconds + WATCH_GRACE_S) * 1000, on_watch_line,
+					     on_watch_end, informer);
+	free(path);
+	if (!informer->request)
+		later(informer, informer->backoff_us);
+}
+
+static void end_list(struct k8s_informer *informer)
+{
+	bool first = !informer->synced;
+
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct known **slot = &informer->buckets[i]; *slot;) {
+			if ((*slot)->round == informer->round)
+				slot = &(*slot)->next;
+			else
+				drop(informer, slot);
+		}
+	informer->relist = false;
+	informer->synced = true;
+	informer->backoff_us = BACKOFF_FIRST_US;
+	informer->handlers.on_synced(informer->userdata, first);
+}
+
+static void list_page(struct k8s_informer *informer);
+
+static void on_list(void *userdata, const struct k8s_response *response)
+{
+	struct k8s_informer *informer = userdata;
+	const cJSON *metadata, *item;
+	const char *more;
+
+	informer->request = NULL;
+	if (response->result != K8S_RESULT_OK || !response->body) {
+		free(informer->next_page);
+		informer->next_page = NULL; /* a page token that failed: from the start */
+		informer->relist = true;
+		trouble(informer, response);
+		return;
+	}
+	works_again(informer);
+	metadata = cJSON_GetObjectItemCaseSensitive(response->body, "metadata");
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(response->body, "items"))
+		upsert(informer, item);
+	more = text_of(metadata, "continue");
+	free(informer->next_page);
+	informer->next_page = *more ? strdup(more) : NULL;
+	if (informer->next_page) {
+		list_page(informer);
+		return;
+	}
+	note_version(informer, metadata);
+	end_list(informer);
+	start_watch(informer);
+}
+
+static void list_page(struct k8s_informer *informer)
+{
+	struct k8s_call call = { .method = "GET" };
+	char *path;
+
+	if (asprintf(&path, "%s?limit=%d%s%s%s%s", informer->path, PAGE,
+		     informer->selector ? "&labelSelector=" : "",
+		     informer->selector ? informer->selector : "",
+		     informer->next_page ? "&continue=" : "",
+		     informer->next_page ? informer->next_page : "") < 0)
+		return;
+	call.path = path;
+	informer->request = k8s_client_call(informer->client, &call, on_list, informer);
+	free(path);
+	if (!informer->request)
+		later(informer, informer->backoff_us);
+}
+
+static void start_list(struct k8s_informer *informer)
+{
+	informer->round++;
+	list_page(informer);
+}
+
+int k8s_informer_new(struct k8s_informer **result, struct k8s_client *client, sd_event *event,
+		     const char *path, const char *selector,
+		     const struct k8s_informer_handlers *handlers, void *userdata)
+{
+	struct k8s_informer *informer = calloc(1, sizeof *informer);
+	int r;
+
+	if (!informer)
+		return -ENOMEM;
+	informer->client = client;
+	informer->event = sd_event_ref(event);
+	informer->path = strdup(path);
+	informer->selector = selector ? strdup(selector) : NULL;
+	informer->handlers = *handlers;
+	informer->userdata = userdata;
+	informer->backoff_us = BACKOFF_FIRST_US;
+	if (getrandom(&informer->random.state, sizeof informer->random.state, 0) < 0)
+		informer->random.state = (uint64_t)(uintptr_t)informer;
+	r = sd_event_add_time_relative(event, &informer->timer, CLOCK_BOOTTIME, 0, 1000, on_timer,
+				       informer);
+	if (r < 0) {
+		k8s_informer_free(informer);
+		return r;
+	}
+	*result = informer;
+	return 0;
+}
+
+void k8s_informer_free(struct k8s_informer *informer)
+{
+	if (!informer)
+		return;
+	k8s_request_cancel(informer->request);
+	for (size_t i = 0; i < BUCKETS; i++)
+		while (informer->buckets[i]) {
+			struct known *next = informer->buckets[i]->next;
+
+			free(informer->buckets[i]);
+			informer->buckets[i] = next;
+		}
+	sd_event_source_disable_unref(informer->timer);
+	sd_event_unref(informer->event);
+	free(informer->path);
+	free(informer->selector);
+	free(informer->next_page);
+	free(informer);
+}
+
+bool k8s_informer_synced(const struct k8s_informer *informer)
+{
+	return informer->synced;
+}
+
+const char *k8s_informer_path(const struct k8s_informer *informer)
+{
+	return informer->path;
+}

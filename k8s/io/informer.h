@@ -1,0 +1,29 @@
+#pragma once
+
+#include "k8s/io/client.h"
+
+/*
+ * Everything of one kind, kept up to date: list in pages, then watch, again and again. What a
+ * list does not name any more is told as gone, so no event can be missed for good; nothing is
+ * forgotten while the server is away. Back-off 0.8 s doubling to 30 s, with jitter.
+ */
+struct k8s_informer;
+
+struct k8s_informer_handlers {
+	/* New, changed, or (after a list) the same again. The object is borrowed. */
+	void (*on_object)(void *userdata, const cJSON *object);
+	/* Deleted. namespace is "" for cluster-scoped kinds. */
+	void (*on_gone)(void *userdata, const char *namespace, const char *name);
+	/* After every complete list; `first`: now the state is whole for the first time. */
+	void (*on_synced)(void *userdata, bool first);
+	/* Something failed and is tried again; RESULT_OK: it works again. */
+	void (*on_trouble)(void *userdata, const struct k8s_response *response);
+};
+
+/* `path`: "/api/v1/services"; `selector`: label selector, percent-encoded, or NULL. */
+int k8s_informer_new(struct k8s_informer **informer, struct k8s_client *client, sd_event *event,
+		     const char *path, const char *selector,
+		     const struct k8s_informer_handlers *handlers, void *userdata);
+void k8s_informer_free(struct k8s_informer *informer);
+bool k8s_informer_synced(const struct k8s_informer *informer);
+const char *k8s_informer_path(const struct k8s_informer *informer);
