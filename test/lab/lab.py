@@ -389,27 +389,16 @@ table inet cni {{
         return found
 
 
-class Lab:
-    def __init__(self, nodes=3, vms=(), management=False, masquerade=True, rp_filter=2, directory=None):
-        """vms: (name, node name) or (name, node name, [ports]); port 22 if none is named."""
-        self.management, self.masquerade, self.rp_filter = management, masquerade, rp_filter
+class Place:
+    """What a lab and a cluster share: a prefix for namespaces, a folder for files, processes to end."""
+
+    def __init__(self, directory=None):
         me = os.getpid()
         self.prefix = f"{PREFIX}{me}-{start_time(me)}-{next(NUMBERS)}-"
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix=self.prefix))
         self.dir.chmod(0o755)
-        self.numbers = itertools.count(1)
         self.processes = []
         self.keep = False
-        self.probe_path = None
-        self.switch = Host(self, "switch")
-        self.gateway, self.client, self.far = Host(self, "gateway"), Host(self, "client"), Host(self, "far")
-        self.nodes = {f"n{i}": Node(self, i) for i in range(1, nodes + 1)}
-        self.vms = {}
-        for name, where, *ports in vms:
-            node = self.nodes[where]
-            vm = Vm(self, name, node, len(node.vms) + 11, ports[0] if ports else [22])
-            node.vms.append(vm)
-            self.vms[name] = vm
 
     def __enter__(self):
         try:
@@ -421,6 +410,63 @@ class Lab:
 
     def __exit__(self, *_):
         self.down()
+
+    def destroy(self, hosts):
+        """SIGKILL to whoever runs in these namespaces, then the namespaces."""
+        pids = [pid for host in hosts for pid in host.pids()]
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        for host in hosts:
+            run(["ip", "netns", "del", host.namespace], check=False)
+        for process in self.processes:
+            if process.pid in pids:
+                try:
+                    process.popen.wait(5)
+                except subprocess.TimeoutExpired:
+                    pass
+
+    def down(self):
+        if self.keep:
+            (self.dir / "keep").touch()
+            return
+        remove_namespaces(self.prefix)
+        for process in self.processes:
+            if process.alive():
+                process.popen.kill()
+            process.popen.wait(10)
+        if not os.environ.get("VIPD_KEEP_LOGS"):
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def sanitizer_reports(self):
+        """What ASan, LSan and UBSan wrote into any log of the lab."""
+        found = []
+        for log in sorted(self.dir.glob("*.log")):
+            text = log.read_text(errors="replace")
+            for line in text.splitlines():
+                if re.search(r"ERROR: (Address|Leak)Sanitizer|runtime error:|AddressSanitizer:DEADLYSIGNAL", line):
+                    found.append(f"{log.name}: {line.strip()}")
+        return found
+
+
+class Lab(Place):
+    def __init__(self, nodes=3, vms=(), management=False, masquerade=True, rp_filter=2, directory=None):
+        """vms: (name, node name) or (name, node name, [ports]); port 22 if none is named."""
+        super().__init__(directory)
+        self.management, self.masquerade, self.rp_filter = management, masquerade, rp_filter
+        self.numbers = itertools.count(1)
+        self.probe_path = None
+        self.switch = Host(self, "switch")
+        self.gateway, self.client, self.far = Host(self, "gateway"), Host(self, "client"), Host(self, "far")
+        self.nodes = {f"n{i}": Node(self, i) for i in range(1, nodes + 1)}
+        self.vms = {}
+        for name, where, *ports in vms:
+            node = self.nodes[where]
+            vm = Vm(self, name, node, len(node.vms) + 11, ports[0] if ports else [22])
+            node.vms.append(vm)
+            self.vms[name] = vm
 
     def __getitem__(self, name):
         return self.nodes[name]
@@ -459,35 +505,6 @@ class Lab:
     def hosts(self):
         return [self.switch, self.gateway, self.client, self.far, *self.nodes.values(), *self.vms.values()]
 
-    def destroy(self, hosts):
-        """SIGKILL to whoever runs in these namespaces, then the namespaces."""
-        pids = [pid for host in hosts for pid in host.pids()]
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        for host in hosts:
-            run(["ip", "netns", "del", host.namespace], check=False)
-        for process in self.processes:
-            if process.pid in pids:
-                try:
-                    process.popen.wait(5)
-                except subprocess.TimeoutExpired:
-                    pass
-
-    def down(self):
-        if self.keep:
-            (self.dir / "keep").touch()
-            return
-        remove_namespaces(self.prefix)
-        for process in self.processes:
-            if process.alive():
-                process.popen.kill()
-            process.popen.wait(10)
-        if not os.environ.get("VIPD_KEEP_LOGS"):
-            shutil.rmtree(self.dir, ignore_errors=True)
-
     def probe_program(self):
         """test/tools/probe: the built one, else compiled into the lab's folder."""
         if not self.probe_path:
@@ -503,16 +520,6 @@ class Lab:
 
     def node_of_mac(self, mac):
         return next((node.name for node in self.nodes.values() if node.mac == mac), None)
-
-    def sanitizer_reports(self):
-        """What ASan, LSan and UBSan wrote into any log of the lab."""
-        found = []
-        for log in sorted(self.dir.glob("*.log")):
-            text = log.read_text(errors="replace")
-            for line in text.splitlines():
-                if re.search(r"ERROR: (Address|Leak)Sanitizer|runtime error:|AddressSanitizer:DEADLYSIGNAL", line):
-                    found.append(f"{log.name}: {line.strip()}")
-        return found
 
 
 def remove_namespaces(prefix):

@@ -1,0 +1,160 @@
+"""Starting, asking and stopping vipd on the nodes of a lab."""
+import json
+import os
+import pathlib
+import shutil
+
+from lab import ROOT, LabError, wait_for
+import manifests
+
+INTERVAL_MS = 100 # the pool's default
+
+
+def program(name="vipd"):
+    """The program under test: build/$VIPD_PRESET/, dev (with sanitizers) if it does not say."""
+    path = ROOT / "build" / os.environ.get("VIPD_PRESET", "dev") / name
+    if not path.exists():
+        raise LabError(f"{path.relative_to(ROOT)} is not built; run test/run or cmake --build")
+    return path
+
+
+def environment():
+    return {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=86",
+            "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
+
+
+class Daemon:
+    """vipd on one node; state and runtime folder survive a restart, as on a real machine."""
+
+    def __init__(self, node, words):
+        self.node, self.words = node, words
+        self.state = node.lab.dir / f"{node.name}.state"
+        self.runtime = node.lab.dir / f"{node.name}.run"
+        self.process = None
+
+    def start(self):
+        for folder in (self.state, self.runtime):
+            folder.mkdir(exist_ok=True)
+        self.process = self.node.start("vipd", [program(), *self.words, "--state-dir", self.state,
+                                                "--runtime-dir", self.runtime], env=environment())
+        return self
+
+    def running(self):
+        return self.process is not None and self.process.alive()
+
+    def kill(self):
+        """SIGKILL to engine and feeder (agent)."""
+        self.process.kill()
+
+    def stop(self, timeout=15):
+        code = self.process.stop(timeout)
+        if code != 0:
+            raise LabError(f"vipd on {self.node.name} ended with {code} after SIGTERM: {self.process.output()[-2000:]}")
+
+    def restart(self):
+        """A crash of both processes and a start, as a supervisor does it."""
+        self.kill()
+        self.start()
+
+    def forget(self):
+        """What a node loses with its disk; /run does not survive a loss of power either."""
+        for folder in (self.state, self.runtime):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def feeder(self):
+        """The unprivileged half: the one child of the engine."""
+        children = self.process.children()
+        if len(children) != 1:
+            raise LabError(f"vipd on {self.node.name} has {len(children)} children, expected one")
+        return children[0]
+
+    def status(self):
+        """`vipd status -o json`, or None when it does not answer."""
+        done = self.node.run([program(), "status", "--runtime-dir", self.runtime, "-o", "json"], check=False,
+                             timeout=5)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def log(self):
+        return self.process.log.read_text(errors="replace") if self.process else ""
+
+
+class Cluster:
+    """What the tests ask of vipd on all nodes of a lab, however it is fed."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.daemons = {}
+
+    def add(self, node, words):
+        self.daemons[node.name] = Daemon(node, words)
+
+    def __getitem__(self, name):
+        return self.daemons[name]
+
+    def start(self, *names):
+        for name in names or self.daemons:
+            self.daemons[name].start()
+        return self
+
+    def holders(self, address):
+        """The nodes that have `address` on an interface."""
+        return [name for name in self.daemons
+                if self.lab[name].powered and address in self.lab[name].addresses()]
+
+    def answering(self, address, timeout=0.5):
+        """The node that answers for `address` on the LAN, as the client sees it; None: nobody."""
+        mac = self.lab.client.mac_of(address, timeout=timeout)
+        return self.lab.node_of_mac(mac) or mac if mac else None
+
+    def owner(self, address, seconds=10.0, other_than=None):
+        """Waits until one node, other than `other_than`, answers for the address."""
+        return wait_for(f"an owner of {address}{f' other than {other_than}' if other_than else ''}",
+                        lambda: (name := self.answering(address)) and name != other_than and name, seconds)
+
+    def serves(self, address, port=22, seconds=10.0, vm=None):
+        """Waits until a VM (this one) answers the client on address:port; answers its name."""
+        def ask():
+            found = self.lab.client.reaches(address, port)
+            return found if found and vm in (None, found) else None
+        return wait_for(f"{vm or 'a VM'} to answer on {address} port {port}", ask, seconds)
+
+    def refuses(self, address, port=22, seconds=10.0):
+        return wait_for(f"{address} port {port} to go", lambda: not self.lab.client.reaches(address, port, 0.5), seconds)
+
+    def leftovers(self, *addresses):
+        return [f"{name}: {trace}" for name in self.daemons if self.lab[name].powered
+                for trace in self.lab[name].leftovers(*addresses)]
+
+    def gone(self, *addresses, seconds=10.0):
+        """Waits until no node has a trace of the addresses."""
+        try:
+            wait_for("traces to go", lambda: not self.leftovers(*addresses), seconds)
+        except LabError:
+            raise LabError(f"left behind: {self.leftovers(*addresses)}") from None
+
+
+class Standalone(Cluster):
+    """vipd standalone on every node, all with the same folder of manifests."""
+
+    def __init__(self, lab, **pool_spec):
+        super().__init__(lab)
+        self.folder = lab.dir / "manifests"
+        self.folder.mkdir()
+        manifests.write(self.folder / "nodes.yaml", *map(manifests.node, lab.nodes.values()))
+        self.pool(**pool_spec)
+        for node in lab.nodes.values():
+            self.add(node, ["standalone", "--node", node.name, "--manifests", self.folder])
+
+    def pool(self, **spec):
+        return manifests.write(self.folder / "pool.yaml", manifests.pool(**spec))
+
+    def expose(self, name, addresses, vms, ports=(22,), **more):
+        """A Service with its EndpointSlices; vms are names of the lab."""
+        service = manifests.service(name, addresses, ports, **more)
+        found = [self.lab.vms[vm] for vm in vms]
+        manifests.write(self.folder / f"service-{name}.yaml",
+                        *map(manifests.server_filled, [service, *manifests.slices(service, found)]))
+        return service
+
+    def hide(self, name):
+        pathlib.Path(self.folder / f"service-{name}.yaml").unlink()
