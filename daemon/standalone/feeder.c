@@ -11,10 +11,10 @@
 #include <systemd/sd-event.h>
 
 #include "base/time.h"
+#include "daemon/feed/wishes.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/protocol/channel.h"
-#include "daemon/standalone/manifest.h"
 #include "daemon/standalone/standalone.h"
 
 #define CHANNEL_FD  3
@@ -50,13 +50,13 @@ static int check_message(void *userdata, const struct message *message)
 /* Reads everything; only a set without a fault replaces what the engine has. */
 static void feed(struct feeder *feeder)
 {
-	struct manifest_set *set = manifest_set_new();
+	struct wish_set *set = wish_set_new(false);
 	struct message sync = { .type = MESSAGE_SYNC_BEGIN };
 	struct base_error error = { 0 };
-	int r = set ? manifest_set_read(set, feeder->manifests, &error) : -ENOMEM;
+	int r = set ? wish_set_read(set, feeder->manifests, &error) : -ENOMEM;
 
 	if (r >= 0)
-		r = manifest_set_emit(set, feeder->node, check_message, NULL, &error);
+		r = wish_set_emit(set, feeder->node, check_message, NULL, &error);
 	if (r < 0) {
 		if (strcmp(feeder->last_error, error.message) != 0)
 			log_line(LOG_ERR, BASE_REASON_INVALID_CONFIGURATION, LOG_NO_FIELDS, "%s; %s",
@@ -66,13 +66,13 @@ static void feed(struct feeder *feeder)
 		snprintf(feeder->last_error, sizeof feeder->last_error, "%s", error.message);
 	} else {
 		channel_send(feeder->channel, &sync);
-		manifest_set_emit(set, feeder->node, send_message, feeder, &error);
+		wish_set_emit(set, feeder->node, send_message, feeder, &error);
 		sync.type = MESSAGE_SYNC_END;
 		channel_send(feeder->channel, &sync);
 		feeder->last_error[0] = '\0';
 		feeder->fed = true;
 	}
-	manifest_set_free(set);
+	wish_set_free(set);
 }
 
 static int on_settled(sd_event_source *source, uint64_t usec, void *userdata)
@@ -187,7 +187,7 @@ int check_main(int argc, char **argv)
 {
 	const struct option_spec specs[] = { { NULL, NULL, false, NULL, NULL } };
 	int first = options_parse(argc, argv, "vipd check PATH...", specs), findings = 0;
-	struct manifest_set *set;
+	struct wish_set *set;
 	struct base_error error = { 0 };
 
 	if (first < 0)
@@ -196,16 +196,16 @@ int check_main(int argc, char **argv)
 		fprintf(stderr, "which manifests? vipd check PATH...\n");
 		return 2;
 	}
-	set = manifest_set_new();
+	set = wish_set_new(false);
 	if (!set)
 		return 1;
 	for (int i = first; i < argc && !findings; i++)
-		findings = manifest_set_read(set, strcmp(argv[i], "-") == 0 ? "/dev/stdin" : argv[i],
+		findings = wish_set_read(set, strcmp(argv[i], "-") == 0 ? "/dev/stdin" : argv[i],
 					     &error) < 0;
 	if (!findings)
-		findings = manifest_set_emit(set, NULL, check_message, NULL, &error) < 0;
+		findings = wish_set_emit(set, NULL, check_message, NULL, &error) < 0;
 	if (findings)
 		printf("%s\n", error.message[0] ? error.message : "an object is out of bounds");
-	manifest_set_free(set);
+	wish_set_free(set);
 	return findings;
 }

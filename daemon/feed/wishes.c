@@ -1,4 +1,4 @@
-#include "daemon/standalone/manifest.h"
+#include "daemon/feed/wishes.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -25,6 +25,7 @@ enum kind {
 	KIND_SERVICE,
 	KIND_VIRTUAL_IP,
 	KIND_SLICE,
+	KIND_SPEAKER,
 	KIND_COUNT
 };
 
@@ -36,6 +37,7 @@ static const struct {
 	[KIND_SERVICE] = { "Service", "v1" },
 	[KIND_VIRTUAL_IP] = { "VirtualIP", "vipd.dev/v1alpha1" },
 	[KIND_SLICE] = { "EndpointSlice", "discovery.k8s.io/v1" },
+	[KIND_SPEAKER] = { "Speaker", "vipd.dev/v1alpha1" },
 };
 
 struct document {
@@ -54,10 +56,13 @@ struct vip {
 	char services[MESSAGE_TEXT_SIZE];
 };
 
-struct manifest_set {
+struct wish_set {
 	struct document *first, **last;
 	const char *reading;
+	bool cluster; /* a controller allocates, a Lease is to be won: see wish_set_new() */
 	struct base_error *error;
+	void (*on_skipped)(void *userdata, const struct base_error *error);
+	void *skipped_userdata;
 	unsigned vip_count;
 	struct vip vips[VIPS_MAX];
 };
@@ -94,7 +99,7 @@ static const char *annotation(const cJSON *tree, const char *name)
 }
 
 __attribute__((format(printf, 4, 5))) static int
-complain(struct manifest_set *set, const struct document *document, const cJSON *item,
+complain(struct wish_set *set, const struct document *document, const cJSON *item,
 	 const char *format, ...)
 {
 	char what[200];
@@ -103,22 +108,27 @@ complain(struct manifest_set *set, const struct document *document, const cJSON 
 	va_start(arguments, format);
 	vsnprintf(what, sizeof what, format, arguments);
 	va_end(arguments);
+	if (set->cluster)
+		return base_error_set(set->error, -EINVAL, "%s %s: %s", kinds[document->kind].kind,
+				      text_at(document->tree, "metadata/name"), what);
 	return base_error_set(set->error, -EINVAL, "%s:%d: %s", document->file,
 			      item ? item->valueint : document->tree->valueint, what);
 }
 
 /* --- reading --- */
 
-struct manifest_set *manifest_set_new(void)
+struct wish_set *wish_set_new(bool cluster)
 {
-	struct manifest_set *set = calloc(1, sizeof *set);
+	struct wish_set *set = calloc(1, sizeof *set);
 
-	if (set)
-		set->last = &set->first;
+	if (!set)
+		return NULL;
+	set->last = &set->first;
+	set->cluster = cluster;
 	return set;
 }
 
-void manifest_set_free(struct manifest_set *set)
+void wish_set_free(struct wish_set *set)
 {
 	if (!set)
 		return;
@@ -141,7 +151,7 @@ static bool same_object(const struct document *a, const struct document *b)
 		      text_at(b->tree, "metadata/namespace")) == 0;
 }
 
-static int check_document(struct manifest_set *set, const struct document *document)
+static int check_document(struct wish_set *set, const struct document *document)
 {
 	const char *name = text_at(document->tree, "metadata/name");
 
@@ -166,7 +176,7 @@ static int check_document(struct manifest_set *set, const struct document *docum
 
 static int on_document(void *userdata, cJSON *tree)
 {
-	struct manifest_set *set = userdata;
+	struct wish_set *set = userdata;
 	struct document *document = calloc(1, sizeof *document);
 	const char *kind = text_at(tree, "kind");
 	int r;
@@ -197,7 +207,75 @@ static int on_document(void *userdata, cJSON *tree)
 	return 0;
 }
 
-static int read_file(struct manifest_set *set, const char *path)
+static struct document **find_document(struct wish_set *set, const char *kind,
+				       const char *namespace, const char *name)
+{
+	struct document **slot = &set->first;
+
+	while (*slot && (strcmp(kinds[(*slot)->kind].kind, kind) != 0 ||
+			 strcmp(text_at((*slot)->tree, "metadata/name"), name) != 0 ||
+			 strcmp(text_at((*slot)->tree, "metadata/namespace"), namespace) != 0))
+		slot = &(*slot)->next;
+	return slot;
+}
+
+int wish_set_put(struct wish_set *set, const char *kind, cJSON *tree)
+{
+	struct document **slot =
+		find_document(set, kind, text_at(tree, "metadata/namespace"),
+			      text_at(tree, "metadata/name"));
+	struct document *document = *slot;
+
+	if (!document) {
+		document = calloc(1, sizeof *document);
+		if (!document) {
+			cJSON_Delete(tree);
+			return -ENOMEM;
+		}
+		while (document->kind < KIND_COUNT &&
+		       strcmp(kinds[document->kind].kind, kind) != 0)
+			document->kind++;
+		*set->last = document;
+		set->last = &document->next;
+	}
+	cJSON_Delete(document->tree);
+	document->tree = tree;
+	return 0;
+}
+
+void wish_set_drop(struct wish_set *set, const char *kind, const char *namespace,
+		   const char *name)
+{
+	struct document **slot = find_document(set, kind, namespace, name);
+	struct document *document = *slot;
+
+	if (!document)
+		return;
+	*slot = document->next;
+	if (set->last == &document->next)
+		set->last = slot;
+	cJSON_Delete(document->tree);
+	free(document->file);
+	free(document);
+}
+
+const cJSON *wish_set_get(struct wish_set *set, const char *kind, const char *namespace,
+			  const char *name)
+{
+	struct document *document = *find_document(set, kind, namespace, name);
+
+	return document ? document->tree : NULL;
+}
+
+void wish_set_each(struct wish_set *set, const char *kind,
+		   void (*callback)(void *userdata, const cJSON *tree), void *userdata)
+{
+	for (struct document *document = set->first; document; document = document->next)
+		if (strcmp(kinds[document->kind].kind, kind) == 0)
+			callback(userdata, document->tree);
+}
+
+static int read_file(struct wish_set *set, const char *path)
 {
 	CLEANUP(fclose_cleanup) FILE *file = fopen(path, "re");
 	CLEANUP(base_free_cleanup) char *text = NULL;
@@ -225,7 +303,7 @@ static int is_manifest(const struct dirent *entry)
 	       (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0 || strcmp(dot, ".json") == 0);
 }
 
-int manifest_set_read(struct manifest_set *set, const char *path, struct base_error *error)
+int wish_set_read(struct wish_set *set, const char *path, struct base_error *error)
 {
 	struct dirent **entries;
 	struct stat status;
@@ -253,7 +331,7 @@ int manifest_set_read(struct manifest_set *set, const char *path, struct base_er
 
 /* --- addresses and pools --- */
 
-static int read_range(struct manifest_set *set, const struct document *pool, const cJSON *item,
+static int read_range(struct wish_set *set, const struct document *pool, const cJSON *item,
 		      struct base_address *first, struct base_address *last)
 {
 	const char *text = cJSON_IsString(item) ? item->valuestring : "";
@@ -279,7 +357,7 @@ static int read_range(struct manifest_set *set, const struct document *pool, con
 			text);
 }
 
-static int list_contains(struct manifest_set *set, const struct document *pool, const char *list,
+static int list_contains(struct wish_set *set, const struct document *pool, const char *list,
 			 const struct base_address *address, bool *contains)
 {
 	const cJSON *items = get(pool->tree, list), *item;
@@ -300,10 +378,12 @@ static int list_contains(struct manifest_set *set, const struct document *pool, 
 	return 0;
 }
 
-static int find_pool(struct manifest_set *set, const struct base_address *address,
+static int find_pool(struct wish_set *set, const struct base_address *address,
 		     const struct document **pool)
 {
 	*pool = NULL;
+	if (set->cluster)
+		return 0; /* what it says stands in the VirtualIP too */
 	for (const struct document *d = set->first; d; d = d->next) {
 		bool in = false, out = false;
 		int r;
@@ -321,7 +401,7 @@ static int find_pool(struct manifest_set *set, const struct base_address *addres
 	return 0;
 }
 
-static struct vip *find_vip(struct manifest_set *set, const struct base_address *address)
+static struct vip *find_vip(struct wish_set *set, const struct base_address *address)
 {
 	for (unsigned i = 0; i < set->vip_count; i++)
 		if (base_address_equal(&set->vips[i].address, address))
@@ -329,7 +409,7 @@ static struct vip *find_vip(struct manifest_set *set, const struct base_address 
 	return NULL;
 }
 
-static int add_vip(struct manifest_set *set, const struct base_address *address,
+static int add_vip(struct wish_set *set, const struct base_address *address,
 		   const struct document *document, const cJSON *item, struct vip **result)
 {
 	struct vip *vip;
@@ -358,7 +438,7 @@ static void add_service_name(struct vip *vip, const struct document *service)
 		 *space ? space : "default", text_at(service->tree, "metadata/name"));
 }
 
-static int collect_virtual_ip(struct manifest_set *set, const struct document *document)
+static int collect_virtual_ip(struct wish_set *set, const struct document *document)
 {
 	const cJSON *item = get(document->tree, "spec/address");
 	const cJSON *id = get(document->tree, "spec/virtualRouterID");
@@ -402,8 +482,8 @@ static bool names_service(const struct document *virtual_ip, const struct docume
 	return false;
 }
 
-static int for_each_address(struct manifest_set *set, const struct document *service,
-			    int (*callback)(struct manifest_set *set, const struct document *service,
+static int for_each_address(struct wish_set *set, const struct document *service,
+			    int (*callback)(struct wish_set *set, const struct document *service,
 					    const struct base_address *address, const cJSON *item,
 					    void *userdata),
 			    void *userdata)
@@ -415,7 +495,9 @@ static int for_each_address(struct manifest_set *set, const struct document *ser
 
 	if (!cJSON_IsString(item))
 		item = get(service->tree, "spec/loadBalancerIP");
-	snprintf(text, sizeof text, "%s", cJSON_IsString(item) ? item->valuestring : "");
+	/* In a cluster the VirtualIP is the record; what the Service asks for is not yet given. */
+	snprintf(text, sizeof text, "%s",
+		 cJSON_IsString(item) && !set->cluster ? item->valuestring : "");
 	for (char *save, *word = strtok_r(text, ", ", &save); word;
 	     word = strtok_r(NULL, ", ", &save), count++) {
 		struct base_address address;
@@ -431,7 +513,8 @@ static int for_each_address(struct manifest_set *set, const struct document *ser
 		struct base_address address;
 		int r;
 
-		if (d->kind != KIND_VIRTUAL_IP || !names_service(d, service) ||
+		if (d->kind != KIND_VIRTUAL_IP || get(d->tree, "metadata/deletionTimestamp") ||
+		    !names_service(d, service) ||
 		    !base_address_parse(text_at(d->tree, "spec/address"), &address))
 			continue;
 		r = callback(set, service, &address, get(d->tree, "spec/address"), userdata);
@@ -439,7 +522,7 @@ static int for_each_address(struct manifest_set *set, const struct document *ser
 			return r;
 		count++;
 	}
-	if (count == 0)
+	if (count == 0 && !set->cluster)
 		return complain(set, service, get(service->tree, "metadata"),
 				"Service %s names no address: without Kubernetes nobody allocates one; "
 				"write the annotation vipd.dev/addresses",
@@ -456,7 +539,7 @@ static bool is_balanced(const struct document *document)
 	       (!*class || strcmp(class, "vipd.dev/vip") == 0);
 }
 
-static int collect_service(struct manifest_set *set, const struct document *service,
+static int collect_service(struct wish_set *set, const struct document *service,
 			   const struct base_address *address, const cJSON *item, void *userdata)
 {
 	struct vip *vip = find_vip(set, address);
@@ -474,7 +557,7 @@ static int collect_service(struct manifest_set *set, const struct document *serv
 		r = add_vip(set, address, service, item, &vip);
 	if (r < 0)
 		return r;
-	if (!vip->pool && !vip->object)
+	if (!vip->pool && !vip->object && !set->cluster)
 		return complain(set, service, item, "the address is in no AddressPool");
 	add_service_name(vip, service);
 	return 0;
@@ -482,7 +565,7 @@ static int collect_service(struct manifest_set *set, const struct document *serv
 
 /* --- what a pool says about its virtual routers --- */
 
-static int read_id_list(struct manifest_set *set, const struct document *pool, const char *list,
+static int read_id_list(struct wish_set *set, const struct document *pool, const char *list,
 			bool value, bool allowed[256])
 {
 	const cJSON *items = get(pool->tree, list), *item;
@@ -507,7 +590,7 @@ static int read_id_list(struct manifest_set *set, const struct document *pool, c
 	return 0;
 }
 
-static int read_pool(struct manifest_set *set, const struct document *pool,
+static int read_pool(struct wish_set *set, const struct document *pool,
 		     struct message_router *router)
 {
 	static const struct {
@@ -575,7 +658,7 @@ static int compare_vips(const void *a, const void *b)
 }
 
 /* Deterministic: every node reads the same files and must come to the same IDs. */
-static int assign_ids(struct manifest_set *set)
+static int assign_ids(struct wish_set *set)
 {
 	static const struct vip *taken[2][256];
 
@@ -627,7 +710,27 @@ static int assign_ids(struct manifest_set *set)
 
 /* --- messages --- */
 
-static int emit_node(struct manifest_set *set, const struct document *document,
+/* Where the node's own Speaker says it is: other LANs than the one of its InternalIP. */
+static void add_segments(struct wish_set *set, struct message_node *node)
+{
+	struct document *speaker = *find_document(set, "Speaker", "", node->name);
+	const cJSON *list = speaker ? get(speaker->tree, "status/segments") : NULL, *item;
+
+	cJSON_ArrayForEach(item, list) {
+		struct base_address address;
+		bool known = false;
+
+		if (node->address_count == MESSAGE_NODE_ADDRESSES_MAX ||
+		    !base_address_parse(text_at(item, "address"), &address))
+			continue;
+		for (uint32_t i = 0; i < node->address_count && !known; i++)
+			known = base_address_equal(&node->addresses[i], &address);
+		if (!known)
+			node->addresses[node->address_count++] = address;
+	}
+}
+
+static int emit_node(struct wish_set *set, const struct document *document,
 		     struct message *message)
 {
 	struct message_node *node = &message->node;
@@ -647,7 +750,8 @@ static int emit_node(struct manifest_set *set, const struct document *document,
 			return complain(set, document, item, "\"%s\" is no address",
 					text_at(item, "address"));
 	}
-	if (node->address_count == 0)
+	add_segments(set, node);
+	if (node->address_count == 0 && !set->cluster)
 		return complain(set, document, addresses,
 				"Node %s has no InternalIP in status.addresses", node->name);
 	cJSON_ArrayForEach(item, get(document->tree, "spec/podCIDRs"))
@@ -685,7 +789,7 @@ static bool has_family(const cJSON *tree, enum base_family family)
 }
 
 /* Every node of the family; who comes first differs from address to address, so that they spread. */
-static void rank_candidates(struct manifest_set *set, const struct vip *vip,
+static void rank_candidates(struct wish_set *set, const struct vip *vip,
 			    struct message_router *router)
 {
 	struct ranked ranked[NODES_MAX];
@@ -715,7 +819,7 @@ static void rank_candidates(struct manifest_set *set, const struct vip *vip,
 	}
 }
 
-static int read_candidates(struct manifest_set *set, const struct vip *vip,
+static int read_candidates(struct wish_set *set, const struct vip *vip,
 			   struct message_router *router)
 {
 	const cJSON *list = vip->object ? get(vip->object->tree, "spec/candidates") : NULL, *item;
@@ -735,12 +839,33 @@ static int read_candidates(struct manifest_set *set, const struct vip *vip,
 					"a candidate is {node: NAME, priority: 1 to 254}");
 		candidate->priority = (uint8_t)priority->valuedouble;
 	}
-	if (router->candidate_count == 0)
+	if (router->candidate_count == 0 && !set->cluster)
 		rank_candidates(set, vip, router);
 	return 0;
 }
 
-static int make_router(struct manifest_set *set, const struct vip *vip, struct message *message)
+/* Other addresses that were packed into the same virtual router: they move together. */
+static int add_companions(struct wish_set *set, const struct vip *vip,
+			  struct message_router *router)
+{
+	for (unsigned i = 0; i < set->vip_count; i++) {
+		const struct vip *other = &set->vips[i];
+
+		if (other == vip || !other->object ||
+		    strcmp(text_at(other->object->tree, "spec/virtualRouter"), router->name) != 0)
+			continue;
+		if (other < vip)
+			return 1; /* said with the first of them already */
+		if (router->address_count == MESSAGE_ADDRESSES_MAX)
+			return complain(set, other->object, NULL,
+					"more than %d addresses in one virtual router",
+					MESSAGE_ADDRESSES_MAX);
+		router->addresses[router->address_count++] = other->address;
+	}
+	return 0;
+}
+
+static int make_router(struct wish_set *set, const struct vip *vip, struct message *message)
 {
 	struct message_router *router = &message->router;
 	const char *pool = vip->pool ? text_at(vip->pool->tree, "metadata/name") : "none";
@@ -752,6 +877,15 @@ static int make_router(struct manifest_set *set, const struct vip *vip, struct m
 	snprintf(router->name, sizeof router->name, "%s.%s.%u", pool,
 		 vip->address.family == BASE_FAMILY_IPV4 ? "ipv4" : "ipv6", vip->id);
 	memcpy(router->services, vip->services, sizeof router->services);
+	if (set->cluster) {
+		snprintf(router->pool, sizeof router->pool, "%s",
+			 text_at(vip->object->tree, "spec/pool"));
+		snprintf(router->name, sizeof router->name, "%s",
+			 text_at(vip->object->tree, "spec/virtualRouter"));
+		if (!router->name[0])
+			return complain(set, vip->object, NULL, "spec.virtualRouter is missing");
+		router->leased = true;
+	}
 	router->virtual_router_id = (uint8_t)vip->id;
 	router->family = vip->address.family;
 	router->version = 3;
@@ -759,9 +893,11 @@ static int make_router(struct manifest_set *set, const struct vip *vip, struct m
 	router->address_count = 1;
 	router->addresses[0] = vip->address;
 	r = vip->pool ? read_pool(set, vip->pool, router) : 0;
+	if (r >= 0 && set->cluster)
+		r = read_pool(set, vip->object, router);
 	if (r >= 0)
 		r = read_candidates(set, vip, router);
-	return r;
+	return r < 0 || !set->cluster ? r : add_companions(set, vip, router);
 }
 
 struct emission {
@@ -786,7 +922,7 @@ static bool is_true(const cJSON *item, bool otherwise)
 }
 
 /* Ready ones; or, if there are none, those that still serve while they end (KEP-1669). */
-static int add_endpoints(struct manifest_set *set, const struct document *slice, double port,
+static int add_endpoints(struct wish_set *set, const struct document *slice, double port,
 			 bool terminating, struct message_service_port *wish)
 {
 	const cJSON *item;
@@ -820,7 +956,7 @@ static int add_endpoints(struct manifest_set *set, const struct document *slice,
 	return 0;
 }
 
-static int collect_endpoints(struct manifest_set *set, const struct document *service,
+static int collect_endpoints(struct wish_set *set, const struct document *service,
 			     const cJSON *service_port, bool terminating,
 			     struct message_service_port *wish)
 {
@@ -855,7 +991,7 @@ static int collect_endpoints(struct manifest_set *set, const struct document *se
 	return 0;
 }
 
-static int fill_port(struct manifest_set *set, const struct document *service, const cJSON *port,
+static int fill_port(struct wish_set *set, const struct document *service, const cJSON *port,
 		     const struct base_address *address, struct message_service_port *wish)
 {
 	const char *space = text_at(service->tree, "metadata/namespace");
@@ -892,7 +1028,7 @@ static int fill_port(struct manifest_set *set, const struct document *service, c
 	return r;
 }
 
-static int emit_service(struct manifest_set *set, const struct document *service,
+static int emit_service(struct wish_set *set, const struct document *service,
 			const struct base_address *address, const cJSON *place, void *userdata)
 {
 	struct emission *emission = userdata;
@@ -914,10 +1050,12 @@ static int emit_service(struct manifest_set *set, const struct document *service
 	return 0;
 }
 
-static int check_node(struct manifest_set *set, const char *node)
+static int check_node(struct wish_set *set, const char *node)
 {
-	bool any = false;
+	bool any = set->cluster; /* a node may be there before its Node object is */
 
+	if (set->cluster)
+		return 0;
 	for (const struct document *d = set->first; d; d = d->next)
 		if (d->kind == KIND_NODE) {
 			any = true;
@@ -934,23 +1072,43 @@ static int check_node(struct manifest_set *set, const char *node)
 			      node);
 }
 
-static int collect(struct manifest_set *set, const char *node)
+/* In a cluster one bad object is skipped and told; a file is mended as a whole. */
+static int tolerate(struct wish_set *set, int r)
+{
+	if (r >= 0 || !set->cluster || r == -ENOMEM)
+		return r;
+	if (set->on_skipped)
+		set->on_skipped(set->skipped_userdata, set->error);
+	return 0;
+}
+
+void wish_set_on_skipped(struct wish_set *set,
+			 void (*callback)(void *userdata, const struct base_error *error),
+			 void *userdata)
+{
+	set->on_skipped = callback;
+	set->skipped_userdata = userdata;
+}
+
+static int collect(struct wish_set *set, const char *node)
 {
 	int r = check_node(set, node);
 
 	set->vip_count = 0;
 	for (const struct document *d = set->first; d && r >= 0; d = d->next)
-		if (d->kind == KIND_VIRTUAL_IP)
-			r = collect_virtual_ip(set, d);
+		if (d->kind == KIND_VIRTUAL_IP && !get(d->tree, "metadata/deletionTimestamp"))
+			r = tolerate(set, collect_virtual_ip(set, d));
 	for (const struct document *d = set->first; d && r >= 0; d = d->next)
 		if (is_balanced(d))
-			r = for_each_address(set, d, collect_service, NULL);
-	return r < 0 ? r : assign_ids(set);
+			r = tolerate(set, for_each_address(set, d, collect_service, NULL));
+	if (r >= 0 && !set->cluster)
+		r = assign_ids(set);
+	return r;
 }
 
-int manifest_set_emit(struct manifest_set *set, const char *node,
-		      int (*emit)(void *userdata, const struct message *message), void *userdata,
-		      struct base_error *error)
+int wish_set_emit(struct wish_set *set, const char *node,
+		  int (*emit)(void *userdata, const struct message *message), void *userdata,
+		  struct base_error *error)
 {
 	struct emission *emission = calloc(1, sizeof *emission);
 	int r;
@@ -967,15 +1125,17 @@ int manifest_set_emit(struct manifest_set *set, const char *node,
 			r = emit_node(set, d, &emission->message);
 			if (r >= 0)
 				r = emit(userdata, &emission->message);
+			r = tolerate(set, r);
 		}
 	for (unsigned i = 0; i < set->vip_count && r >= 0; i++) {
 		r = make_router(set, &set->vips[i], &emission->message);
-		if (r >= 0)
+		if (r == 0)
 			r = emit(userdata, &emission->message);
+		r = tolerate(set, r);
 	}
 	for (const struct document *d = set->first; d && r >= 0; d = d->next)
 		if (is_balanced(d))
-			r = for_each_address(set, d, emit_service, emission);
+			r = tolerate(set, for_each_address(set, d, emit_service, emission));
 	free(emission);
-	return r;
+	return r < 0 ? r : 0;
 }
