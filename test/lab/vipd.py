@@ -11,10 +11,10 @@ INTERVAL_MS = 100 # the pool's default
 
 
 def program(name="vipd"):
-    """The program under test: build/$VIPD_PRESET/, dev (with sanitizers) if it does not say."""
-    path = ROOT / "build" / os.environ.get("VIPD_PRESET", "dev") / name
+    """The program under test, from the build folder $VIPD_BUILD; build/dev (sanitizers) if it does not say."""
+    path = pathlib.Path(os.environ.get("VIPD_BUILD") or ROOT / "build/dev") / name
     if not path.exists():
-        raise LabError(f"{path.relative_to(ROOT)} is not built; run test/run or cmake --build")
+        raise LabError(f"{path} is not built; run test/run or cmake --build")
     return path
 
 

@@ -12,8 +12,8 @@
  * that nobody answered to the sending of the next one that somebody did: a stall of the prober itself
  * is none, and is reported as "late_ms".
  *
- * Every ARP question carries a sender address of its own (the last octet 192..251, or ::f00:N), so that a
- * late answer is never counted for another question, and "two" means two answers to one question.
+ * Every ARP question carries a sender of its own (the last octet 192..251; a MAC for each prober), so that
+ * a late answer is never counted for another question, and "two" means two answers to one question.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +34,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -256,18 +255,20 @@ struct neighbour_frame {
 
 static void arp_open(const char *device)
 {
-	struct ifreq request = { 0 };
 	struct sockaddr_ll link = { .sll_family = AF_PACKET };
 	uint16_t protocol = target.family == AF_INET ? ETH_P_ARP : ETH_P_IPV6;
 
 	target.fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(protocol));
 	if (target.fd < 0)
 		die("raw socket");
-	snprintf(request.ifr_name, sizeof request.ifr_name, "%s", device);
-	if (ioctl(target.fd, SIOCGIFHWADDR, &request) < 0)
-		die(device);
-	memcpy(target.mac, request.ifr_hwaddr.sa_data, 6);
+	/* A MAC of this process alone: answers to another prober beside us are not ours. */
+	memcpy(target.mac,
+	       (uint8_t[6]){ 0x02, 0xc1, (uint8_t)(getpid() >> 24), (uint8_t)(getpid() >> 16),
+			     (uint8_t)(getpid() >> 8), (uint8_t)getpid() },
+	       6);
 	target.device = if_nametoindex(device);
+	if (target.device == 0)
+		die(device);
 	link.sll_ifindex = (int)target.device;
 	link.sll_protocol = htons(protocol);
 	if (bind(target.fd,
@@ -314,6 +315,7 @@ static void arp_ask(uint64_t number)
 		memcpy(group, (uint8_t[13]){ 0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff }, 13);
 		memcpy(group + 13, wanted + 13, 3);
 		memcpy(source, wanted, 8);
+		memcpy(source + 12, target.mac + 4, 2);
 		source[14] = 0x0f;
 		source[15] = sender;
 		memcpy(frame.ethernet.ether_dhost, (uint8_t[3]){ 0x33, 0x33, 0xff }, 3);
@@ -353,6 +355,7 @@ static void arp_receive(void)
 
 		if (target.family == AF_INET && (size_t)size >= sizeof *arp &&
 		    arp->header.ar_op == htons(ARPOP_REPLY) &&
+		    memcmp(arp->target_mac, target.mac, 6) == 0 &&
 		    memcmp(arp->target, &target.own4, 3) == 0 && arp->target[3] >= 192 &&
 		    arp->target[3] < 192 + SENDERS &&
 		    memcmp(arp->sender, &target.address.in.sin_addr, 4) == 0) {
@@ -363,6 +366,7 @@ static void arp_receive(void)
 			   nd->solicit.nd_ns_type == ND_NEIGHBOR_ADVERT &&
 			   memcmp(&nd->solicit.nd_ns_target, &target.address.in6.sin6_addr, 16) ==
 				   0 &&
+			   memcmp(nd->ip.ip6_dst.s6_addr + 12, target.mac + 4, 2) == 0 &&
 			   nd->ip.ip6_dst.s6_addr[14] == 0x0f &&
 			   nd->ip.ip6_dst.s6_addr[15] >= 192 &&
 			   nd->ip.ip6_dst.s6_addr[15] < 192 + SENDERS) {
