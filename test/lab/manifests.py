@@ -3,6 +3,7 @@
 Each function answers what a user would write; server_filled() adds what an API server adds, because
 standalone mode must take both as they are.
 """
+import ipaddress
 import pathlib
 import uuid
 
@@ -70,6 +71,21 @@ def endpoint_slice(service_object, vms, family="IPv4"):
 
 def slices(service_object, vms):
     return [endpoint_slice(service_object, vms, family) for family in service_object["spec"]["ipFamilies"]]
+
+
+def virtual_ip_name(address):
+    """As api.md says: IPv4 as it is, IPv6 fully expanded with - for :"""
+    return ipaddress.ip_address(address).exploded.replace(":", "-")
+
+
+def virtual_ip(address, service_object, candidates, pool_name="lab"):
+    """`candidates`: node names, the first one with the highest priority."""
+    return {"apiVersion": "vipd.dev/v1alpha1", "kind": "VirtualIP",
+            "metadata": {"name": virtual_ip_name(address)},
+            "spec": {"address": address, "pool": pool_name,
+                     "services": [{"namespace": service_object["metadata"]["namespace"],
+                                   "name": service_object["metadata"]["name"]}],
+                     "candidates": [{"node": name, "priority": 200 - 20 * i} for i, name in enumerate(candidates)]}}
 
 
 def server_filled(thing):

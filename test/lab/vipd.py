@@ -19,7 +19,7 @@ def program(name="vipd"):
 
 
 def environment():
-    return {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=86",
+    return {"VIPD_LOG": "stderr", "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=86",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 
@@ -148,13 +148,55 @@ class Standalone(Cluster):
     def pool(self, **spec):
         return manifests.write(self.folder / "pool.yaml", manifests.pool(**spec))
 
-    def expose(self, name, addresses, vms, ports=(22,), **more):
-        """A Service with its EndpointSlices; vms are names of the lab."""
+    def expose(self, name, addresses, vms, ports=(22,), candidates=None, **more):
+        """A Service with its EndpointSlices; vms are names of the lab. `candidates`: who may own the
+        addresses, best first (VirtualIP objects); without, vipd ranks all nodes itself."""
         service = manifests.service(name, addresses, ports, **more)
-        found = [self.lab.vms[vm] for vm in vms]
-        manifests.write(self.folder / f"service-{name}.yaml",
-                        *map(manifests.server_filled, [service, *manifests.slices(service, found)]))
+        objects = [service, *manifests.slices(service, [self.lab.vms[vm] for vm in vms])]
+        if candidates:
+            objects += [manifests.virtual_ip(address, service, candidates) for address in addresses]
+        manifests.write(self.folder / f"service-{name}.yaml", *map(manifests.server_filled, objects))
         return service
 
     def hide(self, name):
         pathlib.Path(self.folder / f"service-{name}.yaml").unlink()
+
+
+class Speakers(Cluster):
+    """vipd speaker on every node and vipd controller beside the API server (test/lab/cluster.py)."""
+
+    def __init__(self, lab, api):
+        super().__init__(lab)
+        self.api = api
+        self.controllers = []
+        for node in lab.nodes.values():
+            self.add(node, [])
+        self.connect()
+
+    def connect(self, port=6443, **more):
+        """Which way to the API the speakers take when they start the next time."""
+        for name, daemon in self.daemons.items():
+            config = self.api.kubeconfig("speaker", name, port, **more)
+            daemon.words = ["speaker", "--node", name, "--kubeconfig", config]
+
+    def start_controller(self, port=6443):
+        number = len(self.controllers) + 1
+        self.controllers.append(self.api.host.start(f"controller{number}", [
+            program(), "controller", "--kubeconfig", self.api.kubeconfig("controller", port=port),
+            "--namespace", "vipd-system"], env=environment()))
+        return self.controllers[-1]
+
+    def stop_controllers(self):
+        for controller in self.controllers:
+            controller.stop()
+        self.controllers = []
+
+    def kill_controllers(self):
+        for controller in self.controllers:
+            controller.kill()
+        self.controllers = []
+
+    def ready(self, seconds=20):
+        wait_for("every speaker to be ready", lambda: all(
+            (daemon.status() or {}).get("ready") for daemon in self.daemons.values() if daemon.running()), seconds)
+        return self
