@@ -314,6 +314,64 @@ static void note_stranger(struct router *router, const struct base_address *sour
 		 text, router->wish.virtual_router_id, router->segment->name, priority);
 }
 
+static void hear(struct router *router, const struct base_address *source, uint8_t priority,
+		 uint32_t interval_us)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADVERT };
+	struct segment *segment = router->segment;
+	struct segment_peer *peer = segment_peer(segment, source);
+
+	peer->heard_us = engine_now(segment->engine);
+	router->adverts_heard++;
+	note_stranger(router, source, priority);
+	event.now_us = peer->heard_us;
+	event.advert.source = *source;
+	event.advert.priority = priority;
+	event.advert.interval_us = interval_us;
+	router_feed(router, &event);
+}
+
+/* The last advert of each sender and virtual router waits; the oldest of all makes room. */
+static void keep_waiting(struct segment *segment, const struct base_address *source,
+			 const struct vrrp_advert *advert)
+{
+	struct segment_waiting *slot = &segment->waiting[0];
+
+	for (unsigned i = 0; i < SEGMENT_WAITING_MAX; i++) {
+		struct segment_waiting *waiting = &segment->waiting[i];
+
+		if (waiting->id == advert->virtual_router_id &&
+		    base_address_equal(&waiting->source, source)) {
+			slot = waiting;
+			break;
+		}
+		if (waiting->heard_us < slot->heard_us)
+			slot = waiting;
+	}
+	*slot = (struct segment_waiting){ .source = *source,
+					  .heard_us = engine_now(segment->engine),
+					  .interval_us = advert->interval_us,
+					  .id = advert->virtual_router_id,
+					  .priority = advert->priority };
+}
+
+void engine_sender_known(struct segment *segment, const struct base_address *source)
+{
+	for (unsigned i = 0; i < SEGMENT_WAITING_MAX; i++) {
+		struct segment_waiting waiting = segment->waiting[i];
+		struct router *router = segment->routers[1][waiting.id];
+		struct base_address sender = waiting.source;
+
+		if (!base_address_equal(&waiting.source, source))
+			continue;
+		memset(&segment->waiting[i], 0, sizeof segment->waiting[i]);
+		if (router && resolve_sender(segment, &sender) &&
+		    base_usec_since(engine_now(segment->engine), waiting.heard_us) <
+			    waiting.interval_us)
+			hear(router, &sender, waiting.priority, waiting.interval_us);
+	}
+}
+
 void engine_advert_received(struct segment *segment, const struct vrrp_packet_meta *meta,
 			    const uint8_t *data, size_t size)
 {
@@ -321,9 +379,7 @@ void engine_advert_received(struct segment *segment, const struct vrrp_packet_me
 	struct engine *engine = segment->engine;
 	int six = meta->source.family == BASE_FAMILY_IPV6;
 	enum vrrp_verdict verdict = vrrp_packet_parse(data, size, meta, &advert);
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADVERT };
 	struct base_address source = meta->source;
-	struct segment_peer *peer;
 	struct router *router = NULL;
 	char text[BASE_ADDRESS_TEXT_SIZE];
 
@@ -345,16 +401,9 @@ void engine_advert_received(struct segment *segment, const struct vrrp_packet_me
 		return;
 	}
 	if (six && !resolve_sender(segment, &source))
-		return;
-	peer = segment_peer(segment, &source);
-	peer->heard_us = engine_now(engine);
-	router->adverts_heard++;
-	note_stranger(router, &source, advert.priority);
-	event.now_us = peer->heard_us;
-	event.advert.source = source;
-	event.advert.priority = advert.priority;
-	event.advert.interval_us = advert.interval_us;
-	router_feed(router, &event);
+		keep_waiting(segment, &source, &advert);
+	else
+		hear(router, &source, advert.priority, advert.interval_us);
 }
 
 /* --- what changes from outside --- */

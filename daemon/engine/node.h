@@ -117,6 +117,8 @@ void engine_rules_changed(struct engine *engine);
 void engine_cluster_changed(struct engine *engine);
 void engine_advert_received(struct segment *segment, const struct vrrp_packet_meta *meta,
 			    const uint8_t *data, size_t size);
+/* The neighbour behind a link-local address answered: adverts that waited for it are heard now. */
+void engine_sender_known(struct segment *segment, const struct base_address *source);
 
 /* rules.c */
 void engine_rules_apply(struct engine *engine);

@@ -170,6 +170,8 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 		peer->heard_us = engine_now(segment->engine);
 		if (new_mac)
 			engine_rules_changed(segment->engine);
+		if (new_mac && base_address_is_link_local(&peer->address))
+			engine_sender_known(segment, &seen->address);
 	}
 	check_conflict(segment, seen);
 }

@@ -14,9 +14,18 @@
  * A peer is an address on the segment that somebody of ours asked about (candidates, gateway) or
  * that sent an advert. It counts as heard when it answers ARP or a neighbour solicitation, and when
  * an advert comes from it. IPv6 adverts come from link-local addresses: a peer's MAC tells which
- * node that is.
+ * node that is. The first advert of such a peer waits for that answer: dropped, it would leave the
+ * other backups an interval in which to take over as well.
  */
-#define SEGMENT_PEERS_MAX 512
+#define SEGMENT_PEERS_MAX   512
+#define SEGMENT_WAITING_MAX 64
+
+struct segment_waiting {
+	struct base_address source; /* link-local; family NONE: free */
+	uint64_t heard_us;
+	uint32_t interval_us;
+	uint8_t id, priority;
+};
 
 struct segment_peer {
 	struct base_address address;
@@ -40,6 +49,7 @@ struct segment {
 	unsigned router_count;
 	unsigned peer_count;
 	struct segment_peer peers[SEGMENT_PEERS_MAX];
+	struct segment_waiting waiting[SEGMENT_WAITING_MAX];
 };
 
 /* The segment that holds `address` and matches one of the patterns (none: every interface). */
