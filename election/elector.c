@@ -149,6 +149,7 @@ static void listen_anew(struct election_elector *e, struct election_actions *act
 {
 	e->silent = false;
 	e->witnessed = false;
+	e->isolated_us = 0;
 	e->claim_at_us = BASE_USEC_NEVER;
 	add(actions, ELECTION_ACTION_LISTEN);
 }
@@ -368,6 +369,7 @@ static void on_heard(struct election_elector *e, const struct election_event *ev
 	} else {
 		e->silent = false;
 		e->witnessed = false;
+		e->isolated_us = 0;
 		e->was_probed = false;
 		e->claim_at_us = BASE_USEC_NEVER;
 		if (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING ||
@@ -648,11 +650,20 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 	else if (!e->gateway_lost_us)
 		e->gateway_lost_us = now_us;
 	if (!owning(e)) {
-		if (e->silent && quorum(e) &&
-		    (e->state == ELECTION_STATE_FOLLOWING ||
-		     e->state == ELECTION_STATE_STARTING) &&
-		    e->claim_at_us != BASE_USEC_NEVER)
+		if (!e->silent || (e->state != ELECTION_STATE_FOLLOWING &&
+				   e->state != ELECTION_STATE_STARTING))
+			return;
+		if (!quorum(e) && !e->isolated_us)
+			e->isolated_us = now_us;
+		if (!quorum(e))
+			return;
+		/* Back among the others after a while: an owner that they have must be heard first. */
+		if (e->isolated_us &&
+		    base_usec_since(now_us, e->isolated_us) > 3 * interval_us(e))
+			listen_anew(e, actions);
+		else if (e->claim_at_us != BASE_USEC_NEVER)
 			try_claim(e, actions, now_us);
+		e->isolated_us = 0;
 		return;
 	}
 	if (quorum(e)) {

@@ -157,6 +157,7 @@ struct election_elector {
 	bool ever_heard;
 	uint32_t witnesses;
 	bool witnessed; /* an answer to a probe has come since the silence began */
+	uint64_t isolated_us; /* silent and without quorum since then; 0: not */
 	bool gateway_known, gateway_reachable;
 	uint64_t gateway_lost_us;
 	unsigned quorum_misses;

@@ -338,29 +338,34 @@ void virtual_router_configure(struct virtual_router *router,
 
 /*
  * Rule 8. The timer of an active is due one interval after its last advert; its fence lasts 2.5.
- * A backup that wakes late has not yet read what may have come; the loop reads sockets first.
+ * A backup that wakes late has not yet read what may have come; the loop reads sockets first, so
+ * what wakes us may as well be an advert that lay there: an active must not answer it either.
  */
 static bool overslept(const struct virtual_router *router, const struct virtual_router_event *event)
 {
-	return event->late_us > (uint64_t)router->config.interval_us * 3 / 2;
+	uint64_t patience_us = (uint64_t)router->config.interval_us * 3 / 2;
+
+	return event->late_us > patience_us ||
+	       event->now_us > base_usec_add(virtual_router_deadline(router), patience_us);
+}
+
+static void on_overslept(struct virtual_router *router, uint64_t now_us,
+			 struct virtual_router_actions *actions)
+{
+	struct election_event event = { .type = ELECTION_EVENT_OVERSLEPT, .now_us = now_us };
+
+	run_election(router, &event, actions);
 }
 
 static void on_timer(struct virtual_router *router, const struct virtual_router_event *event,
 		     struct virtual_router_actions *actions)
 {
-	struct election_event election = { .type = ELECTION_EVENT_OVERSLEPT,
-					   .now_us = event->now_us };
+	struct election_event election = { .type = ELECTION_EVENT_TIMER, .now_us = event->now_us };
 	struct vrrp_event vrrp = { .type = VRRP_EVENT_TIMER, .now_us = event->now_us };
 
-	if (overslept(router, event)) {
-		run_election(router, &election, actions);
-		return;
-	}
 	run_vrrp(router, &vrrp, actions);
-	if (event->now_us >= election_elector_deadline(&router->elector)) {
-		election.type = ELECTION_EVENT_TIMER;
+	if (event->now_us >= election_elector_deadline(&router->elector))
 		run_election(router, &election, actions);
-	}
 }
 
 static void on_advert(struct virtual_router *router, const struct virtual_router_event *event,
@@ -417,6 +422,11 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 	struct election_event election = { .now_us = event->now_us };
 
 	actions->count = 0;
+	if (overslept(router, event)) {
+		on_overslept(router, event->now_us, actions);
+		if (event->type == VIRTUAL_ROUTER_EVENT_TIMER)
+			return;
+	}
 	switch (event->type) {
 	case VIRTUAL_ROUTER_EVENT_TIMER:
 		on_timer(router, event, actions);
