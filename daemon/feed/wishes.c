@@ -17,6 +17,7 @@
 #define VIPS_MAX	 4096
 #define NODES_MAX	 256
 #define POOLS_MAX	 64
+#define ASKED_MAX	 8 /* addresses that one Service may ask for */
 #define INTERVAL_MS_DEFAULT 100
 
 enum kind {
@@ -490,8 +491,9 @@ static int for_each_address(struct wish_set *set, const struct document *service
 {
 	const cJSON *item = cJSON_GetObjectItemCaseSensitive(
 		get(service->tree, "metadata/annotations"), "vipd.dev/addresses");
+	struct base_address asked[ASKED_MAX];
 	char text[512];
-	int count = 0;
+	int count = 0, asked_count = 0;
 
 	if (!cJSON_IsString(item))
 		item = get(service->tree, "spec/loadBalancerIP");
@@ -505,17 +507,25 @@ static int for_each_address(struct wish_set *set, const struct document *service
 
 		if (!base_address_parse(word, &address))
 			return complain(set, service, item, "\"%s\" is no address", word);
+		if (asked_count == ASKED_MAX)
+			return complain(set, service, item, "more than %d addresses", ASKED_MAX);
+		asked[asked_count++] = address;
 		r = callback(set, service, &address, item, userdata);
 		if (r < 0)
 			return r;
 	}
 	for (const struct document *d = set->first; d; d = d->next) {
 		struct base_address address;
+		bool known = false;
 		int r;
 
 		if (d->kind != KIND_VIRTUAL_IP || get(d->tree, "metadata/deletionTimestamp") ||
 		    !names_service(d, service) ||
 		    !base_address_parse(text_at(d->tree, "spec/address"), &address))
+			continue;
+		for (int i = 0; i < asked_count && !known; i++)
+			known = base_address_equal(&asked[i], &address);
+		if (known)
 			continue;
 		r = callback(set, service, &address, get(d->tree, "spec/address"), userdata);
 		if (r < 0)
