@@ -3,6 +3,8 @@ import json
 import os
 import pathlib
 import shutil
+import signal
+import time
 
 from lab import ROOT, LabError, wait_for
 import manifests
@@ -61,6 +63,13 @@ class Daemon:
         for folder in (self.state, self.runtime):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def hang(self):
+        """SIGSTOP to engine and feeder."""
+        self.process.signal(signal.SIGSTOP)
+
+    def wake(self):
+        self.process.signal(signal.SIGCONT)
+
     def feeder(self):
         """The unprivileged half: the one child of the engine."""
         children = self.process.children()
@@ -95,6 +104,22 @@ class Cluster:
         for name in names or self.daemons:
             self.daemons[name].start()
         return self
+
+    def mend(self, seconds=20.0):
+        """Power, cables and daemons of every node whole again; waits until every daemon is ready."""
+        for name, daemon in self.daemons.items():
+            node = self.lab[name]
+            if not node.powered:
+                node.power_on()
+            node.heal()
+            if not daemon.running():
+                daemon.start()
+            daemon.wake()
+        wait_for("every vipd to be ready", lambda: all(
+            (daemon.status() or {}).get("ready") for daemon in self.daemons.values()), seconds)
+
+    def watch(self, *addresses, **more):
+        return Watch(self, addresses, **more)
 
     def holders(self, address):
         """The nodes that have `address` on an interface."""
@@ -131,6 +156,35 @@ class Cluster:
             wait_for("traces to go", lambda: not self.leftovers(*addresses), seconds)
         except LabError:
             raise LabError(f"left behind: {self.leftovers(*addresses)}") from None
+
+
+class Watch:
+    """Probers on the client for as long as something is done to the rack.
+
+    Asks for each address ARP or NDP, new connections and datagrams, and keeps connections with flowing
+    data; stop() answers {address: {"arp": summary, "connect": ..., "udp": ..., "stream": ...}}.
+    """
+
+    def __init__(self, cluster, addresses, port=22, streams=5, arp_ms=2, connect_ms=10, udp_ms=5,
+                 stream_ms=10, kinds=("arp", "connect", "udp", "stream")):
+        client = cluster.lab.client
+        words = {"arp": lambda address: ("arp", "eth1", address, arp_ms),
+                 "connect": lambda address: ("connect", address, port, connect_ms),
+                 "udp": lambda address: ("udp", address, port, udp_ms),
+                 "stream": lambda address: ("stream", address, port, stream_ms, streams),
+                 "ping": lambda address: ("ping", address, arp_ms)}
+        self.streams = streams
+        self.probes = {address: {kind: client.probe(*words[kind](address)) for kind in kinds}
+                       for address in addresses}
+        for probes in self.probes.values():
+            if "stream" in probes:
+                wait_for(f"{streams} connections", lambda: sum(
+                    event["event"] == "connected" for event in probes["stream"].events()) == streams, 10)
+        time.sleep(0.2)
+
+    def stop(self):
+        return {address: {kind: probe.stop() for kind, probe in probes.items()}
+                for address, probes in self.probes.items()}
 
 
 class Standalone(Cluster):
