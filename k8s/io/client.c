@@ -18,25 +18,29 @@
 #define LINE_SIZE_MAX	 (8 * 1024 * 1024)
 #define BODY_SIZE_MAX	 (64 * 1024 * 1024)
 #define TIMEOUT_MS	 30000
+#define RAW_TIMEOUT_MS	 300000
+#define STALL_S		 15L
 #define CONNECT_MS	 5000
-#define DEAD_PEER_MS	 30000 /* TCP_USER_TIMEOUT: unacknowledged for so long is dead */
+#define DEAD_PEER_MS	 15000 /* TCP_USER_TIMEOUT: unacknowledged for so long is dead */
+#define KEEP_IDLE_S	 10L
+#define KEEP_INTERVAL_S	 5L
 
 struct k8s_request {
 	struct k8s_request *next, **link;
 	struct k8s_client *client;
 	CURL *easy;
-	struct curl_slist *headers;
+	struct curl_slist *headers, *connect_to;
 	char *url, *upload, *method;
-	bool lease, watch, retried;
+	bool lease, watch, raw, retried;
 	char *data;
 	size_t size, capacity;
-	uint64_t retry_after_us;
-	void (*line)(void *userdata, const cJSON *event);
+	uint64_t retry_after_us, started_us;
+	int (*line)(void *userdata, const cJSON *event);
 	k8s_done_fn *done;
 	void *userdata;
 	const char *content_type;
 	uint32_t timeout_ms;
-	bool overlong;
+	bool overlong, malformed, ended;
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -47,6 +51,8 @@ struct k8s_client {
 	CURLM *multi;
 	sd_event_source *timer;
 	struct k8s_request *requests;
+	unsigned lease_count; /* under way in the Lease lane; further ones wait */
+	sd_event_source *patience;
 	char *token;
 	uint64_t token_read_us;
 	void (*contact)(void *userdata, bool answered);
@@ -68,6 +74,15 @@ static uint64_t now_usec(struct k8s_client *client)
 
 /* --- token --- */
 
+/* It becomes a header: nothing may be in it that would end one. */
+static bool is_header_text(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text <= ' ' || *text == 0x7f)
+			return false;
+	return true;
+}
+
 static void read_token(struct k8s_client *client)
 {
 	char buffer[TOKEN_SIZE_MAX];
@@ -75,7 +90,7 @@ static void read_token(struct k8s_client *client)
 	FILE *file;
 
 	if (!client->config.token_file) {
-		if (!client->token && client->config.token)
+		if (!client->token && client->config.token && is_header_text(client->config.token))
 			client->token = strdup(client->config.token);
 		return;
 	}
@@ -88,7 +103,7 @@ static void read_token(struct k8s_client *client)
 			    buffer[size - 1] == ' '))
 		size--;
 	buffer[size] = '\0';
-	if (size == 0)
+	if (size == 0 || !is_header_text(buffer))
 		return;
 	free(client->token);
 	client->token = strdup(buffer);
@@ -187,8 +202,11 @@ static void request_free(struct k8s_request *request)
 	if (request->easy) {
 		curl_multi_remove_handle(request->client->multi, request->easy);
 		curl_easy_cleanup(request->easy);
+		if (request->lease)
+			request->client->lease_count--;
 	}
 	curl_slist_free_all(request->headers);
+	curl_slist_free_all(request->connect_to);
 	if (request->link) {
 		*request->link = request->next;
 		if (request->next)
@@ -208,10 +226,16 @@ static void deliver_lines(struct k8s_request *request)
 	while ((end = memchr(start, '\n', request->size - (size_t)(start - request->data)))) {
 		cJSON *event = cJSON_ParseWithLength(start, (size_t)(end - start));
 
-		if (event && request->line)
-			request->line(request->userdata, event);
+		if (event)
+			request->ended = request->line(request->userdata, event) < 0;
+		else
+			request->malformed = true;
 		cJSON_Delete(event);
 		start = end + 1;
+		if (request->ended || request->malformed)
+			return;
+		if (request->client->contact)
+			request->client->contact(request->client->userdata, true);
 	}
 	request->size -= (size_t)(start - request->data);
 	memmove(request->data, start, request->size);
@@ -245,7 +269,7 @@ static size_t on_data(char *data, size_t one, size_t count, void *userdata)
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (request->watch && status == 200)
 		deliver_lines(request);
-	return size;
+	return request->ended || request->malformed ? 0 : size;
 }
 
 static size_t on_header(char *data, size_t one, size_t count, void *userdata)
@@ -301,6 +325,35 @@ static void set_security(struct k8s_client *client, CURL *easy)
 	}
 	if (config->in_cluster)
 		curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+	else if (config->proxy)
+		curl_easy_setopt(easy, CURLOPT_PROXY, config->proxy);
+}
+
+/*
+ * tls-server-name: the certificate is for another name than the one that is dialled. The URL
+ * carries the certificate's name, and libcurl is told where to connect instead.
+ */
+static char *make_url(const struct k8s_client *client, const char *path, char **connect_to)
+{
+	const char *server = client->config.server, *name = client->config.tls_server_name;
+	const char *host = strstr(server, "://"), *end, *port;
+	char *url = NULL;
+
+	*connect_to = NULL;
+	if (!name || !host) {
+		return asprintf(&url, "%s%s", server, path) < 0 ? NULL : url;
+	}
+	host += 3;
+	end = host + strcspn(host, "/");
+	port = *host == '[' ? memchr(host, ']', (size_t)(end - host)) : host;
+	port = port ? memchr(port, ':', (size_t)(end - port)) : NULL;
+	if (asprintf(&url, "https://%s:%.*s%s%s", name, port ? (int)(end - port - 1) : 3,
+		     port ? port + 1 : "443", end, path) < 0)
+		return NULL;
+	if (asprintf(connect_to, "::%.*s:%.*s", (int)((port ? port : end) - host), host,
+		     port ? (int)(end - port - 1) : 3, port ? port + 1 : "443") < 0)
+		*connect_to = NULL;
+	return url;
 }
 
 static int set_headers(struct k8s_request *request)
@@ -322,7 +375,7 @@ static int set_headers(struct k8s_request *request)
 	return request->headers ? 0 : -ENOMEM;
 }
 
-/* Starts it, also for the second time with a fresh token. */
+/* Hands it to libcurl, also for the second time with a fresh token. */
 static int launch(struct k8s_request *request)
 {
 	struct k8s_client *client = request->client;
@@ -331,12 +384,20 @@ static int launch(struct k8s_request *request)
 	if (!easy)
 		return -ENOMEM;
 	request->easy = easy;
+	if (request->lease)
+		client->lease_count++;
 	if (client->config.token_file
 		    ? base_usec_since(now_usec(client), client->token_read_us) > TOKEN_AGE_US ||
 			      !client->token
 		    : !client->token)
 		read_token(client);
 	curl_easy_setopt(easy, CURLOPT_URL, request->url);
+	if (request->raw) {
+		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_S);
+	}
+	if (request->connect_to)
+		curl_easy_setopt(easy, CURLOPT_CONNECT_TO, request->connect_to);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->error);
@@ -347,8 +408,9 @@ static int launch(struct k8s_request *request)
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 10L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, KEEP_IDLE_S);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, KEEP_INTERVAL_S);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https,http");
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
@@ -412,10 +474,51 @@ static bool not_sent(CURLcode code)
 	}
 }
 
+/* Does this answer say that the server works for us, or that it does not? */
+static void tell_contact(struct k8s_client *client, const struct k8s_response *response)
+{
+	if (!client->contact)
+		return;
+	switch (response->result) {
+	case K8S_RESULT_OK:
+	case K8S_RESULT_CONFLICT:
+	case K8S_RESULT_EXISTS:
+	case K8S_RESULT_NOT_FOUND:
+	case K8S_RESULT_GONE:
+	case K8S_RESULT_INVALID:
+		client->contact(client->userdata, true);
+		return;
+	case K8S_RESULT_FORBIDDEN:
+	case K8S_RESULT_THROTTLED:
+		return;
+	case K8S_RESULT_UNAUTHORIZED:
+	case K8S_RESULT_SERVER_ERROR:
+	case K8S_RESULT_UNREACHABLE:
+	case K8S_RESULT_UNKNOWN:
+		client->contact(client->userdata, false);
+		return;
+	}
+}
+
+static void launch_waiting(struct k8s_client *client);
+
+static void finish_unsent(struct k8s_request *request, const char *why)
+{
+	struct k8s_response response = { .result = K8S_RESULT_UNREACHABLE };
+	struct k8s_client *client = request->client;
+
+	snprintf(response.message, sizeof response.message, "%s", why);
+	tell_contact(client, &response);
+	if (request->done)
+		request->done(request->userdata, &response);
+	request_free(request);
+}
+
 static void finish(struct k8s_request *request, CURLcode code)
 {
 	struct k8s_client *client = request->client;
-	struct k8s_response response = { .retry_after_us = request->retry_after_us };
+	struct k8s_response response = { .retry_after_us = request->retry_after_us,
+					 .malformed = request->malformed };
 	const char *reason = "", *message = NULL;
 	double connected = 0;
 
@@ -428,12 +531,20 @@ static void finish(struct k8s_request *request, CURLcode code)
 		curl_easy_cleanup(request->easy);
 		request->easy = NULL;
 		request->size = 0;
+		if (request->lease)
+			client->lease_count--;
 		client->token_read_us = 0;
 		if (launch(request) == 0)
 			return;
 	}
-	if (response.status && !(request->watch && response.status == 200) && request->size)
-		response.body = cJSON_ParseWithLength(request->data, request->size);
+	if (response.status && !(request->watch && response.status == 200) && request->size) {
+		if (request->raw && response.status < 300) {
+			response.text = request->data;
+			response.size = request->size;
+		} else {
+			response.body = cJSON_ParseWithLength(request->data, request->size);
+		}
+	}
 	if (response.body && response.status >= 300) {
 		const cJSON *item = cJSON_GetObjectItemCaseSensitive(response.body, "reason");
 
@@ -441,26 +552,75 @@ static void finish(struct k8s_request *request, CURLcode code)
 		item = cJSON_GetObjectItemCaseSensitive(response.body, "message");
 		message = cJSON_IsString(item) ? item->valuestring : NULL;
 	}
-	if (code != CURLE_OK && response.status == 0)
+	if (request->ended)
+		response.result = K8S_RESULT_OK;
+	else if (request->malformed || request->overlong)
+		response.result = K8S_RESULT_UNKNOWN;
+	else if (code != CURLE_OK && response.status == 0)
 		response.result = not_sent(code) || connected == 0 ? K8S_RESULT_UNREACHABLE
 								    : K8S_RESULT_UNKNOWN;
 	else if (code != CURLE_OK && response.status < 300)
-		response.result = request->watch ? K8S_RESULT_OK : K8S_RESULT_UNKNOWN;
+		response.result = K8S_RESULT_UNKNOWN;
 	else
 		response.result = classify(response.status, reason);
 	if (!message)
-		message = request->overlong ? "a line or answer is beyond all bounds"
+		message = request->overlong	? "a line or answer is beyond all bounds"
+			  : request->malformed	? "a line of the stream is no JSON"
+			  : request->ended	? ""
 			  : code == CURLE_OK	? ""
 			  : *request->error	? request->error
 						: curl_easy_strerror(code);
 	snprintf(response.message, sizeof response.message, "%s", message);
-	if (client->contact)
-		client->contact(client->userdata, response.status != 0);
-	curl_multi_remove_handle(client->multi, request->easy);
+	tell_contact(client, &response);
+	if (request->easy)
+		curl_multi_remove_handle(client->multi, request->easy);
 	if (request->done)
 		request->done(request->userdata, &response);
 	cJSON_Delete(response.body);
 	request_free(request);
+	launch_waiting(client);
+}
+
+/* The Lease lane: first come, first served, a bounded number of connections. */
+static void launch_waiting(struct k8s_client *client)
+{
+	while (client->lease_count < K8S_LEASE_CONNECTIONS) {
+		struct k8s_request *oldest = NULL;
+
+		for (struct k8s_request *r = client->requests; r; r = r->next)
+			if (r->lease && !r->easy)
+				oldest = r; /* new ones are put in front */
+		if (!oldest)
+			return;
+		if (launch(oldest) < 0)
+			finish_unsent(oldest, "out of memory");
+	}
+}
+
+/* A request whose time has passed while it waited for its turn: it was never sent. */
+static int on_patience(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct k8s_client *client = userdata;
+	uint64_t next_us = BASE_USEC_NEVER;
+
+	for (struct k8s_request *r = client->requests, *next; r; r = next) {
+		uint64_t end_us = r->started_us + r->timeout_ms * BASE_USEC_PER_MSEC;
+
+		next = r->next;
+		if (!r->lease || r->easy)
+			continue;
+		if (end_us <= usec) {
+			finish_unsent(r, "too many requests before it");
+			next = client->requests; /* `done` may have started or ended others */
+		} else {
+			next_us = base_usec_earlier(next_us, end_us);
+		}
+	}
+	if (next_us != BASE_USEC_NEVER) {
+		sd_event_source_set_time(source, next_us);
+		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	}
+	return 0;
 }
 
 static void pump(struct k8s_client *client)
@@ -500,6 +660,9 @@ int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_confi
 	r = client->multi ? sd_event_add_time_relative(event, &client->timer, CLOCK_BOOTTIME, 0, 1000,
 						       on_timeout, client)
 			  : -ENOMEM;
+	if (r >= 0)
+		r = sd_event_add_time_relative(event, &client->patience, CLOCK_BOOTTIME, 0, 1000,
+					       on_patience, client);
 	if (r < 0) {
 		k8s_client_free(client);
 		return r;
@@ -528,6 +691,7 @@ void k8s_client_free(struct k8s_client *client)
 		client->fds = next;
 	}
 	sd_event_source_disable_unref(client->timer);
+	sd_event_source_disable_unref(client->patience);
 	sd_event_unref(client->event);
 	k8s_config_clear(&client->config);
 	free(client->token);
@@ -535,18 +699,33 @@ void k8s_client_free(struct k8s_client *client)
 	free(client);
 }
 
+void k8s_client_configure(struct k8s_client *client, struct k8s_config *config)
+{
+	k8s_config_clear(&client->config);
+	client->config = *config;
+	memset(config, 0, sizeof *config);
+	free(client->token);
+	client->token = NULL;
+	client->token_read_us = 0;
+}
+
 static struct k8s_request *request_new(struct k8s_client *client, const char *method,
 				       const char *path)
 {
 	struct k8s_request *request = calloc(1, sizeof *request);
+	char *connect_to = NULL;
 
 	if (!request)
 		return NULL;
 	request->client = client;
 	request->method = strdup(method);
 	request->content_type = "application/json";
-	if (!request->method || asprintf(&request->url, "%s%s", client->config.server, path) < 0) {
-		request->url = NULL;
+	request->started_us = now_usec(client);
+	request->url = make_url(client, path, &connect_to);
+	if (connect_to)
+		request->connect_to = curl_slist_append(NULL, connect_to);
+	free(connect_to);
+	if (!request->method || !request->url) {
 		request_free(request);
 		return NULL;
 	}
@@ -568,12 +747,24 @@ struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_
 	request->done = done;
 	request->userdata = userdata;
 	request->lease = call->lane == K8S_LANE_LEASE;
-	request->timeout_ms = call->timeout_ms ? call->timeout_ms : TIMEOUT_MS;
+	request->timeout_ms = call->timeout_ms ? call->timeout_ms
+			      : call->raw	? RAW_TIMEOUT_MS
+						: TIMEOUT_MS;
 	if (call->content_type)
 		request->content_type = call->content_type; /* literals */
+	request->raw = call->raw;
 	if (call->body)
 		request->upload = cJSON_PrintUnformatted(call->body);
-	if ((call->body && !request->upload) || launch(request) < 0) {
+	if (call->body && !request->upload) {
+		request_free(request);
+		return NULL;
+	}
+	if (request->lease && client->lease_count >= K8S_LEASE_CONNECTIONS) {
+		sd_event_source_set_time(client->patience, request->started_us);
+		sd_event_source_set_enabled(client->patience, SD_EVENT_ONESHOT);
+		return request; /* its turn comes when another one ends */
+	}
+	if (launch(request) < 0) {
 		request_free(request);
 		return NULL;
 	}
@@ -582,7 +773,7 @@ struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_
 
 struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path,
 				     uint32_t timeout_ms,
-				     void (*line)(void *userdata, const cJSON *event),
+				     int (*line)(void *userdata, const cJSON *event),
 				     k8s_done_fn *done, void *userdata)
 {
 	struct k8s_request *request = request_new(client, "GET", path);
@@ -603,8 +794,13 @@ struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path
 
 void k8s_request_cancel(struct k8s_request *request)
 {
-	if (request)
-		request_free(request);
+	struct k8s_client *client;
+
+	if (!request)
+		return;
+	client = request->client;
+	request_free(request);
+	launch_waiting(client);
 }
 
 const char *k8s_result_name(enum k8s_result result)

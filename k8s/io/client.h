@@ -35,9 +35,12 @@ enum k8s_result {
 struct k8s_response {
 	enum k8s_result result;
 	long status; /* HTTP; 0: none */
-	char message[256]; /* of the Status object, or of the transport; no secrets */
+	char message[512]; /* of the Status object, or of the transport; no secrets */
+	bool malformed;		 /* a watch that ended because a line was no JSON */
 	uint64_t retry_after_us; /* 0: not said */
-	cJSON *body; /* borrowed for the call; NULL if there was none */
+	cJSON *body; /* borrowed for the call; NULL if there was none, or with `text` */
+	const char *text; /* of a call with `raw` that succeeded; borrowed, `size` bytes and a NUL */
+	size_t size;
 };
 
 typedef void k8s_done_fn(void *userdata, const struct k8s_response *response);
@@ -53,26 +56,41 @@ struct k8s_call {
 	const char *content_type; /* NULL: application/json */
 	const cJSON *body;	  /* NULL: none; borrowed for the call */
 	enum k8s_lane lane;
-	uint32_t timeout_ms; /* 0: 30 s */
+	uint32_t timeout_ms; /* 0: 30 s; waiting for a turn in the lane counts */
+	/*
+	 * The answer comes as text: lists, which are large as trees. It may be slow (5 minutes)
+	 * as long as it does not stall (15 s).
+	 */
+	bool raw;
 };
 
-/* `config` is taken over. `contact` (may be NULL) hears every answer: true, and every silence. */
+#define K8S_LEASE_CONNECTIONS 16 /* in the Lease lane at a time; others wait for their turn */
+
+/*
+ * `config` is taken over. `contact` (may be NULL) hears of every useful answer and of every line
+ * of a watch: true; of silence, refused connections, 401 and 5xx: false. A 403 or 429 tells
+ * nothing either way.
+ */
 int k8s_client_new(struct k8s_client **client, sd_event *event, struct k8s_config *config,
 		   const char *agent, void (*contact)(void *userdata, bool answered),
 		   void *userdata);
 void k8s_client_free(struct k8s_client *client); /* ends everything; no callback is called any more */
+
+/* Another way to the server, or other credentials; requests under way end as they began. */
+void k8s_client_configure(struct k8s_client *client, struct k8s_config *config);
 
 /* `done` is called once, from the loop. The handle is valid until then; NULL: out of memory. */
 struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_call *call,
 				    k8s_done_fn *done, void *userdata);
 
 /*
- * A stream of JSON lines (a watch): `line` for each, `done` at its end. Lines longer than 8 MiB
- * end it. Local deadline: `timeout_ms`.
+ * A stream of JSON lines (a watch): `line` for each, `done` at its end. A line that is no JSON or
+ * longer than 8 MiB ends it (RESULT_UNKNOWN), and so does a negative answer of `line`
+ * (RESULT_OK). Local deadline: `timeout_ms`. `line` may not cancel requests.
  */
 struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path,
 				     uint32_t timeout_ms,
-				     void (*line)(void *userdata, const cJSON *event),
+				     int (*line)(void *userdata, const cJSON *event),
 				     k8s_done_fn *done, void *userdata);
 
 /* No callback comes any more. NULL is fine. */

@@ -101,8 +101,15 @@ static const cJSON *entry(const struct loading *loading, const char *list, const
 	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(loading->tree, list)) {
 		const char *own = text_of(item, "name");
 
-		if (own && strcmp(own, name) == 0)
-			return cJSON_GetObjectItemCaseSensitive(item, part);
+		if (own && strcmp(own, name) == 0) {
+			const cJSON *found = cJSON_GetObjectItemCaseSensitive(item, part);
+
+			if (!cJSON_IsObject(found))
+				base_error_set(loading->error, -EINVAL,
+					       "%s:%d: entry \"%s\" of %s has no %s",
+					       loading->path, item->valueint, name, list, part);
+			return cJSON_IsObject(found) ? found : NULL;
+		}
 	}
 	base_error_set(loading->error, -ENOENT, "%s: no entry \"%s\" in %s", loading->path, name,
 		       list);
@@ -162,6 +169,7 @@ static int take_cluster(const struct loading *loading, const cJSON *cluster)
 {
 	struct k8s_config *config = loading->config;
 	const char *server = text_of(cluster, "server"), *name = text_of(cluster, "tls-server-name");
+	const char *proxy = text_of(cluster, "proxy-url");
 	size_t length;
 
 	if (!server || (strncmp(server, "https://", 8) != 0 && strncmp(server, "http://", 7) != 0))
@@ -176,6 +184,7 @@ static int take_cluster(const struct loading *loading, const cJSON *cluster)
 		cJSON_GetObjectItemCaseSensitive(cluster, "insecure-skip-tls-verify"));
 	config->ca_file = resolve(loading, text_of(cluster, "certificate-authority"));
 	config->tls_server_name = name ? strdup(name) : NULL;
+	config->proxy = proxy ? strdup(proxy) : NULL;
 	return take_data(loading, cluster, "certificate-authority-data", &config->ca_data);
 }
 
@@ -224,6 +233,8 @@ static int load_file(struct k8s_config *config, const char *path, const char *co
 		r = base_error_set(error, -EINVAL, "%s is empty: expected a kubeconfig", path);
 	if (r >= 0)
 		r = take_context(&loading, context);
+	if (r >= 0)
+		r = k8s_config_check(config, error);
 	cJSON_Delete(loading.tree);
 	return r;
 }
@@ -238,9 +249,7 @@ static int load_pod(struct k8s_config *config, const char *host, const char *por
 	config->ca_file = strdup(SERVICE_ACCOUNT "/ca.crt");
 	if (asprintf(&config->server, "https://%s%s%s:%s", left, host, right, port ? port : "443") < 0)
 		return -ENOMEM;
-	if (access(config->token_file, R_OK) < 0)
-		return base_error_set(error, -errno, "%s: %s", config->token_file, strerror(errno));
-	return 0;
+	return k8s_config_check(config, error);
 }
 
 int k8s_config_load(struct k8s_config *config, const char *path, const char *context,
@@ -269,6 +278,17 @@ int k8s_config_load(struct k8s_config *config, const char *path, const char *con
 	return r;
 }
 
+int k8s_config_check(const struct k8s_config *config, struct base_error *error)
+{
+	const char *const files[] = { config->ca_file, config->cert_file, config->key_file,
+				      config->token_file };
+
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+		if (files[i] && eaccess(files[i], R_OK) < 0)
+			return base_error_set(error, -errno, "%s: %s", files[i], strerror(errno));
+	return 0;
+}
+
 void k8s_config_clear(struct k8s_config *config)
 {
 	free(config->server);
@@ -281,6 +301,7 @@ void k8s_config_clear(struct k8s_config *config)
 	free(config->token);
 	free(config->token_file);
 	free(config->tls_server_name);
+	free(config->proxy);
 	free(config->namespace);
 	memset(config, 0, sizeof *config);
 }

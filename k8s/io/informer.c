@@ -9,20 +9,22 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "base/time.h"
+#include "k8s/list.h"
 
 #define BUCKETS		 1024
-#define PAGE		 500
+#define PAGE		 200
 #define BACKOFF_FIRST_US (800 * BASE_USEC_PER_MSEC)
 #define BACKOFF_MAX_US	 (30 * BASE_USEC_PER_SEC)
 #define HEALTHY_US	 (120 * BASE_USEC_PER_SEC)
 #define WATCH_MIN_S	 300 /* the server ends a watch after 5 to 10 minutes */
 #define WATCH_GRACE_S	 30  /* then we do, if it did not */
+#define SOON_US		 (200 * BASE_USEC_PER_MSEC) /* a stream that broke is first tried again */
 #define VERSION_SIZE	 64
 
 struct known {
 	struct known *next;
 	uint64_t round;
-	char uid[64];
+	uint64_t uid; /* its hash */
 	size_t name_at; /* in text: namespace, NUL, name, NUL */
 	char text[];
 };
@@ -39,7 +41,8 @@ struct k8s_informer {
 	uint64_t round;
 	char version[VERSION_SIZE];
 	char *next_page;
-	bool synced, troubled, relist;
+	bool synced, troubled, relist, broken;
+	bool patient; /* the server said how long to wait */
 	uint64_t backoff_us, started_us;
 	struct base_random random;
 };
@@ -90,19 +93,27 @@ static void note_version(struct k8s_informer *informer, const cJSON *metadata)
 		strcpy(informer->version, version);
 }
 
+static uint64_t uid_of(const cJSON *metadata)
+{
+	const char *uid = text_of(metadata, "uid");
+
+	return base_hash(uid, strlen(uid));
+}
+
 static void upsert(struct k8s_informer *informer, const cJSON *object)
 {
 	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
 	const char *namespace = text_of(metadata, "namespace"), *name = text_of(metadata, "name");
-	const char *uid = text_of(metadata, "uid");
+	uint64_t uid = uid_of(metadata);
 	struct known **slot, *known;
 
 	if (!*name)
 		return;
 	slot = find(informer, namespace, name);
 	/* Deleted and made again while we looked elsewhere: two different things. */
-	if (*slot && strcmp((*slot)->uid, uid) != 0)
+	if (*slot && (*slot)->uid != uid)
 		drop(informer, slot);
+	slot = find(informer, namespace, name);
 	known = *slot;
 	if (!known) {
 		size_t namespace_size = strlen(namespace) + 1;
@@ -113,7 +124,7 @@ static void upsert(struct k8s_informer *informer, const cJSON *object)
 		known->name_at = namespace_size;
 		strcpy(known->text, namespace);
 		strcpy(known->text + namespace_size, name);
-		snprintf(known->uid, sizeof known->uid, "%s", uid);
+		known->uid = uid;
 		known->next = *slot;
 		*slot = known;
 	}
@@ -127,6 +138,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 	(void)source;
 	(void)usec;
+	informer->patient = false;
 	if (informer->request)
 		return 0;
 	if (informer->relist || !informer->version[0])
@@ -142,6 +154,13 @@ static void later(struct k8s_informer *informer, uint64_t wait_us)
 	sd_event_source_set_enabled(informer->timer, SD_EVENT_ONESHOT);
 }
 
+static void grow_backoff(struct k8s_informer *informer)
+{
+	informer->backoff_us *= 2;
+	if (informer->backoff_us > BACKOFF_MAX_US)
+		informer->backoff_us = BACKOFF_MAX_US;
+}
+
 static void trouble(struct k8s_informer *informer, const struct k8s_response *response)
 {
 	uint64_t wait_us = informer->backoff_us;
@@ -151,9 +170,8 @@ static void trouble(struct k8s_informer *informer, const struct k8s_response *re
 	wait_us += base_random_below(&informer->random, wait_us);
 	if (response->retry_after_us > wait_us)
 		wait_us = response->retry_after_us;
-	informer->backoff_us *= 2;
-	if (informer->backoff_us > BACKOFF_MAX_US)
-		informer->backoff_us = BACKOFF_MAX_US;
+	informer->patient = response->retry_after_us > 0;
+	grow_backoff(informer);
 	later(informer, wait_us);
 }
 
@@ -164,49 +182,76 @@ static void works_again(struct k8s_informer *informer)
 	if (informer->troubled)
 		informer->handlers.on_trouble(informer->userdata, &fine);
 	informer->troubled = false;
+	informer->broken = false;
 }
 
-static void on_watch_line(void *userdata, const cJSON *event)
+/* 410: the version is of no use any more. Anything else, too, is cured by a list, after a while. */
+static void on_watch_error(struct k8s_informer *informer, const cJSON *status)
+{
+	const cJSON *code = cJSON_GetObjectItemCaseSensitive(status, "code");
+	struct k8s_response response = { .result = K8S_RESULT_SERVER_ERROR };
+
+	informer->relist = true;
+	if (cJSON_IsNumber(code) && code->valuedouble == 410)
+		return;
+	informer->broken = true; /* told and waited for when the stream has ended */
+	response.status = cJSON_IsNumber(code) ? code->valueint : 0;
+	snprintf(response.message, sizeof response.message, "%s", text_of(status, "message"));
+	informer->handlers.on_trouble(informer->userdata, &response);
+	informer->troubled = true;
+}
+
+static int on_watch_line(void *userdata, const cJSON *event)
 {
 	struct k8s_informer *informer = userdata;
 	const char *type = text_of(event, "type");
 	const cJSON *object = cJSON_GetObjectItemCaseSensitive(event, "object");
 	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
 
-	works_again(informer);
 	if (strcmp(type, "ERROR") == 0) {
-		/* 410 or whatever: the version is of no use; the stream ends by itself now. */
-		informer->relist = true;
-		return;
+		on_watch_error(informer, object);
+		return -1;
 	}
-	note_version(informer, metadata);
+	works_again(informer);
 	if (strcmp(type, "ADDED") == 0 || strcmp(type, "MODIFIED") == 0) {
 		upsert(informer, object);
 	} else if (strcmp(type, "DELETED") == 0) {
 		struct known **slot =
 			find(informer, text_of(metadata, "namespace"), text_of(metadata, "name"));
 
-		if (*slot && strcmp((*slot)->uid, text_of(metadata, "uid")) == 0)
+		if (*slot && (*slot)->uid == uid_of(metadata))
 			drop(informer, slot);
 	}
+	note_version(informer, metadata);
+	return 0;
 }
 
 static void on_watch_end(void *userdata, const struct k8s_response *response)
 {
 	struct k8s_informer *informer = userdata;
 	uint64_t lasted_us = base_usec_since(now_usec(informer), informer->started_us);
+	bool ended = response->result == K8S_RESULT_OK && !informer->broken;
 
 	informer->request = NULL;
-	if (response->result == K8S_RESULT_GONE || response->status == 410)
+	if (response->result == K8S_RESULT_GONE || response->malformed)
 		informer->relist = true;
 	if (lasted_us > HEALTHY_US)
 		informer->backoff_us = BACKOFF_FIRST_US;
-	if (response->result == K8S_RESULT_OK && lasted_us > BASE_USEC_PER_SEC)
+	if (informer->relist && (ended || response->result == K8S_RESULT_GONE)) {
+		later(informer, base_random_below(&informer->random, SOON_US));
+	} else if (ended && lasted_us > BASE_USEC_PER_SEC) {
 		later(informer, 0); /* a watch ends now and then: normal */
-	else if (response->result == K8S_RESULT_OK || response->result == K8S_RESULT_GONE)
-		later(informer, informer->backoff_us);
-	else
+	} else if (response->result == K8S_RESULT_UNKNOWN && lasted_us > BASE_USEC_PER_SEC) {
+		/* The connection broke. That is worth a line only if the next one fails, too. */
+		later(informer, SOON_US + base_random_below(&informer->random, SOON_US));
+	} else if (ended || informer->broken) {
+		later(informer, informer->backoff_us +
+					base_random_below(&informer->random, informer->backoff_us));
+		grow_backoff(informer);
+	} else {
 		trouble(informer, response);
+	}
+	informer->broken = false;
 }
 
 static void start_watch(struct k8s_informer *informer)
@@ -247,39 +292,54 @@ static void end_list(struct k8s_informer *informer)
 
 static void list_page(struct k8s_informer *informer);
 
+static void on_item(void *userdata, const cJSON *object)
+{
+	upsert(userdata, object);
+}
+
+static void list_failed(struct k8s_informer *informer, const struct k8s_response *response)
+{
+	free(informer->next_page);
+	informer->next_page = NULL; /* a page token that failed: from the start */
+	informer->relist = true;
+	trouble(informer, response);
+}
+
 static void on_list(void *userdata, const struct k8s_response *response)
 {
 	struct k8s_informer *informer = userdata;
-	const cJSON *metadata, *item;
-	const char *more;
+	struct k8s_response malformed = { .result = K8S_RESULT_UNKNOWN };
+	struct base_error error = { 0 };
+	struct k8s_list list;
 
 	informer->request = NULL;
-	if (response->result != K8S_RESULT_OK || !response->body) {
-		free(informer->next_page);
-		informer->next_page = NULL; /* a page token that failed: from the start */
-		informer->relist = true;
-		trouble(informer, response);
+	if (response->result != K8S_RESULT_OK) {
+		list_failed(informer, response);
+		return;
+	}
+	if (k8s_list_parse(response->text ? response->text : "", response->size, on_item, informer,
+			   &list, &error) < 0 ||
+	    !list.version[0]) {
+		snprintf(malformed.message, sizeof malformed.message, "%s",
+			 error.message[0] ? error.message : "a list without resourceVersion");
+		list_failed(informer, &malformed);
 		return;
 	}
 	works_again(informer);
-	metadata = cJSON_GetObjectItemCaseSensitive(response->body, "metadata");
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(response->body, "items"))
-		upsert(informer, item);
-	more = text_of(metadata, "continue");
 	free(informer->next_page);
-	informer->next_page = *more ? strdup(more) : NULL;
+	informer->next_page = list.more[0] ? strdup(list.more) : NULL;
 	if (informer->next_page) {
 		list_page(informer);
 		return;
 	}
-	note_version(informer, metadata);
+	snprintf(informer->version, sizeof informer->version, "%s", list.version);
 	end_list(informer);
 	start_watch(informer);
 }
 
 static void list_page(struct k8s_informer *informer)
 {
-	struct k8s_call call = { .method = "GET" };
+	struct k8s_call call = { .method = "GET", .raw = true };
 	char *path;
 
 	if (asprintf(&path, "%s?limit=%d%s%s%s%s", informer->path, PAGE,
@@ -349,6 +409,15 @@ void k8s_informer_free(struct k8s_informer *informer)
 	free(informer);
 }
 
+void k8s_informer_kick(struct k8s_informer *informer)
+{
+	if (informer->request || informer->patient)
+		return;
+	informer->backoff_us = BACKOFF_FIRST_US;
+	/* Not all nodes at once, when a server has come back for all of them. */
+	later(informer, base_random_below(&informer->random, SOON_US));
+}
+
 bool k8s_informer_synced(const struct k8s_informer *informer)
 {
 	return informer->synced;
@@ -357,4 +426,9 @@ bool k8s_informer_synced(const struct k8s_informer *informer)
 const char *k8s_informer_path(const struct k8s_informer *informer)
 {
 	return informer->path;
+}
+
+const char *k8s_informer_version(const struct k8s_informer *informer)
+{
+	return informer->version;
 }

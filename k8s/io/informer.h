@@ -5,7 +5,13 @@
 /*
  * Everything of one kind, kept up to date: list in pages, then watch, again and again. What a
  * list does not name any more is told as gone, so no event can be missed for good; nothing is
- * forgotten while the server is away. Back-off 0.8 s doubling to 30 s, with jitter.
+ * forgotten while the server is away. Back-off 0.8 s doubling to 30 s, with jitter; Retry-After
+ * is honoured.
+ *
+ *     state      what is under way            ends with
+ *     listing    one page                     next page | watching | waiting (failure)
+ *     watching   the stream                   watching (normal end) | listing (410) | waiting
+ *     waiting    a timer                      listing or watching, as it was
  */
 struct k8s_informer;
 
@@ -25,5 +31,9 @@ int k8s_informer_new(struct k8s_informer **informer, struct k8s_client *client, 
 		     const char *path, const char *selector,
 		     const struct k8s_informer_handlers *handlers, void *userdata);
 void k8s_informer_free(struct k8s_informer *informer);
+/* The server is known to answer (again): what waits to be tried again is tried soon. */
+void k8s_informer_kick(struct k8s_informer *informer);
 bool k8s_informer_synced(const struct k8s_informer *informer);
 const char *k8s_informer_path(const struct k8s_informer *informer);
+/* resourceVersion of the last complete list or event; "" before the first. */
+const char *k8s_informer_version(const struct k8s_informer *informer);
