@@ -18,6 +18,8 @@
 #define OPTION_SOURCE	 1
 #define OPTION_TARGET	 2
 #define OPTION_SIZE	 8
+#define NA_ROUTER	 0x80 /* as the kernel of a node that forwards answers */
+#define NA_SOLICITED	 0x40
 #define NA_OVERRIDE	 0x20
 
 static void put16(uint8_t *at, uint16_t value)
@@ -111,7 +113,8 @@ size_t vrrp_frame_announce(const struct base_address *address, const struct base
 		return arp(frame, broadcast, reply_form ? ARP_REPLY : ARP_REQUEST, mac,
 			   address->bytes, reply_form ? broadcast : nobody, address->bytes);
 	return icmpv6(frame, all_nodes_mac, mac, address, &all_nodes,
-		      body(frame, ND_ADVERTISEMENT, NA_OVERRIDE, address, OPTION_TARGET, mac));
+		      body(frame, ND_ADVERTISEMENT, NA_ROUTER | NA_OVERRIDE, address,
+			   OPTION_TARGET, mac));
 }
 
 size_t vrrp_frame_ask(const struct base_address *target, const struct base_address *source,
@@ -150,11 +153,27 @@ static bool read_arp(const uint8_t *at, size_t size, struct vrrp_neighbour_seen 
 	return true;
 }
 
+/* RFC 4861 7.1.1 and 7.1.2, but for the options. */
+static bool valid_nd(const uint8_t *ip, size_t length)
+{
+	const uint8_t *at = ip + IPV6_SIZE;
+	struct base_address source = base_address_from_bytes(BASE_FAMILY_IPV6, ip + 8);
+	struct base_address destination = base_address_from_bytes(BASE_FAMILY_IPV6, ip + 24);
+	uint32_t sum = vrrp_checksum_pseudo(&source, &destination, PROTOCOL_ICMPV6, length);
+
+	if (at[0] != ND_ADVERTISEMENT && at[0] != ND_SOLICITATION)
+		return false;
+	if (at[0] == ND_ADVERTISEMENT && destination.bytes[0] == 0xff && (at[4] & NA_SOLICITED))
+		return false;
+	return at[1] == 0 && at[8] != 0xff /* multicast target */ &&
+	       vrrp_checksum_finish(sum + vrrp_checksum_add(0, at, length)) == 0;
+}
+
 static bool read_nd(const uint8_t *ip, size_t size, const uint8_t *ethernet_source,
 		    struct vrrp_neighbour_seen *seen)
 {
 	static const uint8_t zero[16];
-	const uint8_t *at = ip + IPV6_SIZE;
+	const uint8_t *at = ip + IPV6_SIZE, *mac = ethernet_source;
 	size_t length;
 	bool answer;
 
@@ -162,20 +181,20 @@ static bool read_nd(const uint8_t *ip, size_t size, const uint8_t *ethernet_sour
 	    ip[7] != 255)
 		return false;
 	length = get16(ip + 4);
-	if (length < ND_BODY_SIZE || length > size - IPV6_SIZE)
+	if (length < ND_BODY_SIZE || length > size - IPV6_SIZE || !valid_nd(ip, length))
 		return false;
 	answer = at[0] == ND_ADVERTISEMENT;
-	if (!answer && at[0] != ND_SOLICITATION)
-		return false;
 	if (!answer && memcmp(ip + 8, zero, 16) == 0)
 		return false; /* duplicate address detection says nothing about its sender */
+	for (size_t i = ND_BODY_SIZE; i + OPTION_SIZE <= length; i += at[i + 1] * (size_t)8) {
+		if (at[i + 1] == 0)
+			return false;
+		if (at[i] == (answer ? OPTION_TARGET : OPTION_SOURCE) && at[i + 1] == 1)
+			mac = at + i + 2;
+	}
 	seen->address = base_address_from_bytes(BASE_FAMILY_IPV6, answer ? at + 8 : ip + 8);
 	seen->answer = answer;
-	memcpy(seen->mac.bytes, ethernet_source, 6);
-	for (size_t i = ND_BODY_SIZE; i + OPTION_SIZE <= length && at[i + 1] != 0;
-	     i += at[i + 1] * (size_t)8)
-		if (at[i] == (answer ? OPTION_TARGET : OPTION_SOURCE) && at[i + 1] == 1)
-			memcpy(seen->mac.bytes, at + i + 2, 6);
+	memcpy(seen->mac.bytes, mac, 6);
 	return true;
 }
 

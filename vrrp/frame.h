@@ -12,7 +12,10 @@
  */
 #define VRRP_FRAME_SIZE_MAX 96
 
-/* "It is at `mac`": gratuitous ARP (request or reply form) or unsolicited NA (override). */
+/*
+ * "It is at `mac`": gratuitous ARP (request or reply form), or an unsolicited NA with R=1 S=0 O=1
+ * (RFC 9568 6.4.2), from the address itself to all nodes.
+ */
 size_t vrrp_frame_announce(const struct base_address *address, const struct base_mac *mac,
 			   bool reply_form, uint8_t frame[static VRRP_FRAME_SIZE_MAX]);
 
@@ -32,5 +35,9 @@ struct vrrp_neighbour_seen {
 	bool answer; /* an ARP reply or NA; else a request or solicitation from that address */
 };
 
-/* False: no ARP/NDP, malformed, or it says nothing (a probe). `frame` starts at the Ethernet header. */
+/*
+ * False: no ARP/NDP, not valid by RFC 826 or RFC 4861 section 7.1 (hop limit, code, checksum, target,
+ * options), or it says nothing (a probe). `frame` starts at the Ethernet header; on false `*seen` is
+ * left as it was.
+ */
 bool vrrp_frame_read(const uint8_t *frame, size_t size, struct vrrp_neighbour_seen *seen);

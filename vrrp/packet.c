@@ -85,6 +85,8 @@ enum vrrp_verdict vrrp_packet_parse(const uint8_t *data, size_t size,
 				   : data[5] * VERSION2_UNIT_US;
 	if (interval_us == 0)
 		return VRRP_VERDICT_BAD_INTERVAL;
+	if (version == 2 && data[4] != 0)
+		return VRRP_VERDICT_BAD_AUTHENTICATION; /* RFC 3768 7.1: it must be ours: none */
 	if (!ipv4) {
 		struct base_address first =
 			base_address_from_bytes(BASE_FAMILY_IPV6, data + HEADER_SIZE);
@@ -114,7 +116,8 @@ size_t vrrp_packet_build(const struct vrrp_advert *advert, const struct vrrp_pac
 	uint16_t checksum;
 
 	if (total > size || advert->address_count == 0 ||
-	    advert->address_count > VRRP_ADDRESSES_MAX)
+	    advert->address_count > VRRP_ADDRESSES_MAX ||
+	    (advert->version == 2 && meta->source.family != BASE_FAMILY_IPV4))
 		return 0;
 	memset(data, 0, total);
 	data[0] = (uint8_t)(advert->version << 4 | TYPE_ADVERT);

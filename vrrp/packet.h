@@ -28,6 +28,7 @@
 	X(BAD_INTERVAL, "advertised interval is 0")                                                \
 	X(BAD_VRID, "virtual router ID is 0")                                                      \
 	X(NOT_LINK_LOCAL, "first IPv6 address is not link-local")                                  \
+	X(BAD_AUTHENTICATION, "version 2 with authentication, which is not supported")             \
 	X(UNKNOWN_VRID, "virtual router ID is not configured here")
 
 enum vrrp_verdict {
@@ -59,7 +60,8 @@ enum vrrp_verdict vrrp_packet_parse(const uint8_t *data, size_t size,
 
 /*
  * Writes the advert for packets from meta->source to meta->destination (for the checksum); answers
- * its size, 0 if it does not fit. Over IPv6 the caller puts the link-local address first.
+ * its size, 0 if it does not fit or there is no such advert (no address, version 2 over IPv6). Over
+ * IPv6 the caller puts the link-local address first.
  */
 size_t vrrp_packet_build(const struct vrrp_advert *advert, const struct vrrp_packet_meta *meta,
 			 uint8_t *data, size_t size);
