@@ -8,7 +8,7 @@ import sys
 import time
 
 import vipd
-from lab import Lab, LabError, sweep, wait_for
+from lab import ROOT, Lab, LabError, sweep, wait_for
 
 V4, V6 = "192.0.2.10", "2001:db8::1:10"
 CONNECTIONS = 5
@@ -84,16 +84,16 @@ def verdict(lab, cluster, probes, addresses, lost):
 
 
 def explain(cluster, lost):
-    say("\n   the log lines that explain it:")
-    pattern = re.compile(r"reason=(OwnerLost|OwnerObserved|OwnerElected|Handover)\b")
-    lines = []
-    for name, daemon in cluster.daemons.items():
-        if name != lost:
-            lines += [line for line in daemon.log().splitlines()
-                      if pattern.search(line) and f"old_owner={lost}" in line]
-    for line in sorted(lines):
-        say(f"   {line}")
-    return lines
+    """The log lines of those who are left; answers how many there are."""
+    say("\n   why, from the logs of those who are left:")
+    pattern = re.compile(r"T(?P<time>[\d:.]{12})\S* level=\w+ .*\bnode=(?P<node>\S+) reason=(?P<reason>\S+) "
+                         r".*\bold_owner=(?P<from>\S+) .*msg=\"(?P<text>.*)\"$")
+    lines = [found for name, daemon in cluster.daemons.items() if name != lost
+             for line in daemon.log().splitlines() if (found := pattern.search(line)) and found["from"] == lost]
+    for found in sorted(lines, key=lambda found: found["time"]):
+        say(f"   {found['time']}  {found['node']}  {found['reason']:14} {found['text']}")
+    say(f"   (with systemd: journalctl VIP={V4}; each line has its fields: VIP, NODE, REASON, TERM, OUTAGE_USEC ...)")
+    return len(lines)
 
 
 def clean_up(lab, cluster, lost):
@@ -208,17 +208,23 @@ def keep(lab, api, addresses, survivor):
     lab.keep = True
     step("the lab stays; try")
     client, node = lab.client.namespace, lab[survivor].namespace
-    say(f"   ip netns exec {client} ncat {addresses[0]} 22       # or telnet, or nc: every line comes back")
-    say(f"   ip netns exec {node} {vipd.program()} status --runtime-dir {lab.dir}/{survivor}.run")
-    say(f"   ip netns exec {node} nft list ruleset")
+    tries = [("connect as the client on the LAN; every line comes back",
+              f"ip netns exec {client} bash -c 'exec 3<>/dev/tcp/{addresses[0]}/22; echo hello >&3; head -2 <&3'"),
+             (f"who owns what, as {survivor} sees it",
+              f"{vipd.program()} status --runtime-dir {lab.dir}/{survivor}.run"),
+             (f"the fence and the data plane on {survivor}", f"ip netns exec {node} nft list ruleset"),
+             (f"kill vipd on {survivor}", f"kill -9 $(ip netns pids {node})")]
     if api:
         api.keep = True
         from cluster import program
-        say(f"   ip netns exec {api.host.namespace} {program('kubectl')} --kubeconfig {api.admin} get svc,vip,speakers -A")
+        tries += [("ask the API server", f"ip netns exec {api.host.namespace} {program('kubectl')} "
+                                         f"--kubeconfig {api.admin} get svc,vip,speakers -A")]
     else:
-        say(f"   edit {lab.dir}/manifests/*.yaml                # changes are picked up while running")
-    say(f"   tail -f {lab.dir}/*.vipd.log")
-    say("   test/lab/lab.py clean                        # when you are done")
+        tries += [("change what is wanted; it is picked up while running", f"editor {lab.dir}/manifests/*.yaml")]
+    tries += [("watch", f"tail -f {lab.dir}/*.vipd.log"),
+              ("remove it all when you are done", f"{ROOT}/test/lab/lab.py clean")]
+    for what, command in tries:
+        say(f"   # {what}\n   {command}")
 
 
 if __name__ == "__main__":
