@@ -190,10 +190,12 @@ static void become_owning(struct election_elector *e, struct election_actions *a
 static void leave(struct election_elector *e, struct election_actions *actions,
 		  enum base_reason why, bool resign, uint8_t to, uint64_t now_us)
 {
-	add(actions, resign ? ELECTION_ACTION_RESIGN : ELECTION_ACTION_YIELD);
+	bool planned = why == BASE_REASON_HANDOVER || why == BASE_REASON_MAINTENANCE ||
+		       why == BASE_REASON_REBALANCED || why == BASE_REASON_DRILL_STARTED;
+
+	add(actions, resign ? ELECTION_ACTION_RESIGN : ELECTION_ACTION_YIELD)->planned = planned;
 	become_following(e);
-	if (why != BASE_REASON_HANDOVER && why != BASE_REASON_MAINTENANCE &&
-	    why != BASE_REASON_REBALANCED)
+	if (!planned)
 		note_loss(e, now_us);
 	e->silent = false;
 	e->last_owner = to < ELECTION_CANDIDATES_MAX ? to : ELECTION_NOBODY;
@@ -606,6 +608,20 @@ static void on_release(struct election_elector *e, const struct election_event *
 	add(actions, ELECTION_ACTION_RELEASED);
 }
 
+static void on_adopt(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	bool named = e->lease_seen && e->lease.exists && e->lease.holder == e->config.self;
+
+	if ((e->state != ELECTION_STATE_STARTING && e->state != ELECTION_STATE_FOLLOWING) ||
+	    !may_own(e) || e->speaker != ELECTION_NOBODY)
+		return;
+	if (e->config.leased && e->lease_seen && e->lease.exists && !named)
+		return; /* it was given to somebody meanwhile: rule 7 */
+	e->last_owner = e->config.self;
+	become_owning(e, actions, BASE_REASON_STARTED, e->config.leased && named, now_us);
+	try_confirm(e, actions, now_us);
+}
+
 static void on_eligible(struct election_elector *e, const struct election_event *event,
 			struct election_actions *actions)
 {
@@ -915,6 +931,9 @@ void election_elector_step(struct election_elector *e, const struct election_eve
 		return;
 	case ELECTION_EVENT_RELEASE:
 		on_release(e, event, actions);
+		return;
+	case ELECTION_EVENT_ADOPT:
+		on_adopt(e, actions, now_us);
 		return;
 	case ELECTION_EVENT_OVERSLEPT:
 		on_overslept(e, actions, now_us);

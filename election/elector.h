@@ -81,6 +81,7 @@ enum election_event_type {
 	ELECTION_EVENT_ADDRESS_TAKEN,
 	ELECTION_EVENT_HANDOVER, /* .to (ELECTION_NOBODY: the best), .why */
 	ELECTION_EVENT_RELEASE,
+	ELECTION_EVENT_ADOPT,	  /* restarted in place, the fence still open: nobody else can have it */
 	ELECTION_EVENT_OVERSLEPT, /* rule 8: the caller woke up too late to believe what it knew */
 	ELECTION_EVENT_KERNEL_FAILED,
 };
@@ -126,6 +127,7 @@ struct election_action {
 	struct election_lease lease;
 	enum base_reason why;
 	uint8_t from, to;
+	bool planned; /* RESIGN: make before break, rule 10 */
 };
 
 #define ELECTION_ACTIONS_MAX 12

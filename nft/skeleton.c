@@ -35,39 +35,89 @@ uint32_t nft_fence_ms(uint32_t interval_cs)
 }
 
 /*
- * One rule per interval and address: an advert that leaves keeps its addresses alive for 2.5
- * intervals. The interval stands in the advert itself (version 3: 12 bits of centiseconds at bit
- * 36, version 2: 8 bits of seconds at bit 40), so a virtual router needs no rule of its own.
+ * What an advert that leaves does, one rule per interval and address: it keeps its addresses alive
+ * for 2.5 intervals. The interval stands in the advert itself (version 3: 12 bits of centiseconds
+ * at bit 36, version 2: 8 bits of seconds at bit 40), so a virtual router needs no rule of its own.
  */
-static void put_refresh(struct text *t, const struct nft_skeleton *s, const char *when)
+static void put_refresh4(struct text *t, uint32_t cs, unsigned n)
 {
-	for (unsigned i = 0; i < s->interval_count; i++)
-		for (unsigned n = 0; n < s->addresses_per_router; n++) {
-			uint32_t cs = s->intervals_cs[i], ms = nft_fence_ms(cs);
+	uint32_t ms = nft_fence_ms(cs);
 
-			put(t, "\t\t%s ip protocol 112 @th,16,8 != 0 @th,24,8 > %u @th,36,12 == %u "
-			       "@th,0,8 == 0x31 update @alive4 { @th,%u,32 timeout %ums }\n",
-			    when, n, cs, 64 + n * 32, ms);
-			if (cs % 100 == 0)
-				put(t, "\t\t%s ip protocol 112 @th,16,8 != 0 @th,24,8 > %u "
-				       "@th,40,8 == %u @th,0,8 == 0x21 update @alive4 "
-				       "{ @th,%u,32 timeout %ums }\n",
-				    when, n, cs / 100, 64 + n * 32, ms);
-			put(t, "\t\t%s ip6 nexthdr 112 @th,16,8 != 0 @th,24,8 > %u "
-			       "@th,36,12 == %u update @alive6 { @th,%u,128 timeout %ums }\n",
-			    when, n + 1, cs, 192 + n * 128, ms);
-		}
-	for (unsigned n = 0; n < s->addresses_per_router; n++) {
-		put(t, "\t\t%s ip protocol 112 @th,16,8 == 0 @th,24,8 > %u delete @alive4 "
-		       "{ @th,%u,32 }\n",
-		    when, n, 64 + n * 32);
-		put(t, "\t\t%s ip6 nexthdr 112 @th,16,8 == 0 @th,24,8 > %u delete @alive6 "
-		       "{ @th,%u,128 }\n",
-		    when, n + 1, 192 + n * 128);
-	}
-	put(t, "\t\t%s ip protocol 112 @th,0,4 == %u drop\n", when, NFT_CLOSE_VERSION);
-	put(t, "\t\t%s ip6 nexthdr 112 @th,0,4 == %u drop\n", when, NFT_CLOSE_VERSION);
+	put(t, "\t\t@th,16,8 != 0 @th,24,8 > %u @th,36,12 == %u @th,0,8 == 0x31 update @alive4 "
+	       "{ @th,%u,32 timeout %ums }\n",
+	    n, cs, 64 + n * 32, ms);
+	if (cs % 100 == 0)
+		put(t, "\t\t@th,16,8 != 0 @th,24,8 > %u @th,40,8 == %u @th,0,8 == 0x21 "
+		       "update @alive4 { @th,%u,32 timeout %ums }\n",
+		    n, cs / 100, 64 + n * 32, ms);
 }
+
+static void put_refresh6(struct text *t, uint32_t cs, unsigned n)
+{
+	put(t, "\t\t@th,16,8 != 0 @th,24,8 > %u @th,36,12 == %u @th,0,8 == 0x31 update @alive6 "
+	       "{ @th,%u,128 timeout %ums }\n",
+	    n + 1, cs, 192 + n * 128, nft_fence_ms(cs));
+}
+
+/*
+ * Priority 0 closes the fence, unless the address is leaving: then the owner goes on answering
+ * until its successor is heard (put_heard()) or the fence runs out. The two local "versions" are
+ * orders of the daemon; nobody on the LAN hears them.
+ */
+static void put_closing(struct text *t, const char *f, unsigned count, unsigned offset,
+			unsigned bits)
+{
+	put(t, "\t\t@th,0,4 == %u @th,24,8 > %u update @leaving%s { @th,%u,%u timeout %ums }\n",
+	    NFT_LINGER_VERSION, count, f, offset, bits, NFT_GRACE_MS);
+	put(t, "\t\t@th,0,8 < 0x%x0 @th,16,8 == 0 @th,24,8 > %u @th,%u,%u != @leaving%s "
+	       "delete @alive%s { @th,%u,%u }\n",
+	    NFT_LINGER_VERSION, count, offset, bits, f, f, offset, bits);
+	put(t, "\t\t@th,0,8 < 0x%x0 @th,16,8 != 0 @th,24,8 > %u delete @leaving%s { @th,%u,%u }\n",
+	    NFT_LINGER_VERSION, count, f, offset, bits);
+	put(t, "\t\t@th,0,4 == %u @th,24,8 > %u delete @alive%s { @th,%u,%u }\n",
+	    NFT_CLOSE_VERSION, count, f, offset, bits);
+	put(t, "\t\t@th,0,4 == %u @th,24,8 > %u delete @leaving%s { @th,%u,%u }\n",
+	    NFT_CLOSE_VERSION, count, f, offset, bits);
+}
+
+/* Adverts that leave, and those that a member sends: few packets, so the chains may be long. */
+static void put_advert_chains(struct text *t, const struct nft_skeleton *s)
+{
+	for (int six = 0; six < 2; six++) {
+		const char *f = six ? "6" : "4";
+		unsigned bits = six ? 128 : 32;
+
+		put(t, "\tchain sent%s {\n", f);
+		for (unsigned n = 0; n < s->addresses_per_router; n++) {
+			for (unsigned i = 0; i < s->interval_count; i++)
+				six ? put_refresh6(t, s->intervals_cs[i], n)
+				    : put_refresh4(t, s->intervals_cs[i], n);
+			put_closing(t, f, six ? n + 1 : n, six ? 192 + n * 128 : 64 + n * 32, bits);
+		}
+		put(t, "\t\t@th,0,8 >= 0x%x0 drop\n\t}\n", NFT_LINGER_VERSION);
+		/* The successor is there: not an instant longer than it takes to hear it. */
+		put(t, "\tchain heard%s {\n", f);
+		for (unsigned n = 0; n < s->addresses_per_router; n++) {
+			unsigned offset = six ? 192 + n * 128 : 64 + n * 32;
+
+			put(t, "\t\t@th,16,8 != 0 @th,24,8 > %u @th,%u,%u @leaving%s delete "
+			       "@alive%s { @th,%u,%u }\n",
+			    six ? n + 1 : n, offset, bits, f, f, offset, bits);
+		}
+		put(t, "\t}\n");
+	}
+}
+
+/* Not ours, or not any more: dropped, but for the grace time of an address that is leaving. */
+static void put_stale(struct text *t)
+{
+	put(t, "\tchain stale4 {\n\t\t@nh,128,32 != @leaving4 counter drop\n"
+	       "\t\tmeta pkttype != host counter drop\n\t}\n"
+	       "\tchain stale6 {\n\t\t@nh,192,128 != @leaving6 counter drop\n"
+	       "\t\tmeta pkttype != host counter drop\n\t}\n");
+}
+
+#define SENT_ADVERTS "\t\tip protocol 112 jump sent4\n\t\tip6 nexthdr 112 jump sent6\n"
 
 static void put_segment(struct text *t, const struct nft_skeleton *s, const char *interface)
 {
@@ -75,7 +125,7 @@ static void put_segment(struct text *t, const struct nft_skeleton *s, const char
 		put(t, "\tchain out-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; "
 		       "policy accept;\n",
 		    interface, interface);
-		put_refresh(t, s, "");
+		put(t, SENT_ADVERTS);
 		put(t, "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"
 		       "\t\ticmpv6 type nd-neighbor-advert @th,64,128 @vips6 "
 		       "@th,64,128 != @alive6 counter drop\n"
@@ -84,12 +134,18 @@ static void put_segment(struct text *t, const struct nft_skeleton *s, const char
 	put(t, "\tchain in-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; "
 	       "policy accept;\n",
 	    interface, interface);
-	/* What a member's director sends on is for us although we do not own the address. */
-	put(t, "\t\tarp operation request arp daddr ip @vips4 arp daddr ip != @alive4 counter drop\n"
+	/*
+	 * What a member's director sends on is for us although we do not own the address; and for a
+	 * grace time so is what a client sends who has not heard of the new owner yet.
+	 */
+	put(t, "\t\tether saddr @peers ip protocol 112 jump heard4\n"
+	       "\t\tether saddr @peers ip6 nexthdr 112 jump heard6\n"
+	       "\t\tarp operation request arp daddr ip @vips4 arp daddr ip != @alive4 counter drop\n"
 	       "\t\ticmpv6 type nd-neighbor-solicit @th,64,128 @vips6 @th,64,128 != @alive6 "
 	       "counter drop\n"
-	       "\t\tether saddr != @peers ip daddr @vips4 ip daddr != @alive4 counter drop\n"
-	       "\t\tether saddr != @peers meta protocol ip6 @nh,192,128 @vips6 @nh,192,128 != @alive6 counter drop\n"
+	       "\t\tether saddr != @peers ip daddr @vips4 ip daddr != @alive4 jump stale4\n"
+	       "\t\tether saddr != @peers meta protocol ip6 @nh,192,128 @vips6 @nh,192,128 != "
+	       "@alive6 jump stale6\n"
 	       "\t\tip daddr @direct4 jump direct4-%s\n"
 	       "\t\tip6 daddr @direct6 jump direct6-%s\n"
 	       "\t}\n",
@@ -143,6 +199,9 @@ static void put_netdev_sets(struct text *t)
 		/* IPv6 as a plain number: this nft has no name for the target of a solicitation. */
 		put(t, "\tset alive%s { %s; size 65535; flags dynamic,timeout; timeout 1s; }\n", f,
 		    six ? "typeof @th,64,128" : "type ipv4_addr");
+		put(t, "\tset leaving%s { typeof @th,64,%u; size 65535; flags dynamic,timeout; "
+		       "timeout 1s; }\n",
+		    f, six ? 128 : 32);
 		put(t, "\tset vips%s { %s; }\n", f, six ? "typeof @th,64,128" : "type ipv4_addr");
 		put(t, "\tset direct%s { type %s; }\n", f, type);
 		put(t, "\tset many%s { type %s; }\n", f, type);
@@ -274,10 +333,11 @@ static int render(const struct nft_skeleton *s, char *text, size_t size, uint64_
 		"add table inet vipd\ndelete table inet vipd\n"
 		"table netdev vipd {\n");
 	put_netdev_sets(&t);
+	put_advert_chains(&t, s);
+	put_stale(&t);
 	if (!s->egress) {
 		put(&t, "\tchain loopback {\n\t\ttype filter hook ingress device \"lo\" priority "
-			"0; policy accept;\n");
-		put_refresh(&t, s, "");
+			"0; policy accept;\n" SENT_ADVERTS);
 		put(&t, "\t\tip protocol 112 drop\n\t\tip6 nexthdr 112 drop\n\t}\n");
 	}
 	for (unsigned i = 0; i < s->segment_count; i++)

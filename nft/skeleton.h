@@ -16,7 +16,18 @@
 #define NFT_SEGMENTS_MAX  16
 #define NFT_INTERVALS_MAX 8
 #define NFT_SLOTS	  251 /* Maglev slots of a port with several endpoints; prime */
-#define NFT_CLOSE_VERSION 15  /* an advert of this "version" closes the fence and stays here */
+
+/* Orders of the daemon to the fence: adverts of these "versions" are dropped on their way out. */
+#define NFT_CLOSE_VERSION  15 /* the addresses are nobody's here from now on */
+#define NFT_LINGER_VERSION 14 /* they are leaving: see NFT_GRACE_MS */
+
+/*
+ * Make before break: after NFT_LINGER_VERSION priority 0 does not close the fence. It closes when
+ * a member's advert for the address comes in, or by its own timeout; what is sent to us
+ * all the same is passed on for this long (Linux ignores a second gratuitous ARP within 1 s, so
+ * some clients learn of the move with the one after 1.1 s).
+ */
+#define NFT_GRACE_MS 1500
 
 struct nft_skeleton {
 	bool egress; /* the kernel has the netdev egress hook; else the loopback fence */

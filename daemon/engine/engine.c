@@ -55,6 +55,13 @@ int engine_addresses_add(struct engine *engine, struct segment *segment,
 			      ENGINE_ADDRESS_VALID_S);
 }
 
+/* The advert that follows makes a leaving owner stop: not before we can answer. */
+void engine_addresses_wait(struct engine *engine, const struct base_address *addresses,
+			   size_t count)
+{
+	vrrp_links_wait(engine->links, addresses, count, ENGINE_ADDRESS_WAIT_US);
+}
+
 void engine_addresses_remove(struct engine *engine, struct segment *segment,
 			     const struct base_address *addresses, size_t count)
 {
@@ -196,12 +203,12 @@ static void send_packet(struct router *router, uint8_t version, uint8_t priority
 
 	if (!socket || meta.source.family == BASE_FAMILY_NONE)
 		return;
-	if (!router->wish.unicast || version == NFT_CLOSE_VERSION) {
+	if (!router->wish.unicast || version >= NFT_LINGER_VERSION) {
 		size = build(router, version, priority, &meta, data, sizeof data);
 		if (size == 0)
 			return;
 		size = (size_t)vrrp_socket_send(socket, &meta.source, NULL, data, size);
-		if (version != NFT_CLOSE_VERSION) /* the chain drops that one, and says so */
+		if (version < NFT_LINGER_VERSION) /* the chain drops those, and says so */
 			send_failed(router->engine, router, (int)size);
 		return;
 	}
@@ -229,17 +236,27 @@ void engine_send_advert(struct router *router, uint8_t priority)
 }
 
 /*
- * A packet that the egress chain reads and drops: it closes the fence like a priority 0 advert,
- * and nobody on the LAN hears it. No nft transaction, so nobody's lock can delay it.
+ * Packets that the egress chain reads and drops: nobody on the LAN hears them. No nft transaction,
+ * so nobody's lock can delay them.
  */
-void engine_close_fence(struct router *router)
+static void send_order(struct router *router, uint8_t version)
 {
 	if (!router->segment)
 		return;
 	if (router->engine->abilities.egress)
-		send_packet(router, NFT_CLOSE_VERSION, 0);
+		send_packet(router, version, 0);
 	else
-		send_loopback(router->engine, router, NFT_CLOSE_VERSION, 0);
+		send_loopback(router->engine, router, version, 0);
+}
+
+void engine_close_fence(struct router *router)
+{
+	send_order(router, NFT_CLOSE_VERSION);
+}
+
+void engine_linger(struct router *router)
+{
+	send_order(router, NFT_LINGER_VERSION);
 }
 
 bool engine_fence_ready(const struct engine *engine)
@@ -444,6 +461,25 @@ static void ask_members(struct engine *engine)
 
 static void report_node(struct engine *engine);
 
+static void read_alive(struct engine *engine)
+{
+	engine->alive.count = 0;
+	if (engine->table)
+		nft_table_alive(engine->table, &engine->alive);
+	engine->alive_us = engine_now(engine);
+}
+
+/* Restarted in place: what the kernel answers for goes on, if nobody can have noticed. */
+static void adopt(struct engine *engine)
+{
+	if (!engine->restarted || !engine->rules_present)
+		return;
+	engine->restarted = false;
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (engine_fence_open(router))
+			router_adopt(router, engine->alive_us);
+}
+
 static int on_review(sd_event_source *source, void *userdata)
 {
 	struct engine *engine = userdata;
@@ -458,10 +494,17 @@ static int on_review(sd_event_source *source, void *userdata)
 			router_configure(router, &router->wish);
 		ask_members(engine);
 	}
+	if (engine->restarted)
+		read_alive(engine); /* new rules begin with a closed fence */
 	if (engine->rules_due)
 		engine_rules_apply(engine);
 	for (struct router *router = engine->routers; router; router = router->next)
 		router_review(router);
+	adopt(engine);
+	if (!engine->reviewed) {
+		engine->reviewed = true;
+		remove_leftovers(engine);
+	}
 	report_node(engine);
 	if (!engine->ready && engine->rules_present) {
 		engine->ready = true;
@@ -552,8 +595,8 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	if (!engine->synced)
 		return 0;
-	if (engine->table && engine->routers)
-		nft_table_alive(engine->table, &engine->alive);
+	if (engine->routers && !engine->restarted)
+		read_alive(engine);
 	if (!engine->rules_present)
 		engine_rules_changed(engine);
 	ask_members(engine);
@@ -673,7 +716,6 @@ static void set_synced(struct engine *engine)
 	segments_review(engine);
 	engine->routers_due = engine->rules_due = true;
 	review_soon(engine);
-	remove_leftovers(engine);
 }
 
 static void save_later(struct engine *engine)
@@ -750,9 +792,14 @@ static int on_state_wait(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	}
 	engine->saved_revision = store_revision(engine->store);
-	log_line(LOG_WARNING, BASE_REASON_API_UNREACHABLE, LOG_NO_FIELDS,
-		 "nothing is known from outside yet: serving %zu virtual routers from %s",
-		 store_count(engine->store, MESSAGE_ROUTER), path);
+	if (engine->restarted)
+		log_line(LOG_NOTICE, BASE_REASON_STARTED, LOG_NO_FIELDS,
+			 "restarted in place: going on with %zu virtual routers from %s",
+			 store_count(engine->store, MESSAGE_ROUTER), path);
+	else
+		log_line(LOG_WARNING, BASE_REASON_API_UNREACHABLE, LOG_NO_FIELDS,
+			 "nothing is known from outside yet: serving %zu virtual routers from %s",
+			 store_count(engine->store, MESSAGE_ROUTER), path);
 	set_synced(engine);
 	return 0;
 }
@@ -1039,8 +1086,8 @@ static cJSON *describe(void *userdata)
 	struct engine *engine = userdata;
 	cJSON *tree = cJSON_CreateObject(), *list, *drops;
 
-	if (engine->table && engine->routers)
-		nft_table_alive(engine->table, &engine->alive);
+	if (engine->routers && !engine->restarted)
+		read_alive(engine);
 	cJSON_AddStringToObject(tree, "node", engine->node);
 	cJSON_AddStringToObject(tree, "version", VIPD_VERSION);
 	cJSON_AddBoolToObject(tree, "ready", engine->ready);
@@ -1109,7 +1156,7 @@ void engine_router_released(struct engine *engine)
 	if (!engine->stopping)
 		return;
 	for (struct router *router = engine->routers; router; router = router->next)
-		if (!router->released)
+		if (!router->released || router->lingering)
 			return;
 	report_node(engine);
 	feeder_stop(engine->feeder);
@@ -1137,6 +1184,16 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
 		router_feed(router, &event);
 	}
 	engine_router_released(engine);
+	return 0;
+}
+
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	struct engine *engine = userdata;
+
+	(void)source;
+	(void)info;
+	feeder_reload(engine->feeder);
 	return 0;
 }
 
@@ -1168,7 +1225,7 @@ static int add_sources(struct engine *engine)
 			   now_us + ENGINE_REFRESH_US)) < 0 ||
 	    (r = add_timer(engine, &engine->save, ENGINE_PRIORITY_STATUS, on_save, UINT64_MAX)) < 0 ||
 	    (r = add_timer(engine, &engine->state_wait, ENGINE_PRIORITY_FEEDER, on_state_wait,
-			   now_us + ENGINE_STATE_WAIT_US)) < 0 ||
+			   engine->restarted ? now_us : now_us + ENGINE_STATE_WAIT_US)) < 0 ||
 	    (r = add_timer(engine, &engine->stop_limit, ENGINE_PRIORITY_FEEDER, on_stop_limit,
 			   UINT64_MAX)) < 0)
 		return r;
@@ -1186,6 +1243,8 @@ static int add_sources(struct engine *engine)
 		r = sd_event_add_signal(engine->event, NULL, SIGTERM, on_terminate, engine);
 	if (r >= 0)
 		r = sd_event_add_signal(engine->event, NULL, SIGINT, on_terminate, engine);
+	if (r >= 0)
+		r = sd_event_add_signal(engine->event, NULL, SIGHUP, on_hangup, engine);
 	return r;
 }
 
@@ -1271,6 +1330,8 @@ static int start(struct engine *engine)
 	if (take_lock(engine) < 0 || open_table(engine) < 0)
 		return -1;
 	open_loopback(engine);
+	read_alive(engine);
+	engine->restarted = engine->alive.count > 0;
 	r = vrrp_links_new(&engine->links);
 	if (r >= 0)
 		r = store_new(&engine->store, &store_handlers, engine);
@@ -1332,6 +1393,7 @@ int engine_run(const struct engine_options *options)
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTERM);
 	sigaddset(&blocked, SIGINT);
+	sigaddset(&blocked, SIGHUP);
 	sigaddset(&blocked, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	signal(SIGPIPE, SIG_IGN);

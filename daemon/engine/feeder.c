@@ -216,6 +216,12 @@ void feeder_stop(struct feeder *feeder)
 		kill(feeder->pid, SIGTERM);
 }
 
+void feeder_reload(struct feeder *feeder)
+{
+	if (feeder && feeder->pid > 0)
+		kill(feeder->pid, SIGHUP);
+}
+
 bool feeder_running(const struct feeder *feeder)
 {
 	return feeder && feeder->pid > 0;

@@ -28,5 +28,7 @@ int feeder_send(struct feeder *feeder, const struct message *message);
 
 /* Ends the child (SIGTERM; it gets `grace_us` to write its last words, then SIGKILL). */
 void feeder_stop(struct feeder *feeder);
+/* SIGHUP to the child: it reads its configuration again. */
+void feeder_reload(struct feeder *feeder);
 bool feeder_running(const struct feeder *feeder);
 void feeder_free(struct feeder *feeder); /* kills what still runs */

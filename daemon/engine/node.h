@@ -37,6 +37,7 @@
 #define ENGINE_LEASE_DURATION_MS 30000
 #define ENGINE_LEASE_RENEW_MS	 10000
 #define ENGINE_ADDRESS_VALID_S	 10
+#define ENGINE_ADDRESS_WAIT_US	 (5 * BASE_USEC_PER_MSEC)
 #define ENGINE_REFRESH_US	 (3 * BASE_USEC_PER_SEC)
 #define ENGINE_SAVE_DELAY_US	 (1 * BASE_USEC_PER_SEC)
 #define ENGINE_STATE_WAIT_US	 (3 * BASE_USEC_PER_SEC) /* for the feeder; then the state file */
@@ -67,6 +68,9 @@ struct engine {
 	struct engine_node *nodes;
 	unsigned node_count;
 	bool synced; /* what is wanted is known, from the feeder or the state file */
+	bool restarted; /* a predecessor's fence was open when we began: its routers are adopted */
+	bool reviewed;	/* once, so leftovers of a predecessor are gone */
+	uint64_t alive_us; /* when `alive` was read */
 	bool ready;
 	bool maintenance, excluded, stopping;
 	bool api_reachable;
@@ -96,6 +100,8 @@ void engine_router_released(struct engine *engine);
 
 int engine_addresses_add(struct engine *engine, struct segment *segment,
 			 const struct base_address *addresses, size_t count);
+void engine_addresses_wait(struct engine *engine, const struct base_address *addresses,
+			   size_t count);
 void engine_addresses_remove(struct engine *engine, struct segment *segment,
 			     const struct base_address *addresses, size_t count);
 /* Removes what is in the router's wish and not in `next`. */
@@ -104,6 +110,7 @@ bool engine_addresses_present(const struct router *router);
 
 void engine_send_advert(struct router *router, uint8_t priority);
 void engine_close_fence(struct router *router);
+void engine_linger(struct router *router);
 bool engine_fence_ready(const struct engine *engine);
 bool engine_fence_open(const struct router *router);
 void engine_probe_addresses(struct router *router);

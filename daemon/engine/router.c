@@ -119,15 +119,25 @@ static int on_announce(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+static void end_lingering(struct router *router)
+{
+	sd_event_source_set_enabled(router->linger_timer, SD_EVENT_OFF);
+	router->lingering = false;
+}
+
 static void add_addresses(struct router *router)
 {
 	int r;
 
+	end_lingering(router);
 	if (!router->segment)
 		return;
 	r = engine_addresses_add(router->engine, router->segment, router->wish.addresses,
 				 router->wish.address_count);
 	router->addresses_added = r >= 0;
+	if (r >= 0)
+		engine_addresses_wait(router->engine, router->wish.addresses,
+				      router->wish.address_count);
 	if (r < 0) {
 		char number[16];
 
@@ -142,11 +152,33 @@ static void add_addresses(struct router *router)
 
 static void remove_addresses(struct router *router)
 {
+	end_lingering(router);
 	sd_event_source_set_enabled(router->announce_timer, SD_EVENT_OFF);
 	if (router->segment && router->addresses_added)
 		engine_addresses_remove(router->engine, router->segment, router->wish.addresses,
 					router->wish.address_count);
 	router->addresses_added = false;
+}
+
+static int on_linger_end(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct router *router = userdata;
+
+	(void)source;
+	(void)usec;
+	remove_addresses(router);
+	if (router->released)
+		engine_router_released(router->engine);
+	return 0;
+}
+
+static void linger(struct router *router, uint64_t now_us)
+{
+	sd_event_source_set_enabled(router->announce_timer, SD_EVENT_OFF);
+	engine_linger(router);
+	router->lingering = true;
+	sd_event_source_set_time(router->linger_timer, now_us + NFT_GRACE_MS * BASE_USEC_PER_MSEC);
+	sd_event_source_set_enabled(router->linger_timer, SD_EVENT_ONESHOT);
 }
 
 static void send_lease_write(struct router *router, const struct virtual_router_action *action)
@@ -250,8 +282,19 @@ void router_seen(struct router *router, struct base_address address, struct base
 		router_feed(router, &event);
 		return;
 	}
-	/* Another owner's first announcements cross ours for a moment; adverts settle that. */
-	if (virtual_router_owns(&router->core) && !segment_peer_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
+	if (!virtual_router_owns(&router->core))
+		return;
+	if (segment_peer_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
+		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
+		uint64_t now_us = engine_now(router->engine);
+
+		if (now_us < router->crossed_until_us)
+			return;
+		router->crossed_until_us = now_us + router->core.config.interval_us * 3 / 2;
+		router->announced = 1;
+		sd_event_source_set_time(router->announce_timer, router->crossed_until_us);
+		sd_event_source_set_enabled(router->announce_timer, SD_EVENT_ONESHOT);
+	} else {
 		log_foreigner(router, &address, &mac, "announced again in defence");
 		if (router->announced == ROUTER_ANNOUNCE_TIMES)
 			start_announcing(router);
@@ -337,6 +380,9 @@ static void apply(struct router *router, const struct virtual_router_action *act
 	case VIRTUAL_ROUTER_ACTION_CLOSE_FENCE:
 		engine_close_fence(router);
 		return;
+	case VIRTUAL_ROUTER_ACTION_LINGER:
+		linger(router, now_us);
+		return;
 	case VIRTUAL_ROUTER_ACTION_ANNOUNCE:
 		start_announcing(router);
 		return;
@@ -372,6 +418,16 @@ static void apply_all(struct router *router, const struct virtual_router_actions
 	router_report(router);
 	if (router->released && !was_released)
 		engine_router_released(router->engine);
+}
+
+void router_adopt(struct router *router, uint64_t open_us)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADOPT,
+					      .now_us = engine_now(router->engine) };
+
+	/* Open then means an advert 2.5 intervals ago at the most; others wait more than 3. */
+	if (base_usec_since(event.now_us, open_us) < router->core.config.interval_us / 2)
+		router_feed(router, &event);
 }
 
 void router_feed(struct router *router, struct virtual_router_event *event)
@@ -504,15 +560,19 @@ struct router *router_new(struct engine *engine, const struct message_router *wi
 	    sd_event_add_time(engine->event, &router->announce_timer, CLOCK_BOOTTIME, UINT64_MAX,
 			      BASE_USEC_PER_MSEC, on_announce, router) < 0 ||
 	    sd_event_add_time(engine->event, &router->probe_timer, CLOCK_BOOTTIME, UINT64_MAX,
-			      BASE_USEC_PER_MSEC, on_probe_end, router) < 0) {
+			      BASE_USEC_PER_MSEC, on_probe_end, router) < 0 ||
+	    sd_event_add_time(engine->event, &router->linger_timer, CLOCK_BOOTTIME, UINT64_MAX,
+			      BASE_USEC_PER_MSEC, on_linger_end, router) < 0) {
 		sd_event_source_disable_unref(router->timer);
 		sd_event_source_disable_unref(router->announce_timer);
+		sd_event_source_disable_unref(router->probe_timer);
 		free(router);
 		return NULL;
 	}
 	sd_event_source_set_priority(router->timer, ENGINE_PRIORITY_VRRP_TIMER);
 	sd_event_source_set_priority(router->announce_timer, ENGINE_PRIORITY_ANNOUNCE);
 	sd_event_source_set_priority(router->probe_timer, ENGINE_PRIORITY_ANNOUNCE);
+	sd_event_source_set_priority(router->linger_timer, ENGINE_PRIORITY_LINKS);
 	attach(router, segment_find(engine, wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
 	virtual_router_init(&router->core, &config, now_us,
@@ -526,14 +586,17 @@ void router_free(struct router *router)
 {
 	if (!router)
 		return;
-	if (virtual_router_owns(&router->core) && router->segment) {
+	if (router->segment && (virtual_router_owns(&router->core) || router->lingering)) {
 		engine_close_fence(router);
-		engine_send_advert(router, 0);
+		/* The others forget it too, or take over after the silence: nobody is called to. */
+		if (router->engine->stopping)
+			engine_send_advert(router, 0);
 	}
 	attach(router, NULL);
 	sd_event_source_disable_unref(router->timer);
 	sd_event_source_disable_unref(router->announce_timer);
 	sd_event_source_disable_unref(router->probe_timer);
+	sd_event_source_disable_unref(router->linger_timer);
 	free(router);
 }
 

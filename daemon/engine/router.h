@@ -24,10 +24,12 @@ struct router {
 	struct virtual_router core;
 	struct message_router wish;
 	struct segment *segment; /* NULL: this node is not on it */
-	sd_event_source *timer, *announce_timer;
+	sd_event_source *timer, *announce_timer, *linger_timer;
 	unsigned announced; /* how many of the first announcements are out */
+	uint64_t crossed_until_us; /* a member's announcement crossed ours: the last word is due */
 	bool eligible;
 	enum base_reason not_eligible_why;
+	bool lingering;	      /* handed over; what still comes is passed on for a grace time */
 	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
 	bool rules_present;
 	bool released;
@@ -53,6 +55,9 @@ void router_configure(struct router *router, const struct message_router *wish);
 void router_free(struct router *router);
 
 void router_feed(struct router *router, struct virtual_router_event *event);
+
+/* The kernel's fence for it was open at `open_us`, before this process began. */
+void router_adopt(struct router *router, uint64_t open_us);
 
 /* Looks whether this node may own it (link, segment, fence, rules) and tells the core. */
 void router_review(struct router *router);

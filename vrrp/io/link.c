@@ -7,11 +7,14 @@
 #include <net/if_arp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
+
+#define WAIT_STEP_US 50
 
 #ifndef IFA_PROTO
 #define IFA_PROTO 11
@@ -350,6 +353,50 @@ int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_a
 			first = r;
 	}
 	return first;
+}
+
+static int on_lookup(struct nl_msg *message, void *userdata)
+{
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	bool *local = userdata;
+
+	if (header->nlmsg_type == RTM_NEWROUTE)
+		*local = ((struct rtmsg *)nlmsg_data(header))->rtm_type == RTN_LOCAL;
+	return NL_OK;
+}
+
+static bool is_local(struct vrrp_links *links, const struct base_address *address)
+{
+	struct rtmsg info = { .rtm_family = AF_INET6, .rtm_dst_len = 128 };
+	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, 0);
+	bool local = false;
+
+	if (!message)
+		return false;
+	nl_socket_modify_cb(links->request, NL_CB_VALID, NL_CB_CUSTOM, on_lookup, &local);
+	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
+	    nla_put(message, RTA_DST, 16, address->bytes) < 0 ||
+	    nl_send_auto(links->request, message) < 0 || nl_recvmsgs_default(links->request) < 0 ||
+	    nl_wait_for_ack(links->request) < 0)
+		local = false;
+	nlmsg_free(message);
+	return local;
+}
+
+bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addresses, size_t count,
+		     unsigned patience_us)
+{
+	struct timespec pause = { .tv_nsec = WAIT_STEP_US * 1000 };
+	unsigned waited_us = 0;
+
+	for (size_t i = 0; i < count; i++)
+		while (addresses[i].family == BASE_FAMILY_IPV6 && !is_local(links, &addresses[i])) {
+			if (waited_us >= patience_us)
+				return false;
+			nanosleep(&pause, NULL);
+			waited_us += WAIT_STEP_US;
+		}
+	return true;
 }
 
 static bool is_ours(const struct vrrp_links *links, unsigned index,

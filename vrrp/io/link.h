@@ -48,6 +48,13 @@ const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *c
 int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_address *addresses,
 		   size_t count, uint32_t valid_s);
 
+/*
+ * Waits, for `patience_us` at the most, until the kernel takes what is sent to them: it finishes a
+ * new IPv6 address (group, route) in a work queue. False: not all are there yet.
+ */
+bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addresses, size_t count,
+		     unsigned patience_us);
+
 /* Removes ours; one that is gone already, or is not ours, is fine (and left alone). */
 int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 		      const struct base_address *addresses, size_t count);

@@ -171,8 +171,8 @@ static void describe(const struct virtual_router *router, const struct election_
 			 from[0] ? from : "its owner");
 		return;
 	case BASE_REASON_STARTED:
-		snprintf(message, size, "%s goes on with %s: its Lease says so since before", to,
-			 router->config.name);
+		snprintf(message, size, "%s goes on with %s, which it had before it was restarted",
+			 to, router->config.name);
 		return;
 	case BASE_REASON_OWNER_OBSERVED:
 		snprintf(message, size, "%s owns %s", to, router->config.name);
@@ -240,10 +240,14 @@ static void apply(struct virtual_router *router, const struct election_action *w
 		configure_vrrp(router);
 		return;
 	case ELECTION_ACTION_RESIGN: /* the priority 0 advert closes the fence on its way out */
+		if (wish->planned)
+			add(actions, VIRTUAL_ROUTER_ACTION_LINGER); /* unless told so before: rule 10 */
 		vrrp.type = VRRP_EVENT_RESIGN;
 		run_vrrp(router, &vrrp, actions);
-		add(actions, VIRTUAL_ROUTER_ACTION_CLOSE_FENCE);
-		add(actions, VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES);
+		if (!wish->planned) {
+			add(actions, VIRTUAL_ROUTER_ACTION_CLOSE_FENCE);
+			add(actions, VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES);
+		}
 		configure_vrrp(router);
 		return;
 	case ELECTION_ACTION_LISTEN:
@@ -469,6 +473,9 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 		break;
 	case VIRTUAL_ROUTER_EVENT_RELEASE:
 		election.type = ELECTION_EVENT_RELEASE;
+		break;
+	case VIRTUAL_ROUTER_EVENT_ADOPT:
+		election.type = ELECTION_EVENT_ADOPT;
 		break;
 	case VIRTUAL_ROUTER_EVENT_KERNEL_FAILED:
 		election.type = ELECTION_EVENT_KERNEL_FAILED;

@@ -70,6 +70,11 @@ enum virtual_router_event_type {
 	VIRTUAL_ROUTER_EVENT_API_CONTACT,  /* .reachable: the API server answers, or does not */
 	VIRTUAL_ROUTER_EVENT_HANDOVER,	   /* order: hand over to .node ("": whoever is best) */
 	VIRTUAL_ROUTER_EVENT_RELEASE,	   /* order: give up for good (SIGTERM); RELEASED follows */
+	/*
+	 * Restarted in place, and the kernel's fence of our predecessor was open less than half an
+	 * advertisement interval ago: nobody can have taken over.
+	 */
+	VIRTUAL_ROUTER_EVENT_ADOPT,
 	VIRTUAL_ROUTER_EVENT_KERNEL_FAILED, /* an address or advert could not be placed */
 };
 
@@ -118,6 +123,12 @@ enum virtual_router_action_type {
 	VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES,   /* netlink */
 	VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES,
 	VIRTUAL_ROUTER_ACTION_CLOSE_FENCE,     /* at once, by whatever way is fastest */
+	/*
+	 * Planned handover, before the advert of priority 0: the fence stays open until another
+	 * candidate's advert is heard or it runs out; addresses and forwarding stay for a grace
+	 * time and end by themselves, or with the next of the actions above.
+	 */
+	VIRTUAL_ROUTER_ACTION_LINGER,
 	VIRTUAL_ROUTER_ACTION_ANNOUNCE,	       /* gratuitous ARP / unsolicited NA burst (rule 12) */
 	VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES, /* ARP/NS to the other candidates and the gateway */
 	VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES, /* one ARP/NS probe for a foreign holder (rule 13) */
