@@ -261,7 +261,7 @@ static int check_address(const struct asking *asking, const struct pool *pool,
 
 /* --- an address that was named --- */
 
-/* "lab has 192.0.2.0/26, ...; dns has ...", as much as fits. */
+/* "lab has 192.0.2.0/26, ...; dns has ...": the pools it may use, as much as fits. */
 static void list_pools(const struct asking *asking, char *buffer, size_t size)
 {
 	size_t at = 0;
@@ -271,8 +271,9 @@ static void list_pools(const struct asking *asking, char *buffer, size_t size)
 		     ipam_pool_in_order(ipam_tree_first(&asking->ipam->order));
 	     pool; pool = ipam_pool_in_order(ipam_tree_next(&pool->by_order))) {
 		const char *before = at > 0 ? "; " : "";
+		bool usable = barred(asking, pool, false) == BAR_NONE;
 
-		for (size_t i = 0; i < pool->spec.address_count; i++) {
+		for (size_t i = 0; usable && i < pool->spec.address_count; i++) {
 			char item[IPAM_RANGE_TEXT_SIZE], part[IPAM_RANGE_TEXT_SIZE + 80];
 			size_t length;
 
@@ -295,7 +296,8 @@ static void list_pools(const struct asking *asking, char *buffer, size_t size)
 		}
 	}
 	if (at == 0)
-		snprintf(buffer, size, "no pool has %s", family_name(asking));
+		snprintf(buffer, size, "none that this Service may use has %s",
+			 family_name(asking));
 }
 
 static int refuse_pool(const struct asking *asking)
@@ -307,6 +309,8 @@ static int refuse_pool(const struct asking *asking)
 	for (const struct pool *pool =
 		     ipam_pool_in_order(ipam_tree_first(&asking->ipam->order));
 	     pool; pool = ipam_pool_in_order(ipam_tree_next(&pool->by_order))) {
+		if (barred(asking, pool, false) != BAR_NONE)
+			continue;
 		if (at + strlen(pool->name) + 6 > sizeof names) {
 			snprintf(names + at, sizeof names - at, ", ...");
 			break;
@@ -316,7 +320,7 @@ static int refuse_pool(const struct asking *asking)
 	}
 	return base_error_set(asking->error, BASE_REASON_POOL_NOT_FOUND,
 			      "pool \"%.70s\" does not exist: vipd.dev/pool can be %s", wanted,
-			      names[0] ? names : "nothing, there is no AddressPool");
+			      names[0] ? names : "nothing, no AddressPool is for this Service");
 }
 
 static int refuse_address(const struct asking *asking, const struct pool *barred_by, enum bar bar,

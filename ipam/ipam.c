@@ -424,6 +424,7 @@ static void end_record(struct ipam *ipam, struct entry *entry)
 	struct pool *pool = entry->pool;
 	unsigned f = family_index(&entry->address);
 
+	pool->named++; /* its last router may go on the way */
 	while (entry->holder_count > 0)
 		ipam_service_sweep(ipam, unhold(ipam, entry, entry->holder_count - 1));
 	ipam_tree_remove(&pool->held[f], &entry->of_pool);
@@ -432,6 +433,7 @@ static void end_record(struct ipam *ipam, struct entry *entry)
 	ipam_router_attach(ipam, entry, NULL);
 	entry->state = ENTRY_IDLE;
 	entry->pool = NULL;
+	pool->named--;
 	ipam_pool_sweep(ipam, pool);
 }
 
@@ -804,6 +806,7 @@ int ipam_quarantine_put(struct ipam *ipam, const struct ipam_quarantine *quarant
 	if (base_address_size(&quarantine->address) == 0 || !is_name(quarantine->pool) ||
 	    (named && check_service_name(&quarantine->service, NULL) < 0))
 		return -EINVAL;
+	ipam_expire(ipam, now_us);
 	if (quarantine->until_us <= now_us)
 		return 0;
 	parts.pool = ipam_pool_get(ipam, quarantine->pool);
