@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/array.h"
+#include "daemon/agent/agent.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/status.h"
 #include "daemon/options.h"
@@ -61,6 +62,36 @@ static int standalone_main(int argc, char **argv)
 			    (char *)manifests, NULL } });
 }
 
+static int speaker_main(int argc, char **argv)
+{
+	const char *node = getenv("NODE_NAME"), *kubeconfig = NULL, *namespace = "vipd-system";
+	const char *state = "/var/lib/vipd", *runtime = "/run/vipd", *unfenced = "false";
+	const struct option_spec specs[] = {
+		{ "node", &node, false, "NAME", "which of the cluster's Nodes this is" },
+		{ "kubeconfig", &kubeconfig, false, "FILE",
+		  "how to reach the API server; in a pod: its service account" },
+		{ "namespace", &namespace, false, "NAME", "where the Leases are" },
+		{ "state-dir", &state, false, "DIR", "what survives a restart" },
+		{ "runtime-dir", &runtime, false, "DIR", "status socket and lock" },
+		{ "allow-unfenced", &unfenced, true, NULL,
+		  "run on a kernel without any fence: two nodes may answer" },
+		{ NULL, NULL, false, NULL, NULL },
+	};
+	int r = options_parse(argc, argv, "vipd speaker --node NAME [OPTION...]", specs);
+
+	if (r < 0)
+		return usage_error(r);
+	if (check_node(node) < 0)
+		return 2;
+	if (agent_check(kubeconfig) < 0)
+		return 1;
+	return engine_run(&(struct engine_options){
+		node, state, runtime, unfenced,
+		(char *[]){ "vipd", "agent", "--node", (char *)node, "--namespace",
+			    (char *)namespace, kubeconfig ? "--kubeconfig" : NULL,
+			    (char *)kubeconfig, NULL } });
+}
+
 static int version_main(int argc, char **argv)
 {
 	(void)argc;
@@ -73,11 +104,13 @@ static const struct {
 	const char *name, *help; /* help NULL: internal, run by the engine */
 	int (*run)(int argc, char **argv);
 } commands[] = {
+	{ "speaker", "own addresses of Kubernetes Services; one on every node", speaker_main },
 	{ "standalone", "own addresses from YAML files, without Kubernetes", standalone_main },
 	{ "check", "read manifests and say what is wrong with them", check_main },
 	{ "status", "this node's own view, also when Kubernetes is gone", status_main },
 	{ "version", "print the version", version_main },
 	{ "feeder", NULL, standalone_feeder_main },
+	{ "agent", NULL, agent_main },
 };
 
 static void help(FILE *file)

@@ -505,11 +505,13 @@ static void on_written(struct election_elector *e, const struct election_event *
 		return;
 	}
 	if (event->result == ELECTION_RESULT_OK) {
+		enum base_reason why = takeover_reason(e); /* by the Lease before ours */
+
 		e->api_reachable = true;
 		on_lease(e, &event->lease, actions, now_us);
 		if (e->state == ELECTION_STATE_CLAIMING && was_writing &&
 		    event->lease.holder == e->config.self)
-			become_owning(e, actions, takeover_reason(e), true, now_us);
+			become_owning(e, actions, why, true, now_us);
 		return;
 	}
 	if (e->state != ELECTION_STATE_CLAIMING)

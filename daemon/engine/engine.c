@@ -909,11 +909,31 @@ static void on_message(void *userdata, const struct message *message)
 	}
 }
 
+/* Its predecessor may have ended before it wrote down how we came to own what we own. */
+static void tell_transitions(struct engine *engine)
+{
+	unsigned count = engine->transition_count;
+
+	for (unsigned i = count > ENGINE_TRANSITIONS ? count - ENGINE_TRANSITIONS : 0; i < count;
+	     i++) {
+		unsigned at = i % ENGINE_TRANSITIONS;
+		struct message message = { .type = MESSAGE_TRANSITION };
+
+		if (strcmp(engine->transitions[at].to, engine->node) != 0)
+			continue;
+		message.transition = engine->transitions[at];
+		message.transition.age_us =
+			1 + base_usec_since(engine_now(engine), engine->transition_us[at]);
+		engine_tell(engine, &message);
+	}
+}
+
 static void on_feeder_started(void *userdata)
 {
 	struct engine *engine = userdata;
 
 	memset(&engine->told, 0, sizeof engine->told);
+	tell_transitions(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		memset(&router->told, 0, sizeof router->told);
 		router_report(router);

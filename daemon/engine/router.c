@@ -187,6 +187,7 @@ static void send_lease_write(struct router *router, const struct virtual_router_
 	struct message_lease *lease = &message.lease_write.lease;
 
 	message.lease_write.id = action->write.id;
+	message.lease_write.sent_us = engine_now(router->engine);
 	snprintf(lease->router, sizeof lease->router, "%s", router->wish.name);
 	lease->exists = true;
 	snprintf(lease->holder, sizeof lease->holder, "%s", action->write.lease.holder);

@@ -337,6 +337,7 @@ static void code_payload(struct coder *coder, struct message *message)
 		return;
 	case MESSAGE_LEASE_WRITE:
 		code_u32(coder, &message->lease_write.id);
+		code_u64(coder, &message->lease_write.sent_us);
 		code_lease(coder, &message->lease_write.lease);
 		return;
 	case MESSAGE_LEASE_READ:

@@ -180,6 +180,7 @@ struct message_lease_result {
 /* Compare-and-swap: lands only if the Lease still has `lease.version` ("": must not exist). */
 struct message_lease_write {
 	uint32_t id;
+	uint64_t sent_us; /* CLOCK_BOOTTIME: a feeder that was stopped drops what is too old */
 	struct message_lease lease;
 };
 

@@ -2,17 +2,12 @@
 """vm_server.py NAME PORT...: what runs inside a "VM" of the lab.
 
 TCP, both families: says "NAME BOOT" at once, then answers every line with "NAME line". UDP: answers
-every datagram with "NAME datagram". The line or datagram "whoami" is answered with the address that it
-came from. BOOT differs with every start, so that a restart shows.
+every datagram with "NAME datagram". BOOT differs with every start, so that a restart shows.
 """
 import asyncio
 import os
 import socket
 import sys
-
-
-def answer(name, data, peer):
-    return name + b" " + (peer[0].encode() if data == b"whoami" else data)
 
 
 class Echo(asyncio.Protocol):
@@ -27,8 +22,7 @@ class Echo(asyncio.Protocol):
     def data_received(self, data):
         *lines, self.rest = (self.rest + data).split(b"\n")
         if lines:
-            peer = self.transport.get_extra_info("peername")
-            self.transport.write(b"".join(answer(self.name, line, peer) + b"\n" for line in lines))
+            self.transport.write(b"".join(self.name + b" " + line + b"\n" for line in lines))
         if len(self.rest) > 65536:
             self.transport.abort()
 
@@ -41,7 +35,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data, address):
-        self.transport.sendto(answer(self.name, data, address), address)
+        self.transport.sendto(self.name + b" " + data, address)
 
 
 async def main():

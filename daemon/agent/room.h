@@ -1,0 +1,85 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+#include <systemd/sd-event.h>
+
+#include "daemon/agent/contact.h"
+#include "daemon/feed/wishes.h"
+#include "daemon/log.h"
+#include "daemon/protocol/channel.h"
+#include "k8s/io/informer.h"
+
+/* What the files of the agent share; each of them has a header of its own for the others. */
+
+#define AGENT_GROUP "/apis/vipd.dev/v1alpha1"
+
+enum agent_kind {
+	AGENT_NODES,
+	AGENT_SPEAKERS,
+	AGENT_VIRTUAL_IPS,
+	AGENT_SERVICES,
+	AGENT_SLICES,
+	AGENT_LEASES,
+	AGENT_KIND_COUNT
+};
+
+/* For the log: what went wrong, each at its own growing intervals. */
+enum agent_task {
+	AGENT_TASK_READ, /* + enum agent_kind */
+	AGENT_TASK_LEASE_WRITE = AGENT_TASK_READ + AGENT_KIND_COUNT,
+	AGENT_TASK_STATUS,
+	AGENT_TASK_SPEAKER,
+	AGENT_TASK_LIVENESS,
+	AGENT_TASK_EVENT,
+	AGENT_TASK_PROBE,
+	AGENT_TASK_COUNT
+};
+
+struct agent;
+
+struct agent_source {
+	struct agent *agent;
+	enum agent_kind kind;
+	struct k8s_informer *informer;
+};
+
+struct agent {
+	sd_event *event;
+	const char *node, *kubeconfig, *namespace;
+	struct channel *channel;
+	struct k8s_client *client;
+	struct wish_set *wishes;
+	struct agent_source sources[AGENT_KIND_COUNT];
+	sd_event_source *flush;	   /* once more before the loop sleeps */
+	sd_event_source *judge;	   /* when the contact is to be looked at again */
+	sd_event_source *stop_limit;
+	struct contact contact;
+	bool synced;		   /* the engine was told everything once */
+	bool stopping;
+	struct lease_book *leases;
+	struct address_book *addresses;
+	struct speaker *speaker;
+	struct event_queue *events;
+	struct log_gate transport_gate, gates[AGENT_TASK_COUNT];
+	bool transport_trouble, trouble[AGENT_TASK_COUNT];
+	uint64_t configured_us; /* when the kubeconfig was read last */
+};
+
+uint64_t agent_now(const struct agent *agent);
+int agent_send(struct agent *agent, const struct message *message);
+bool agent_owning(const struct agent *agent);
+/* What changed is sent to the engine, and written to the API, before the loop sleeps. */
+void agent_flush_soon(struct agent *agent);
+/* Says what went wrong, in words, not too often; RESULT_OK: it works (again). */
+void agent_report(struct agent *agent, enum agent_task task, const struct k8s_response *response);
+
+/* A text field of an object; "" if it is none. */
+const char *agent_text(const cJSON *object, const char *name);
+/* resourceVersions of one resource: -1, 0, 1 as strcmp(); what is no number counts as newest. */
+int agent_compare_versions(const char *a, const char *b);
+
+/* identity.c: the least that can still read the credentials. */
+void agent_drop_privileges(const char *kubeconfig);

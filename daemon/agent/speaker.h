@@ -1,0 +1,29 @@
+#pragma once
+
+#include "daemon/agent/room.h"
+
+/*
+ * The Speaker object of this node, made if it is missing: its status is what the engine says of
+ * the node (written when it differs, at most once a second), its spec what the administrator wants
+ * (told to the engine as SETTINGS). And the Lease speaker-NODE, renewed every 10 s, by which the
+ * controller knows that somebody is there.
+ */
+struct speaker;
+
+int speaker_new(struct speaker **speaker, struct agent *agent);
+void speaker_free(struct speaker *speaker);
+
+/* From the informers: any Speaker; the Node of this name. */
+void speaker_object(struct speaker *speaker, const cJSON *object);
+void speaker_gone(struct speaker *speaker, const char *name);
+void speaker_node(struct speaker *speaker, const cJSON *node);
+
+void speaker_status(struct speaker *speaker, const struct message_node_status *status);
+/* Tells the engine the settings; before the first wishes, so that a drained node takes nothing. */
+void speaker_tell_settings(struct speaker *speaker);
+
+void speaker_flush(struct speaker *speaker);
+void speaker_retry(struct speaker *speaker);
+/* Shutting down: one last status, without waiting for its turn. */
+void speaker_stop(struct speaker *speaker);
+bool speaker_busy(const struct speaker *speaker);

@@ -1,0 +1,143 @@
+#include "daemon/feed/set.h"
+
+#include <string.h>
+
+/* Borrows: the lean tree refers to items of the whole one and is gone before that is. */
+static void borrow(cJSON *lean, const cJSON *tree, const char *name)
+{
+	cJSON *item = cJSON_GetObjectItemCaseSensitive(tree, name);
+
+	if (item && !cJSON_IsNull(item))
+		cJSON_AddItemReferenceToObject(lean, name, item);
+}
+
+static cJSON *section(cJSON *lean, const cJSON *tree, const char *name, const cJSON **from)
+{
+	*from = cJSON_GetObjectItemCaseSensitive(tree, name);
+	return cJSON_AddObjectToObject(lean, name);
+}
+
+static void lean_metadata(cJSON *lean, const cJSON *tree, enum object_kind kind)
+{
+	const cJSON *from, *labels;
+	cJSON *to = section(lean, tree, "metadata", &from), *inner;
+
+	borrow(to, from, "name");
+	borrow(to, from, "namespace");
+	if (kind == KIND_SERVICE)
+		borrow(to, from, "uid");
+	if (kind == KIND_VIRTUAL_IP)
+		borrow(to, from, "deletionTimestamp");
+	if (kind == KIND_SLICE) {
+		inner = section(to, from, "labels", &labels);
+		borrow(inner, labels, "kubernetes.io/service-name");
+	}
+}
+
+static void lean_node(cJSON *lean, const cJSON *tree)
+{
+	const cJSON *from, *item;
+	cJSON *spec = section(lean, tree, "spec", &from), *list;
+
+	borrow(spec, from, "podCIDRs");
+	list = cJSON_AddArrayToObject(section(lean, tree, "status", &from), "addresses");
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(from, "addresses"))
+		if (strcmp(tree_text(item, "type"), "InternalIP") == 0)
+			cJSON_AddItemReferenceToArray(list, (cJSON *)item);
+}
+
+static void lean_speaker(cJSON *lean, const cJSON *tree)
+{
+	const cJSON *from, *item;
+	cJSON *list = cJSON_AddArrayToObject(section(lean, tree, "status", &from), "segments");
+
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(from, "segments")) {
+		cJSON *one = cJSON_CreateObject();
+
+		borrow(one, item, "address");
+		cJSON_AddItemToArray(list, one);
+	}
+}
+
+static void lean_service(cJSON *lean, const cJSON *tree)
+{
+	const cJSON *from, *item;
+	cJSON *spec = section(lean, tree, "spec", &from), *list;
+
+	borrow(spec, from, "sessionAffinity");
+	borrow(spec, from, "externalTrafficPolicy");
+	borrow(spec, from, "loadBalancerSourceRanges");
+	list = cJSON_AddArrayToObject(spec, "ports");
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(from, "ports")) {
+		cJSON *one = cJSON_CreateObject();
+
+		borrow(one, item, "name");
+		borrow(one, item, "protocol");
+		borrow(one, item, "port");
+		cJSON_AddItemToArray(list, one);
+	}
+}
+
+static void lean_slice(cJSON *lean, const cJSON *tree)
+{
+	const cJSON *item;
+	cJSON *list;
+
+	borrow(lean, tree, "ports");
+	list = cJSON_AddArrayToObject(lean, "endpoints");
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "endpoints")) {
+		cJSON *one = cJSON_CreateObject(), *addresses = cJSON_AddArrayToObject(one, "addresses");
+		cJSON *first = cJSON_GetArrayItem(
+			cJSON_GetObjectItemCaseSensitive(item, "addresses"), 0);
+
+		if (first)
+			cJSON_AddItemReferenceToArray(addresses, first);
+		borrow(one, item, "conditions");
+		borrow(one, item, "nodeName");
+		cJSON_AddItemToArray(list, one);
+	}
+}
+
+bool lean_is_balanced(const cJSON *service)
+{
+	const char *class = tree_text(service, "spec/loadBalancerClass");
+
+	return strcmp(tree_text(service, "spec/type"), "LoadBalancer") == 0 &&
+	       (!*class || strcmp(class, "vipd.dev/vip") == 0);
+}
+
+char *lean_text(enum object_kind kind, const cJSON *tree)
+{
+	cJSON *lean;
+	char *text;
+
+	if (kind == KIND_SERVICE && !lean_is_balanced(tree))
+		return NULL;
+	if (kind == KIND_SLICE && strcmp(tree_text(tree, "addressType"), "FQDN") == 0)
+		return NULL;
+	lean = cJSON_CreateObject();
+	lean_metadata(lean, tree, kind);
+	switch (kind) {
+	case KIND_NODE:
+		lean_node(lean, tree);
+		break;
+	case KIND_SPEAKER:
+		lean_speaker(lean, tree);
+		break;
+	case KIND_SERVICE:
+		lean_service(lean, tree);
+		break;
+	case KIND_SLICE:
+		lean_slice(lean, tree);
+		break;
+	case KIND_VIRTUAL_IP:
+	case KIND_POOL:
+		borrow(lean, tree, "spec");
+		break;
+	case KIND_COUNT:
+		break;
+	}
+	text = cJSON_PrintUnformatted(lean);
+	cJSON_Delete(lean);
+	return text;
+}

@@ -1,0 +1,643 @@
+#include "daemon/feed/set.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/hash.h"
+#include "k8s/yaml.h"
+
+/* Of manifests: read whole, checked whole, and what a controller would decide is decided here. */
+
+#define VIPS_MAX    4096
+#define VIP_BUCKETS 1024
+#define NODES_MAX   256
+#define INTERVAL_MS_DEFAULT 100
+
+struct vip {
+	struct vip *next; /* in its bucket */
+	struct base_address address;
+	const struct object *origin; /* what asked for it first */
+	const cJSON *item;	     /* where, for messages */
+	const struct object *pool, *object; /* AddressPool; VirtualIP if there is one */
+	unsigned id;			    /* 0: not given yet */
+	char services[MESSAGE_TEXT_SIZE];
+};
+
+/* All addresses of a set, for as long as it is emitted. */
+struct plan {
+	struct wish_set *set;
+	struct vip *buckets[VIP_BUCKETS], *vips[VIPS_MAX];
+	unsigned count;
+	int (*emit)(void *userdata, const struct message *message);
+	void *userdata;
+};
+
+DEFINE_CLEANUP(FILE, fclose)
+
+/* --- reading --- */
+
+static int check_object(struct wish_set *set, struct object *probe, const cJSON *tree)
+{
+	const char *name = tree_text(tree, "metadata/name");
+	const char *api = object_kind_api(probe->kind);
+	const struct object *other;
+
+	if (strcmp(tree_text(tree, "apiVersion"), api) != 0)
+		return complain(set, probe, tree_get(tree, "apiVersion"),
+				"%s has apiVersion \"%s\": write %s", object_kind_name(probe->kind),
+				tree_text(tree, "apiVersion"), api);
+	if (!*name)
+		return complain(set, probe, tree_get(tree, "metadata"),
+				"%s without a name: write metadata.name as text",
+				object_kind_name(probe->kind));
+	if (strlen(name) >= MESSAGE_NAME_SIZE && probe->kind != KIND_SLICE)
+		return complain(set, probe, tree_get(tree, "metadata/name"),
+				"the name is longer than %d characters", MESSAGE_NAME_SIZE - 1);
+	other = object_find(set, probe->kind, tree_text(tree, "metadata/namespace"), name);
+	if (other)
+		return complain(set, probe, NULL, "%s %s stands in %s:%d already",
+				object_kind_name(probe->kind), name, other->file,
+				other->tree->valueint);
+	return 0;
+}
+
+static int on_document(void *userdata, cJSON *tree)
+{
+	struct wish_set *set = userdata;
+	const char *kind = tree_text(tree, "kind");
+	struct object probe = { .kind = object_kind_of(kind), .file = (char *)set->reading,
+				.tree = tree };
+	struct object *object;
+	int r;
+
+	if (probe.kind == KIND_COUNT)
+		r = complain(set, &probe, tree_get(tree, "kind"),
+			     "kind \"%s\": expected AddressPool, Service, VirtualIP, EndpointSlice "
+			     "or Node",
+			     kind);
+	else
+		r = check_object(set, &probe, tree);
+	if (r < 0) {
+		cJSON_Delete(tree);
+		return r;
+	}
+	object = object_put(set, probe.kind, tree);
+	if (!object)
+		return -ENOMEM;
+	object->file = strdup(set->reading);
+	return object->file ? 0 : -ENOMEM;
+}
+
+static int read_file(struct wish_set *set, const char *path)
+{
+	CLEANUP(fclose_cleanup) FILE *file = fopen(path, "re");
+	CLEANUP(base_free_cleanup) char *text = NULL;
+	size_t size;
+	struct stat status;
+
+	if (!file || fstat(fileno(file), &status) < 0)
+		return base_error_set(set->error, -errno, "%s: %s", path, strerror(errno));
+	if (!S_ISREG(status.st_mode) || status.st_size > K8S_YAML_SIZE_MAX)
+		return base_error_set(set->error, -EINVAL, "%s: no ordinary file of at most %u bytes",
+				      path, K8S_YAML_SIZE_MAX);
+	text = malloc((size_t)status.st_size + 1);
+	if (!text)
+		return -ENOMEM;
+	size = fread(text, 1, (size_t)status.st_size, file);
+	set->reading = path;
+	return k8s_yaml_parse(text, size, path, on_document, set, set->error);
+}
+
+static int is_manifest(const struct dirent *entry)
+{
+	const char *dot = strrchr(entry->d_name, '.');
+
+	return entry->d_name[0] != '.' && dot &&
+	       (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0 || strcmp(dot, ".json") == 0);
+}
+
+int wish_set_read(struct wish_set *set, const char *path, struct base_error *error)
+{
+	struct dirent **entries;
+	struct stat status;
+	int count, r = 0;
+
+	set->error = error;
+	if (stat(path, &status) < 0)
+		return base_error_set(error, -errno, "%s: %s", path, strerror(errno));
+	if (!S_ISDIR(status.st_mode))
+		return read_file(set, path);
+	count = scandir(path, &entries, is_manifest, alphasort);
+	if (count < 0)
+		return base_error_set(error, -errno, "%s: %s", path, strerror(errno));
+	for (int i = 0; i < count; i++) {
+		char file[4096];
+
+		snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name);
+		if (r >= 0)
+			r = read_file(set, file);
+		free(entries[i]);
+	}
+	free(entries);
+	return r;
+}
+
+/* --- pools --- */
+
+static int read_range(struct wish_set *set, const struct object *pool, const cJSON *item,
+		      struct base_address *first, struct base_address *last)
+{
+	const char *text = cJSON_IsString(item) ? item->valuestring : "";
+	const char *dash = strchr(text, '-');
+	struct base_prefix prefix;
+	char head[BASE_ADDRESS_TEXT_SIZE];
+
+	if (dash && (size_t)(dash - text) < sizeof head) {
+		snprintf(head, sizeof head, "%.*s", (int)(dash - text), text);
+		if (base_address_parse(head, first) && base_address_parse(dash + 1, last) &&
+		    base_address_compare(first, last) <= 0 && first->family == last->family)
+			return 0;
+	} else if (base_prefix_parse(text, &prefix)) {
+		*first = base_prefix_first(&prefix);
+		*last = base_prefix_last(&prefix);
+		return 0;
+	} else if (base_address_parse(text, first)) {
+		*last = *first;
+		return 0;
+	}
+	return complain(set, pool, item,
+			"\"%s\" is no address, no range FIRST-LAST and no CIDR like 192.0.2.0/26",
+			text);
+}
+
+static int list_contains(struct wish_set *set, const struct object *pool, const char *list,
+			 const struct base_address *address, bool *contains)
+{
+	const cJSON *items = tree_get(pool->tree, list), *item;
+
+	*contains = false;
+	if (items && !cJSON_IsArray(items))
+		return complain(set, pool, items, "%s must be a list", list);
+	cJSON_ArrayForEach(item, items) {
+		struct base_address first, last;
+		int r = read_range(set, pool, item, &first, &last);
+
+		if (r < 0)
+			return r;
+		if (first.family == address->family && base_address_compare(&first, address) <= 0 &&
+		    base_address_compare(address, &last) <= 0)
+			*contains = true;
+	}
+	return 0;
+}
+
+static int find_pool(struct wish_set *set, const struct base_address *address,
+		     const struct object **pool)
+{
+	*pool = NULL;
+	for (const struct object *d = set->first; d; d = d->after) {
+		bool in = false, out = false;
+		int r;
+
+		if (d->kind != KIND_POOL)
+			continue;
+		r = list_contains(set, d, "spec/addresses", address, &in);
+		if (r >= 0)
+			r = list_contains(set, d, "spec/exclude", address, &out);
+		if (r < 0)
+			return r;
+		if (in && !out && !*pool)
+			*pool = d;
+	}
+	return 0;
+}
+
+static int read_id_list(struct wish_set *set, const struct object *pool, const char *list,
+			bool value, bool allowed[256])
+{
+	const cJSON *items = tree_get(pool->tree, list), *item;
+
+	if (items && value)
+		memset(allowed, 0, 256 * sizeof *allowed);
+	cJSON_ArrayForEach(item, items) {
+		unsigned first = 0, last = 0;
+		int end = 0;
+
+		if (cJSON_IsNumber(item))
+			first = last = (unsigned)item->valuedouble;
+		else if (cJSON_IsString(item) &&
+			 sscanf(item->valuestring, "%u-%u%n", &first, &last, &end) != 2)
+			last = sscanf(item->valuestring, "%u", &first) == 1 ? first : 0;
+		if (first < 1 || last > 255 || first > last)
+			return complain(set, pool, item,
+					"virtual router IDs are 1 to 255, or ranges like \"10-20\"");
+		for (unsigned id = first; id <= last; id++)
+			allowed[id] = value;
+	}
+	return 0;
+}
+
+/* --- which addresses there are --- */
+
+static struct vip **vip_slot(struct plan *plan, const struct base_address *address)
+{
+	struct vip **slot = &plan->buckets[base_hash(address, sizeof *address) % VIP_BUCKETS];
+
+	while (*slot && !base_address_equal(&(*slot)->address, address))
+		slot = &(*slot)->next;
+	return slot;
+}
+
+static int add_vip(struct plan *plan, const struct base_address *address,
+		   const struct object *object, const cJSON *item, struct vip **result)
+{
+	struct vip *vip;
+
+	if (base_address_is_special(address))
+		return complain(plan->set, object, item,
+				"this address can be nobody's virtual address");
+	if (plan->count == VIPS_MAX)
+		return complain(plan->set, object, item, "more than %d virtual addresses", VIPS_MAX);
+	vip = calloc(1, sizeof *vip);
+	if (!vip)
+		return -ENOMEM;
+	plan->vips[plan->count++] = vip;
+	vip->address = *address;
+	vip->origin = object;
+	vip->item = item;
+	*vip_slot(plan, address) = vip;
+	*result = vip;
+	return find_pool(plan->set, address, &vip->pool);
+}
+
+static int collect_virtual_ip(struct plan *plan, const struct object *object)
+{
+	const cJSON *item = tree_get(object->tree, "spec/address");
+	const cJSON *id = tree_get(object->tree, "spec/virtualRouterID");
+	struct base_address address;
+	struct vip *vip;
+	int r;
+
+	if (!cJSON_IsString(item) || !base_address_parse(item->valuestring, &address))
+		return complain(plan->set, object, item,
+				"spec.address must be an IPv4 or IPv6 address");
+	vip = *vip_slot(plan, &address);
+	if (vip)
+		return complain(plan->set, object, item, "%s has this address already (%s:%d)",
+				vip->origin->name, vip->origin->file, vip->item->valueint);
+	r = add_vip(plan, &address, object, item, &vip);
+	if (r < 0)
+		return r;
+	vip->object = object;
+	if (id) {
+		if (!cJSON_IsNumber(id) || id->valuedouble < 1 || id->valuedouble > 255 ||
+		    id->valuedouble != (int)id->valuedouble)
+			return complain(plan->set, object, id, "virtualRouterID must be 1 to 255");
+		vip->id = (unsigned)id->valuedouble;
+	}
+	return 0;
+}
+
+static struct unit *unit_of(struct wish_set *set, const struct object *service)
+{
+	char name[MESSAGE_TEXT_SIZE] = "";
+
+	translate_service_name(service->namespace, service->name, name, sizeof name);
+	return unit_find(set, UNIT_SERVICE, name);
+}
+
+/* Is the Service among those that the VirtualIP names? Then sharing was meant. */
+static bool names_service(const struct object *virtual_ip, const struct unit *unit)
+{
+	for (const struct link *link = virtual_ip->links; link; link = link->next_of_object)
+		if (link->unit == unit)
+			return true;
+	return false;
+}
+
+static int for_each_address(struct plan *plan, const struct object *service,
+			    int (*callback)(struct plan *plan, const struct object *service,
+					    const struct base_address *address, const cJSON *item))
+{
+	const struct unit *unit = unit_of(plan->set, service);
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(
+		tree_get(service->tree, "metadata/annotations"), "vipd.dev/addresses");
+	char text[512];
+	int count = 0;
+
+	if (!cJSON_IsString(item))
+		item = tree_get(service->tree, "spec/loadBalancerIP");
+	snprintf(text, sizeof text, "%s", cJSON_IsString(item) ? item->valuestring : "");
+	for (char *save, *word = strtok_r(text, ", ", &save); word;
+	     word = strtok_r(NULL, ", ", &save), count++) {
+		struct base_address address;
+		int r;
+
+		if (!base_address_parse(word, &address))
+			return complain(plan->set, service, item, "\"%s\" is no address", word);
+		r = callback(plan, service, &address, item);
+		if (r < 0)
+			return r;
+	}
+	for (const struct link *link = unit->members; link; link = link->next_of_unit) {
+		const cJSON *tree = link->object->tree;
+		struct base_address address;
+		int r;
+
+		if (link->object->kind != KIND_VIRTUAL_IP ||
+		    !base_address_parse(tree_text(tree, "spec/address"), &address))
+			continue;
+		r = callback(plan, service, &address, tree_get(tree, "spec/address"));
+		if (r < 0)
+			return r;
+		count++;
+	}
+	if (count == 0)
+		return complain(plan->set, service, tree_get(service->tree, "metadata"),
+				"Service %s names no address: without Kubernetes nobody allocates one; "
+				"write the annotation vipd.dev/addresses",
+				service->name);
+	return 0;
+}
+
+static int collect_service(struct plan *plan, const struct object *service,
+			   const struct base_address *address, const cJSON *item)
+{
+	struct vip *vip = *vip_slot(plan, address);
+	const char *key = tree_annotation(service->tree, "vipd.dev/sharing-key");
+	int r = 0;
+
+	if (vip && vip->services[0] &&
+	    !(vip->object && names_service(vip->object, unit_of(plan->set, service))) &&
+	    (!*key ||
+	     strcmp(key, tree_annotation(vip->origin->tree, "vipd.dev/sharing-key")) != 0))
+		return complain(plan->set, service, item,
+				"the address is %s's (%s:%d): share it with the same annotation "
+				"vipd.dev/sharing-key on both, or take another",
+				vip->services, vip->origin->file, vip->item->valueint);
+	if (!vip)
+		r = add_vip(plan, address, service, item, &vip);
+	if (r < 0)
+		return r;
+	if (!vip->pool && !vip->object)
+		return complain(plan->set, service, item, "the address is in no AddressPool");
+	translate_service_name(service->namespace, service->name, vip->services,
+			       sizeof vip->services);
+	return 0;
+}
+
+/* --- virtual router IDs --- */
+
+static int compare_vips(const void *a, const void *b)
+{
+	const struct vip *const *left = a, *const *right = b;
+
+	return base_address_compare(&(*left)->address, &(*right)->address);
+}
+
+/* Deterministic: every node reads the same files and must come to the same IDs. */
+static int assign_ids(struct plan *plan)
+{
+	const struct vip *taken[2][256] = { 0 };
+
+	qsort(plan->vips, plan->count, sizeof *plan->vips, compare_vips);
+	for (unsigned i = 0; i < plan->count; i++) {
+		struct vip *vip = plan->vips[i];
+		int six = vip->address.family == BASE_FAMILY_IPV6;
+
+		if (!vip->id)
+			continue;
+		if (taken[six][vip->id])
+			return complain(plan->set, vip->origin, vip->item,
+					"virtualRouterID %u is that of %s:%d already", vip->id,
+					taken[six][vip->id]->origin->file,
+					taken[six][vip->id]->item->valueint);
+		taken[six][vip->id] = vip;
+	}
+	for (unsigned i = 0; i < plan->count; i++) {
+		struct vip *vip = plan->vips[i];
+		int six = vip->address.family == BASE_FAMILY_IPV6;
+		unsigned wish = vip->address.bytes[six ? 15 : 3];
+		bool allowed[256];
+		int r = 0;
+
+		if (vip->id)
+			continue;
+		memset(allowed, 1, sizeof allowed);
+		if (vip->pool)
+			r = read_id_list(plan->set, vip->pool, "spec/vrrp/virtualRouterIDs", true,
+					 allowed);
+		if (r >= 0 && vip->pool)
+			r = read_id_list(plan->set, vip->pool, "spec/vrrp/excludeVirtualRouterIDs",
+					 false, allowed);
+		if (r < 0)
+			return r;
+		for (unsigned n = 0; n < 256 && !vip->id; n++) {
+			unsigned id = (wish + n) % 256;
+
+			if (id && allowed[id] && !taken[six][id])
+				vip->id = id;
+		}
+		if (!vip->id)
+			return complain(plan->set, vip->origin, vip->item,
+					"no virtual router ID is left for this address");
+		taken[six][vip->id] = vip;
+	}
+	return 0;
+}
+
+/* --- candidates --- */
+
+struct ranked {
+	const char *node;
+	uint64_t score;
+};
+
+static int compare_ranked(const void *a, const void *b)
+{
+	const struct ranked *left = a, *right = b;
+
+	return left->score < right->score ? 1 : left->score > right->score ? -1
+									    : strcmp(left->node, right->node);
+}
+
+static bool has_family(const cJSON *tree, enum base_family family)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, tree_get(tree, "status/addresses")) {
+		struct base_address address;
+
+		if (base_address_parse(tree_text(item, "address"), &address) &&
+		    address.family == family)
+			return true;
+	}
+	return false;
+}
+
+/* Every node of the family; who comes first differs from address to address, so that they spread. */
+static void rank_candidates(struct wish_set *set, const struct vip *vip,
+			    struct message_router *router)
+{
+	struct ranked ranked[NODES_MAX];
+	unsigned count = 0;
+
+	for (const struct object *d = set->first; d; d = d->after) {
+		uint8_t bytes[MESSAGE_NAME_SIZE + sizeof vip->address] = { 0 };
+
+		if (d->kind != KIND_NODE || count == NODES_MAX ||
+		    !has_family(d->tree, (enum base_family)vip->address.family))
+			continue;
+		ranked[count].node = d->name;
+		snprintf((char *)bytes, MESSAGE_NAME_SIZE, "%s", d->name);
+		memcpy(bytes + MESSAGE_NAME_SIZE, &vip->address, sizeof vip->address);
+		ranked[count].score = base_hash(bytes, sizeof bytes) * UINT64_C(0x9e3779b97f4a7c15);
+		count++;
+	}
+	qsort(ranked, count, sizeof *ranked, compare_ranked);
+	if (count > MESSAGE_CANDIDATES_MAX)
+		count = MESSAGE_CANDIDATES_MAX;
+	for (unsigned i = 0; i < count; i++) {
+		struct message_candidate *candidate =
+			&router->candidates[router->candidate_count++];
+
+		snprintf(candidate->node, sizeof candidate->node, "%s", ranked[i].node);
+		candidate->priority = (uint8_t)(240 - i * (220 / count));
+	}
+}
+
+/* --- messages --- */
+
+static int emit_router(struct plan *plan, const struct vip *vip)
+{
+	struct message_router *router = &plan->set->message.router;
+	const char *pool = vip->pool ? vip->pool->name : "none";
+	int r = 0;
+
+	memset(&plan->set->message, 0, sizeof plan->set->message);
+	plan->set->message.type = MESSAGE_ROUTER;
+	snprintf(router->pool, sizeof router->pool, "%s", pool);
+	snprintf(router->name, sizeof router->name, "%s.%s.%u", pool,
+		 vip->address.family == BASE_FAMILY_IPV4 ? "ipv4" : "ipv6", vip->id);
+	memcpy(router->services, vip->services, sizeof router->services);
+	router->virtual_router_id = (uint8_t)vip->id;
+	router->family = vip->address.family;
+	router->version = 3;
+	router->interval_ms = INTERVAL_MS_DEFAULT;
+	router->address_count = 1;
+	router->addresses[0] = vip->address;
+	if (vip->pool)
+		r = translate_settings(plan->set, vip->pool, router);
+	if (r >= 0 && vip->object)
+		r = translate_settings(plan->set, vip->object, router);
+	if (r >= 0 && vip->object)
+		r = translate_candidates(plan->set, vip->object, router);
+	if (r >= 0 && router->candidate_count == 0)
+		rank_candidates(plan->set, vip, router);
+	return r < 0 ? r : plan->emit(plan->userdata, &plan->set->message);
+}
+
+static int emit_service(struct plan *plan, const struct object *service,
+			const struct base_address *address, const cJSON *place)
+{
+	const cJSON *ports = tree_get(service->tree, "spec/ports"), *port;
+	const struct unit *unit = unit_of(plan->set, service);
+
+	(void)place;
+	if (!cJSON_IsArray(ports) || cJSON_GetArraySize(ports) == 0)
+		return complain(plan->set, service, ports, "a Service needs spec.ports");
+	cJSON_ArrayForEach(port, ports) {
+		int r;
+
+		plan->set->message.type = MESSAGE_SERVICE_PORT;
+		r = translate_port(plan->set, service, port, unit, address,
+				   &plan->set->message.service_port);
+		if (r >= 0)
+			r = plan->emit(plan->userdata, &plan->set->message);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int check_node(struct wish_set *set, const char *node)
+{
+	bool any = false;
+
+	for (const struct object *d = set->first; d; d = d->after)
+		if (d->kind == KIND_NODE) {
+			any = true;
+			if (node && strcmp(d->name, node) == 0)
+				return 0;
+		}
+	if (!any)
+		return base_error_set(set->error, -ENOENT,
+				      "the manifests hold no Node: write one for every member, with its "
+				      "InternalIP in status.addresses");
+	if (!node)
+		return 0;
+	return base_error_set(set->error, -ENOENT, "--node %s is none of the Nodes in the manifests",
+			      node);
+}
+
+static int collect(struct plan *plan)
+{
+	int r = 0;
+
+	for (const struct object *d = plan->set->first; d && r >= 0; d = d->after)
+		if (d->kind == KIND_VIRTUAL_IP && !tree_get(d->tree, "metadata/deletionTimestamp"))
+			r = collect_virtual_ip(plan, d);
+	for (const struct object *d = plan->set->first; d && r >= 0; d = d->after)
+		if (d->kind == KIND_SERVICE && lean_is_balanced(d->tree))
+			r = for_each_address(plan, d, collect_service);
+	return r < 0 ? r : assign_ids(plan);
+}
+
+static int emit_nodes(struct plan *plan)
+{
+	int r = 0;
+
+	for (const struct object *d = plan->set->first; d && r >= 0; d = d->after)
+		if (d->kind == KIND_NODE) {
+			r = translate_node(plan->set, d,
+					   object_find(plan->set, KIND_SPEAKER, "", d->name),
+					   &plan->set->message);
+			if (r >= 0)
+				r = plan->emit(plan->userdata, &plan->set->message);
+		}
+	return r;
+}
+
+int wish_set_emit(struct wish_set *set, const char *node,
+		  int (*emit)(void *userdata, const struct message *message), void *userdata,
+		  struct base_error *error)
+{
+	struct plan *plan = calloc(1, sizeof *plan);
+	int r;
+
+	if (!plan)
+		return -ENOMEM;
+	plan->set = set;
+	plan->emit = emit;
+	plan->userdata = userdata;
+	set->error = error;
+	r = check_node(set, node);
+	if (r >= 0)
+		r = collect(plan);
+	if (r >= 0)
+		r = emit_nodes(plan);
+	for (unsigned i = 0; i < plan->count && r >= 0; i++)
+		r = emit_router(plan, plan->vips[i]);
+	for (const struct object *d = set->first; d && r >= 0; d = d->after)
+		if (d->kind == KIND_SERVICE && lean_is_balanced(d->tree))
+			r = for_each_address(plan, d, emit_service);
+	for (unsigned i = 0; i < plan->count; i++)
+		free(plan->vips[i]);
+	free(plan);
+	return r < 0 ? r : 0;
+}
