@@ -98,6 +98,21 @@ static void put_target(struct nft_element *element, const struct nft_endpoint *e
 		 base_address_format(&endpoint->address, address), endpoint->port);
 }
 
+/* The kernel refuses a range inside another one of the same key, and with it the whole transaction. */
+static bool is_covered(const struct nft_port *port, size_t which)
+{
+	const struct base_prefix *range = &port->ranges[which];
+
+	for (size_t i = 0; i < port->range_count; i++) {
+		const struct base_prefix *other = &port->ranges[i];
+
+		if (i != which && base_prefix_contains(other, &range->address) &&
+		    (other->length < range->length || (other->length == range->length && i < which)))
+			return true;
+	}
+	return false;
+}
+
 static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = { .table = "inet",
@@ -114,7 +129,7 @@ static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *use
 					     port->ranges[i].length };
 		char text[BASE_PREFIX_TEXT_SIZE];
 
-		if (range.address.family != port->address.family)
+		if (range.address.family != port->address.family || is_covered(port, i))
 			continue;
 		put_key(&element, port, " . %s", base_prefix_format(&range, text));
 		r = emit(userdata, &element);
@@ -139,13 +154,14 @@ static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint 
 		snprintf(element.key, sizeof element.key, "%s", address);
 		r = emit(userdata, &element);
 	}
-	if (r < 0 || port->endpoint_count != 1 || port->protocol != IPPROTO_TCP)
+	if (r < 0 || port->protocol != IPPROTO_TCP)
 		return r;
 	element.set = pick(&port->address, "reverse4", "reverse6");
 	element.exclusive = true;
 	snprintf(element.key, sizeof element.key, "%s . tcp . %u", address, endpoint->port);
-	snprintf(element.data, sizeof element.data, "%s . %u",
-		 base_address_format(&port->address, vip), port->port);
+	if (port->endpoint_count == 1)
+		snprintf(element.data, sizeof element.data, "%s . %u",
+			 base_address_format(&port->address, vip), port->port);
 	return emit(userdata, &element);
 }
 
@@ -159,6 +175,10 @@ static const struct base_address *next_node(const struct nft_port *port,
 	return &endpoint->node;
 }
 
+/*
+ * Fragments and ICMP errors name no port: they follow the address, if all of it lives on one other
+ * node. An endpoint that is here, or off the segment, is a contradiction like a second node.
+ */
 static int emit_one_node(const struct nft_port *port, const struct nft_endpoint *endpoint,
 			 nft_emit_fn *emit, void *userdata)
 {
@@ -167,10 +187,11 @@ static int emit_one_node(const struct nft_port *port, const struct nft_endpoint 
 				       .exclusive = true };
 	const struct base_address *node = next_node(port, endpoint);
 
-	if (port->dataplane != NFT_DATAPLANE_DIRECTOR || !node)
+	if (port->dataplane != NFT_DATAPLANE_DIRECTOR)
 		return 0;
 	put_address(element.key, sizeof element.key, &port->address);
-	put_address(element.data, sizeof element.data, node);
+	if (node)
+		put_address(element.data, sizeof element.data, node);
 	return emit(userdata, &element);
 }
 

@@ -12,7 +12,8 @@
  * endpoints. Elements come one by one through a callback, as text for libnftables.
  *
  * The same element may come twice (two ports of one pod). The same key with other data means "not
- * unambiguous": a set whose `exclusive` is true then carries neither.
+ * unambiguous": a set whose `exclusive` is true then carries neither. Empty data in an exclusive map
+ * contradicts whatever else is said of the key, and is never carried itself.
  */
 enum nft_dataplane {
 	NFT_DATAPLANE_DIRECTOR,
@@ -46,7 +47,7 @@ struct nft_element {
 	const char *set;
 	bool exclusive;
 	char key[NFT_KEY_SIZE];
-	char data[NFT_DATA_SIZE]; /* "" in a set */
+	char data[NFT_DATA_SIZE]; /* "" in a set, and for "nothing, and nobody else either" in a map */
 };
 
 typedef int nft_emit_fn(void *userdata, const struct nft_element *element);
@@ -60,7 +61,8 @@ int nft_emit_peer(const struct base_mac *mac, nft_emit_fn *emit, void *userdata)
 
 /*
  * Maglev (NSDI 2016, section 3.4): which endpoint each slot belongs to, the same on every node.
- * `endpoints` in any order; `slots` gets indices into it. At least one endpoint.
+ * `endpoints` in any order; `slots` gets indices into it. At least one endpoint; of more than there
+ * are slots, the first by address get one each.
  */
 void nft_slots_fill(const struct nft_endpoint *endpoints, size_t count,
 		    uint16_t slots[static NFT_SLOTS]);

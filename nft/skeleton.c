@@ -34,6 +34,50 @@ uint32_t nft_fence_ms(uint32_t interval_cs)
 	return interval_cs * 25;
 }
 
+#define TEXT_OF(number)	 #number
+#define TEXT(number)	 TEXT_OF(number)
+#define KEY(ip)		 "typeof " ip " daddr . meta l4proto . th dport . "
+/* A type is meant, not TCP: reading "th dport" back from the kernel, nft 1.0.6 refuses its own words. */
+#define SLOT(ip)	 KEY(ip) "numgen inc mod " TEXT(NFT_SLOTS) " : " ip " daddr . tcp dport"
+#define SERVICE(address) "type " address " . inet_proto . inet_service"
+#define BOTH(table, kind, name, four, six)                                                         \
+	{ table, kind, name "4", four }, { table, kind, name "6", six }
+
+const struct nft_set nft_sets[NFT_SETS] = {
+	/* IPv6 as a plain number: this nft has no name for the target of a solicitation. */
+	BOTH("netdev", "set", "vips", "type ipv4_addr", "typeof @th,64,128"),
+	BOTH("netdev", "set", "direct", "type ipv4_addr", "type ipv6_addr"),
+	BOTH("netdev", "set", "many", "type ipv4_addr", "type ipv6_addr"),
+	BOTH("netdev", "map", "onenode", "type ipv4_addr : ipv4_addr", "type ipv6_addr : ipv6_addr"),
+	BOTH("netdev", "map", "node", SERVICE("ipv4_addr") " : ipv4_addr; counter",
+	     SERVICE("ipv6_addr") " : ipv6_addr; counter"),
+	BOTH("netdev", "map", "nodeclient", KEY("ip") "meta mark : ip daddr",
+	     KEY("ip6") "meta mark : ip6 daddr"),
+	BOTH("netdev", "map", "nodeflow", KEY("ip") "meta mark : ip daddr",
+	     KEY("ip6") "meta mark : ip6 daddr"),
+	{ "netdev", "set", "peers", "type ether_addr" },
+	BOTH("inet", "set", "vips", "type ipv4_addr", "type ipv6_addr"),
+	BOTH("inet", "map", "service", SERVICE("ipv4_addr") " : ipv4_addr . inet_service; counter",
+	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service; counter"),
+	BOTH("inet", "map", "slotclient", SLOT("ip"), SLOT("ip6")),
+	BOTH("inet", "map", "slotflow", SLOT("ip"), SLOT("ip6")),
+	BOTH("inet", "set", "ranged", SERVICE("ipv4_addr"), SERVICE("ipv6_addr")),
+	BOTH("inet", "set", "source", SERVICE("ipv4_addr") " . ipv4_addr; flags interval",
+	     SERVICE("ipv6_addr") " . ipv6_addr; flags interval"),
+	BOTH("inet", "map", "reverse", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
+	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service"),
+	BOTH("inet", "set", "hairpin", "type ipv4_addr . ipv4_addr", "type ipv6_addr . ipv6_addr"),
+	BOTH("inet", "set", "local", "type ipv4_addr", "type ipv6_addr"),
+};
+
+static void put_sets(struct text *t, const char *table)
+{
+	for (unsigned i = 0; i < NFT_SETS; i++)
+		if (strcmp(nft_sets[i].table, table) == 0)
+			put(t, "\t%s %s { %s; }\n", nft_sets[i].kind, nft_sets[i].name,
+			    nft_sets[i].definition);
+}
+
 /*
  * What an advert that leaves does, one rule per interval and address: it keeps its addresses alive
  * for 2.5 intervals. The interval stands in the advert itself (version 3: 12 bits of centiseconds
@@ -117,15 +161,15 @@ static void put_stale(struct text *t)
 	       "\t\tmeta pkttype != host counter drop\n\t}\n");
 }
 
-#define SENT_ADVERTS "\t\tip protocol 112 jump sent4\n\t\tip6 nexthdr 112 jump sent6\n"
-
-static void put_segment(struct text *t, const struct nft_skeleton *s, const char *interface)
+static void put_segment(struct text *t, bool egress, const char *interface)
 {
-	if (s->egress) {
+	if (egress) {
 		put(t, "\tchain out-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; "
 		       "policy accept;\n",
 		    interface, interface);
-		put(t, SENT_ADVERTS);
+		/* TTL 255: what this node forwards for others opens nothing. */
+		put(t, "\t\tip protocol 112 ip ttl 255 jump sent4\n"
+		       "\t\tip6 nexthdr 112 ip6 hoplimit 255 jump sent6\n");
 		put(t, "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"
 		       "\t\ticmpv6 type nd-neighbor-advert @th,64,128 @vips6 "
 		       "@th,64,128 != @alive6 counter drop\n"
@@ -190,74 +234,26 @@ static void put_segment(struct text *t, const struct nft_skeleton *s, const char
 	}
 }
 
-static void put_netdev_sets(struct text *t)
+/* The cluster's pods of one family: "{ a, b }"; false: none known. */
+static bool put_pods(struct text *t, const struct nft_skeleton *s, bool six, const char *before,
+		     const char *after)
 {
-	for (int six = 0; six < 2; six++) {
-		const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
-		const char *type = six ? "ipv6_addr" : "ipv4_addr";
+	const char *comma = before;
 
-		/* IPv6 as a plain number: this nft has no name for the target of a solicitation. */
-		put(t, "\tset alive%s { %s; size 65535; flags dynamic,timeout; timeout 1s; }\n", f,
-		    six ? "typeof @th,64,128" : "type ipv4_addr");
-		put(t, "\tset leaving%s { typeof @th,64,%u; size 65535; flags dynamic,timeout; "
-		       "timeout 1s; }\n",
-		    f, six ? 128 : 32);
-		put(t, "\tset vips%s { %s; }\n", f, six ? "typeof @th,64,128" : "type ipv4_addr");
-		put(t, "\tset direct%s { type %s; }\n", f, type);
-		put(t, "\tset many%s { type %s; }\n", f, type);
-		put(t, "\tmap onenode%s { type %s : %s; }\n", f, type, type);
-		put(t, "\tmap node%s { type %s . inet_proto . inet_service : %s; counter; }\n", f,
-		    type, type);
-		put(t, "\tmap nodeclient%s { typeof %s daddr . meta l4proto . th dport . meta mark : %s "
-		       "daddr; }\n",
-		    f, ip, ip);
-		put(t, "\tmap nodeflow%s { typeof %s daddr . meta l4proto . th dport . meta mark : %s "
-		       "daddr; }\n",
-		    f, ip, ip);
+	for (unsigned i = 0; i < s->range_count; i++) {
+		struct base_prefix range = { base_prefix_first(&s->pod_ranges[i]),
+					     s->pod_ranges[i].length };
+		char text[BASE_PREFIX_TEXT_SIZE];
+
+		if ((range.address.family == BASE_FAMILY_IPV6) != six)
+			continue;
+		put(t, "%s %s", comma, base_prefix_format(&range, text));
+		comma = ",";
 	}
-	put(t, "\tset peers { type ether_addr; }\n");
-}
-
-static void put_inet_sets(struct text *t, const struct nft_skeleton *s)
-{
-	for (int six = 0; six < 2; six++) {
-		const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
-		const char *type = six ? "ipv6_addr" : "ipv4_addr";
-		bool any = false;
-
-		put(t, "\tset vips%s { type %s; }\n", f, type);
-		put(t, "\tmap service%s { type %s . inet_proto . inet_service : %s . inet_service; "
-		       "counter; }\n",
-		    f, type, type);
-		put(t, "\tmap slotclient%s { typeof %s daddr . meta l4proto . th dport . numgen inc "
-		       "mod %u : %s daddr . th dport; }\n",
-		    f, ip, NFT_SLOTS, ip);
-		put(t, "\tmap slotflow%s { typeof %s daddr . meta l4proto . th dport . numgen inc "
-		       "mod %u : %s daddr . th dport; }\n",
-		    f, ip, NFT_SLOTS, ip);
-		put(t, "\tset ranged%s { type %s . inet_proto . inet_service; }\n", f, type);
-		put(t, "\tset source%s { type %s . inet_proto . inet_service . %s; flags interval; "
-		       "}\n",
-		    f, type, type);
-		put(t, "\tmap reverse%s { type %s . inet_proto . inet_service : %s . inet_service; "
-		       "}\n",
-		    f, type, type);
-		put(t, "\tset hairpin%s { type %s . %s; }\n", f, type, type);
-		put(t, "\tset local%s { type %s; }\n", f, type);
-		put(t, "\tset pods%s { type %s; flags interval; auto-merge;", f, type);
-		for (unsigned i = 0; i < s->range_count; i++) {
-			struct base_prefix first = { base_prefix_first(&s->pod_ranges[i]),
-						     s->pod_ranges[i].length };
-			char range[BASE_PREFIX_TEXT_SIZE];
-
-			if ((first.address.family == BASE_FAMILY_IPV6) != six)
-				continue;
-			put(t, "%s %s", any ? "," : " elements = {",
-			    base_prefix_format(&first, range));
-			any = true;
-		}
-		put(t, "%s }\n", any ? " };" : "");
-	}
+	if (comma == before)
+		return false;
+	put(t, "%s", after);
+	return true;
 }
 
 /* DNAT at the endpoint's node; only the first packet of a connection comes through here. */
@@ -278,18 +274,19 @@ static void put_dnat(struct text *t, const char *ip, const char *f)
 	put(t, "\t\tdnat %s to %s daddr\n\t}\n", ip, ip);
 }
 
-static void put_postrouting(struct text *t, const char *ip, const char *f)
+static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool six)
 {
+	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
+
 	/* A migrated VM's packets in mid-stream: their connection is not known here yet. */
-	put(t, "\tchain reply%s {\n", f);
-	put(t, "\t\ttcp flags & (syn | rst) == 0 %s daddr != @pods%s snat %s to %s saddr . meta "
-	       "l4proto . th sport map @reverse%s\n",
-	    ip, f, ip, ip, f);
+	put(t, "\tchain reply%s {\n\t\ttcp flags & (syn | rst) == 0", f);
+	put_pods(t, s, six, six ? " ip6 daddr != {" : " ip daddr != {", " }");
+	put(t, " snat %s to %s saddr . meta l4proto . th sport map @reverse%s\n", ip, ip, f);
 	put(t, "\t\tct status & dnat == 0 accept\n");
 	put(t, "\t\tct original %s daddr != @vips%s accept\n", ip, f);
 	put(t, "\t\t%s saddr . %s daddr @hairpin%s masquerade\n", ip, ip, f);
 	put(t, "\t\tfib saddr type local masquerade\n");
-	put(t, "\t\t%s saddr @pods%s accept\n", ip, f);
+	put_pods(t, s, six, six ? "\t\tip6 saddr {" : "\t\tip saddr {", " } accept\n");
 	/* Bound to itself: the client's address is kept against a CNI's masquerade. */
 	put(t, "\t\t%s daddr @local%s snat %s to %s saddr\n", ip, f, ip, ip);
 	put(t, "\t\tmasquerade\n\t}\n");
@@ -297,7 +294,6 @@ static void put_postrouting(struct text *t, const char *ip, const char *f)
 
 static void put_inet(struct text *t, const struct nft_skeleton *s)
 {
-	put_inet_sets(t, s);
 	put_dnat(t, "ip", "4");
 	put_dnat(t, "ip6", "6");
 	put(t, "\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat - 10; policy "
@@ -305,8 +301,8 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	       "\t\tip daddr @vips4 jump dnat4\n\t\tip6 daddr @vips6 jump dnat6\n\t}\n");
 	put(t, "\tchain output {\n\t\ttype nat hook output priority -110; policy accept;\n"
 	       "\t\tip daddr @vips4 jump dnat4\n\t\tip6 daddr @vips6 jump dnat6\n\t}\n");
-	put_postrouting(t, "ip", "4");
-	put_postrouting(t, "ip6", "6");
+	put_postrouting(t, s, false);
+	put_postrouting(t, s, true);
 	put(t, "\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat - 10; policy "
 	       "accept;\n"
 	       "\t\tmeta nfproto ipv4 jump reply4\n\t\tmeta nfproto ipv6 jump reply6\n\t}\n");
@@ -325,41 +321,65 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	       "\t\tcounter drop\n\t}\n"); /* mid-stream: silence, never a reset */
 }
 
-static int render(const struct nft_skeleton *s, char *text, size_t size, uint64_t revision)
+/* What nft takes as a word and as a quoted name; Linux would allow more. */
+static bool is_sayable(const char *interface)
+{
+	return *interface && !interface[strspn(interface, "abcdefghijklmnopqrstuvwxyz"
+							  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")];
+}
+
+static int render(const struct nft_skeleton *s, const char *before, uint64_t revision, char *text,
+		  size_t size)
 {
 	struct text t = { .at = text, .size = size };
 
-	put(&t, "add table netdev vipd\ndelete table netdev vipd\n"
-		"add table inet vipd\ndelete table inet vipd\n"
-		"table netdev vipd {\n");
-	put_netdev_sets(&t);
+	for (unsigned i = 0; i < s->segment_count; i++)
+		if (!is_sayable(s->segments[i]))
+			return -EINVAL;
+	put(&t, "%stable netdev vipd {\n", before);
+	for (int six = 0; six < 2; six++) {
+		const char *f = six ? "6" : "4", *type = six ? "typeof @th,64,128" : "type ipv4_addr";
+
+		put(&t, "\tset alive%s { %s; size 65535; flags dynamic,timeout; timeout 1s; }\n", f,
+		    type);
+		put(&t, "\tset leaving%s { typeof @th,64,%u; size 65535; flags dynamic,timeout; "
+			"timeout 1s; }\n",
+		    f, six ? 128 : 32);
+	}
+	put_sets(&t, "netdev");
 	put_advert_chains(&t, s);
 	put_stale(&t);
-	if (!s->egress) {
+	if (!s->egress)
 		put(&t, "\tchain loopback {\n\t\ttype filter hook ingress device \"lo\" priority "
-			"0; policy accept;\n" SENT_ADVERTS);
-		put(&t, "\t\tip protocol 112 drop\n\t\tip6 nexthdr 112 drop\n\t}\n");
-	}
+			"0; policy accept;\n"
+			"\t\tip protocol 112 jump sent4\n\t\tip6 nexthdr 112 jump sent6\n"
+			"\t\tip protocol 112 drop\n\t\tip6 nexthdr 112 drop\n\t}\n");
 	for (unsigned i = 0; i < s->segment_count; i++)
-		put_segment(&t, s, s->segments[i]);
-	put(&t, "}\ntable inet vipd {\n");
-	if (revision)
-		put(&t, "\tset " NFT_REVISION_PREFIX "%016llx { type mark; }\n",
-		    (unsigned long long)revision);
+		put_segment(&t, s->egress, s->segments[i]);
+	put(&t, "}\ntable inet vipd {\n\tset revision { type mark . mark; }\n");
+	put_sets(&t, "inet");
 	put_inet(&t, s);
-	put(&t, "}\n");
+	put(&t, "}\nflush set inet vipd revision\nadd element inet vipd revision { 0x%08x . 0x%08x }\n",
+	    (unsigned)(revision >> 32), (unsigned)revision);
 	return t.full ? -ENOSPC : (int)t.length;
 }
 
 uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton)
 {
-	static char text[256 * 1024]; /* one thread; not kept over the call */
-	int length = render(skeleton, text, sizeof text, 0);
+	static char text[NFT_SKELETON_SIZE]; /* one thread; not kept over the call */
+	int length = render(skeleton, "", 0, text, sizeof text);
+	uint64_t hash = length < 0 ? 0 : base_hash(text, (size_t)length);
 
-	return length < 0 ? 0 : base_hash(text, (size_t)length);
+	return hash ^ base_hash(skeleton->indices, skeleton->segment_count * sizeof(unsigned));
 }
 
-int nft_skeleton_render(const struct nft_skeleton *skeleton, char *text, size_t size)
+int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *text, size_t size)
 {
-	return render(skeleton, text, size, nft_skeleton_revision(skeleton));
+	/* Flushing a table takes its rules and leaves its chains, sets and elements. */
+	static const char keep[] = "add table netdev vipd\nadd table inet vipd\n"
+				   "flush table netdev vipd\nflush table inet vipd\n";
+	static const char remove[] = "add table netdev vipd\nadd table inet vipd\n"
+				     "delete table netdev vipd\ndelete table inet vipd\n";
+
+	return render(skeleton, anew ? remove : keep, nft_skeleton_revision(skeleton), text, size);
 }

@@ -14,7 +14,7 @@
  * endpoint's node, replies, closed ports). README.md draws them.
  */
 #define NFT_SEGMENTS_MAX  16
-#define NFT_INTERVALS_MAX 8
+#define NFT_INTERVALS_MAX 32
 #define NFT_SLOTS	  251 /* Maglev slots of a port with several endpoints; prime */
 
 /* Orders of the daemon to the fence: adverts of these "versions" are dropped on their way out. */
@@ -33,6 +33,7 @@ struct nft_skeleton {
 	bool egress; /* the kernel has the netdev egress hook; else the loopback fence */
 	unsigned segment_count;
 	char segments[NFT_SEGMENTS_MAX][16]; /* interface names */
+	unsigned indices[NFT_SEGMENTS_MAX];  /* of them: an interface made anew needs its hooks again */
 	unsigned interval_count;
 	uint32_t intervals_cs[NFT_INTERVALS_MAX]; /* advertisement intervals in use, ascending */
 	unsigned addresses_per_router;		  /* the most addresses one advert carries, >= 1 */
@@ -43,9 +44,24 @@ struct nft_skeleton {
 /* The fence lasts this long after an advert: 2.5 intervals, before any backup may take over. */
 uint32_t nft_fence_ms(uint32_t interval_cs);
 
-/* Writes the text; answers its length, or -ENOSPC. Replaces both tables in one transaction. */
-int nft_skeleton_render(const struct nft_skeleton *skeleton, char *text, size_t size);
+#define NFT_SKELETON_SIZE (2 * 1024 * 1024) /* room enough: 32 intervals, 90 addresses, 16 segments */
 
-/* A number that differs when the text would: kept in the kernel as the name of an empty set. */
+/*
+ * Writes the text; answers its length, -ENOSPC, or -EINVAL for an interface whose name nftables cannot
+ * say. The text puts the rules into tables that may be there already, in one transaction, and keeps
+ * the sets with what is in them: an open fence stays open. With `anew` it removes both tables first.
+ */
+int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *text, size_t size);
+
+/* A number that differs when the rules would; in the kernel it is the one element of set `revision`. */
 uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
-#define NFT_REVISION_PREFIX "revision-"
+
+/*
+ * The sets and maps that hold what nft/desired.h emits. Not among them: `alive4`, `alive6`,
+ * `leaving4` and `leaving6`, which packets alone fill, and `revision`.
+ */
+struct nft_set {
+	const char *table, *kind, *name, *definition; /* kind: "set" or "map" */
+};
+#define NFT_SETS 33
+extern const struct nft_set nft_sets[NFT_SETS];

@@ -132,9 +132,20 @@ static void add_interval(struct nft_skeleton *skeleton, uint32_t interval_cs)
 	skeleton->interval_count++;
 }
 
-static int compare_names(const void *a, const void *b)
+/* In the order of their names, so that the same wishes make the same rules. */
+static void add_segment(struct nft_skeleton *skeleton, const struct segment *segment)
 {
-	return strcmp(a, b);
+	unsigned at = skeleton->segment_count;
+
+	if (at == NFT_SEGMENTS_MAX)
+		return;
+	for (; at > 0 && strcmp(skeleton->segments[at - 1], segment->name) > 0; at--) {
+		memcpy(skeleton->segments[at], skeleton->segments[at - 1], 16);
+		skeleton->indices[at] = skeleton->indices[at - 1];
+	}
+	memcpy(skeleton->segments[at], segment->name, 16);
+	skeleton->indices[at] = segment->index;
+	skeleton->segment_count++;
 }
 
 static int compare_prefixes(const void *a, const void *b)
@@ -151,9 +162,7 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 	skeleton->egress = engine->abilities.egress;
 	skeleton->addresses_per_router = 1;
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
-		if (skeleton->segment_count < NFT_SEGMENTS_MAX)
-			memcpy(skeleton->segments[skeleton->segment_count++], segment->name, 16);
-	qsort(skeleton->segments, skeleton->segment_count, 16, compare_names);
+		add_segment(skeleton, segment);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		add_interval(skeleton, router->wish.interval_ms / 10);
 		if (router->wish.address_count > skeleton->addresses_per_router)

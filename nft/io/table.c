@@ -36,7 +36,8 @@ struct nft_table {
 	struct nft_ctx *context;
 	int events;
 	struct items wanted, present;
-	uint64_t revision; /* of the skeleton in the kernel; 0: none */
+	bool loaded; /* by this process: `present` is what stands in the kernel */
+	uint64_t revision;
 	struct buffer buffer;
 };
 
@@ -56,24 +57,32 @@ static void items_free(struct items *items)
 	*items = (struct items){ 0 };
 }
 
+static void reserve(struct buffer *buffer, size_t size)
+{
+	size_t capacity = buffer->capacity ? buffer->capacity : 65536;
+	char *grown;
+
+	while (capacity - buffer->length < size)
+		capacity *= 2;
+	if (buffer->failed || capacity == buffer->capacity)
+		return;
+	grown = realloc(buffer->text, capacity);
+	if (!grown) {
+		buffer->failed = true;
+		return;
+	}
+	buffer->text = grown;
+	buffer->capacity = capacity;
+}
+
 __attribute__((format(printf, 2, 3))) static void put(struct buffer *buffer, const char *format, ...)
 {
 	va_list arguments;
 	int n;
 
+	reserve(buffer, 1024); /* more than any line of ours */
 	if (buffer->failed)
 		return;
-	if (buffer->capacity - buffer->length < 1024) {
-		size_t capacity = buffer->capacity ? buffer->capacity * 2 : 65536;
-		char *grown = realloc(buffer->text, capacity);
-
-		if (!grown) {
-			buffer->failed = true;
-			return;
-		}
-		buffer->text = grown;
-		buffer->capacity = capacity;
-	}
 	va_start(arguments, format);
 	n = vsnprintf(buffer->text + buffer->length, buffer->capacity - buffer->length, format,
 		      arguments);
@@ -225,7 +234,10 @@ static int compare_items(const void *left, const void *right)
 	return r ? r : strcmp(a->data, b->data);
 }
 
-/* Sorts, and leaves one element per key: none where the data contradict in an exclusive set. */
+/*
+ * Sorts, and leaves one element per key: none where the data contradict in an exclusive map, or where
+ * they are empty there.
+ */
 static void settle(struct items *items)
 {
 	size_t kept = 0;
@@ -241,7 +253,8 @@ static void settle(struct items *items)
 		     end++)
 			differs |= strcmp(items->at[i].data, items->at[end].data) != 0;
 		for (size_t j = i; j < end; j++) {
-			if (j == i && !(differs && items->at[i].exclusive)) {
+			if (j == i && !(items->at[i].exclusive &&
+					(differs || !items->at[i].data[0]))) {
 				items->at[kept++] = items->at[j];
 				continue;
 			}
@@ -280,30 +293,49 @@ static void put_items(struct buffer *buffer, const char *verb, const struct item
 	}
 }
 
-static int commit_everything(struct nft_table *table, const struct nft_skeleton *skeleton,
-			     struct base_error *error)
+/* Everything, in one transaction: rules, and the elements of every set but the fence's. */
+static int load(struct nft_table *table, const struct nft_skeleton *skeleton, bool anew,
+		struct base_error *error)
 {
-	CLEANUP(base_free_cleanup) char *text = malloc(512 * 1024);
 	struct buffer *buffer = &table->buffer;
 	int r;
 
-	if (!text)
-		return -ENOMEM;
-	r = nft_skeleton_render(skeleton, text, 512 * 1024);
-	if (r < 0)
-		return base_error_set(error, r, "the rules have no room: too many segments");
 	buffer->length = 0;
 	buffer->failed = false;
-	for (const char *c = text; *c;) { /* in pieces that fit the growth step */
-		size_t n = strcspn(c, "\n");
-
-		put(buffer, "%.*s\n", (int)n, c);
-		c += n + (c[n] == '\n');
-	}
-	put_items(buffer, "add", &table->wanted, NULL);
+	reserve(buffer, NFT_SKELETON_SIZE);
 	if (buffer->failed)
 		return -ENOMEM;
-	r = run(table, buffer->text, error);
+	r = nft_skeleton_render(skeleton, anew, buffer->text, buffer->capacity);
+	if (r == -EINVAL)
+		return base_error_set(error, r, "an interface has a name that nftables cannot say: "
+						"rename it to letters, digits, dot, dash");
+	if (r < 0)
+		return base_error_set(error, r, "the rules have no room: too many segments, "
+						"intervals or addresses");
+	buffer->length = (size_t)r;
+	for (unsigned i = 0; i < NFT_SETS; i++)
+		put(buffer, "flush %s %s vipd %s\n", nft_sets[i].kind, nft_sets[i].table,
+		    nft_sets[i].name);
+	put_items(buffer, "add", &table->wanted, NULL);
+	return buffer->failed ? -ENOMEM : run(table, buffer->text, error);
+}
+
+static bool is_there(struct nft_table *table)
+{
+	/* One family at a time: libnftables 1.0.6 reads only one into its cache. */
+	return run(table, "list set inet vipd revision\n", NULL) == 0 &&
+	       run(table, "list set netdev vipd vips4\n", NULL) == 0;
+}
+
+static int commit_everything(struct nft_table *table, const struct nft_skeleton *skeleton,
+			     struct base_error *error)
+{
+	int r;
+
+	if (is_there(table) && load(table, skeleton, false, NULL) == 0)
+		return 0;
+	/* Nothing there, or of another version's making. */
+	r = load(table, skeleton, true, error);
 	return r < 0 ? r : 1;
 }
 
@@ -345,19 +377,17 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 {
 	uint64_t revision = nft_skeleton_revision(skeleton);
 	struct items swap;
-	int r;
+	int r = -ENOENT;
 
 	settle(&table->wanted);
-	r = -ENOENT;
-	if (table->revision == revision)
+	if (table->loaded && table->revision == revision)
 		r = commit_difference(table, NULL);
 	/* A refused difference means that somebody changed what we thought was there. */
 	if (r < 0)
 		r = commit_everything(table, skeleton, error);
-	if (r < 0) {
-		table->revision = 0;
+	table->loaded = r >= 0;
+	if (r < 0)
 		return r;
-	}
 	table->revision = revision;
 	swap = table->present;
 	table->present = table->wanted;
@@ -368,7 +398,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 
 void nft_table_forget(struct nft_table *table)
 {
-	table->revision = 0;
+	table->loaded = false;
 }
 
 int nft_table_fd(const struct nft_table *table)
@@ -404,14 +434,11 @@ bool nft_table_present(struct nft_table *table)
 {
 	char text[160];
 
-	if (table->revision == 0)
+	if (!table->loaded)
 		return false;
-	/* One family at a time: libnftables 1.0.6 reads only one into its cache. */
-	snprintf(text, sizeof text, "list set inet vipd " NFT_REVISION_PREFIX "%016llx\n",
-		 (unsigned long long)table->revision);
-	nft_ctx_get_output_buffer(table->context);
-	return run(table, text, NULL) == 0 &&
-	       run(table, "list set netdev vipd vips4\n", NULL) == 0;
+	snprintf(text, sizeof text, "get element inet vipd revision { 0x%08x . 0x%08x }\n",
+		 (unsigned)(table->revision >> 32), (unsigned)table->revision);
+	return run(table, text, NULL) == 0 && is_there(table);
 }
 
 static void read_alive(const char *text, struct nft_alive *alive)
@@ -469,7 +496,7 @@ int nft_table_alive(struct nft_table *table, struct nft_alive *alive)
 
 int nft_table_remove(struct nft_table *table)
 {
-	table->revision = 0;
+	table->loaded = false;
 	return run(table,
 		   "add table netdev vipd\ndelete table netdev vipd\n"
 		   "add table inet vipd\ndelete table inet vipd\n",

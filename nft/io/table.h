@@ -9,8 +9,8 @@
 
 /*
  * The rules in the kernel. A round of wishes (`begin`, any number of `want`, `commit`) becomes the
- * difference to what was committed before; a new skeleton or a foreign flush makes it everything,
- * in one transaction, so that no packet sees half of it.
+ * difference to what was committed before; a new process, a new skeleton or a foreign flush makes it
+ * everything, in one transaction, so that no packet sees half of it.
  */
 struct nft_table;
 
@@ -26,7 +26,10 @@ void nft_table_begin(struct nft_table *table);
 /* For nft_emit_...(): userdata is the table. */
 int nft_table_want(void *userdata, const struct nft_element *element);
 
-/* 1: everything was loaded anew (the fence is closed until the next advert), 0: differences. */
+/*
+ * 0: a fence that was open is open; 1: the tables are new, and the fence is closed until the next
+ * advert. The first commit of a process keeps what its predecessor left in the tables open, too.
+ */
 int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleton,
 		     struct base_error *error);
 

@@ -1,0 +1,728 @@
+/* Rules and fence in a real kernel: what nft says stands there, and what a neighbour hears. */
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+
+#include "nft/io/table.h"
+#include "test/adapter/place.h"
+#include "vrrp/io/socket.h"
+#include "vrrp/packet.h"
+
+static struct nft_table *table;
+static struct nft_abilities abilities;
+
+static struct nft_skeleton skeleton_of(bool egress)
+{
+	struct nft_skeleton skeleton = {
+		.egress = egress,
+		.segment_count = 1,
+		.segments = { "eth1" },
+		.indices = { if_nametoindex("eth1") },
+		.interval_count = 2,
+		.intervals_cs = { 10, 100 },
+		.addresses_per_router = 2,
+		.range_count = 2,
+	};
+
+	assert_true(base_prefix_parse("10.244.0.0/16", &skeleton.pod_ranges[0]));
+	assert_true(base_prefix_parse("10.244.1.0/24", &skeleton.pod_ranges[1]));
+	return skeleton;
+}
+
+static void open_table(void)
+{
+	struct base_error error = { 0 };
+
+	if (nft_table_new(&table, &abilities, &error) < 0)
+		fail_msg("%s", error.message);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	place_run("ip link delete eth1 2>/dev/null; nft flush ruleset");
+	place_cable();
+	open_table();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	nft_table_free(table);
+	table = NULL;
+	return 0;
+}
+
+static int commit(const struct nft_skeleton *skeleton)
+{
+	struct base_error error = { 0 };
+	int r = nft_table_commit(table, skeleton, &error);
+
+	if (r < 0)
+		fail_msg("%s", error.message);
+	return r;
+}
+
+static void want_vip(const char *text, enum nft_dataplane dataplane)
+{
+	struct base_address vip = place_address(text);
+
+	assert_int_equal(nft_emit_vip(&vip, dataplane, nft_table_want, table), 0);
+}
+
+static void want_port(const char *vip, uint16_t number, const char *endpoint, const char *node,
+		      const char *const *ranges)
+{
+	struct nft_endpoint one = { .address = place_address(endpoint), .port = 22 };
+	struct base_prefix prefixes[8];
+	struct nft_port port = { .address = place_address(vip),
+				 .protocol = IPPROTO_TCP,
+				 .port = number,
+				 .dataplane = NFT_DATAPLANE_DIRECTOR,
+				 .ranges = prefixes,
+				 .endpoint_count = 1,
+				 .endpoints = &one };
+
+	if (node)
+		one.node = place_address(node);
+	for (; ranges && ranges[port.range_count]; port.range_count++)
+		assert_true(
+			base_prefix_parse(ranges[port.range_count], &prefixes[port.range_count]));
+	assert_int_equal(nft_emit_port(&port, nft_table_want, table), 0);
+}
+
+/* Three endpoints: one here, one on another node, one off the segment. */
+static void want_many(const char *vip, const char *const endpoints[3], const char *node,
+		      bool affinity)
+{
+	struct nft_endpoint three[3] = { { .local = true }, { .node = place_address(node) } };
+	struct nft_port port = { .address = place_address(vip),
+				 .protocol = IPPROTO_UDP,
+				 .port = 53,
+				 .client_affinity = affinity,
+				 .dataplane = NFT_DATAPLANE_DIRECTOR,
+				 .endpoint_count = 3,
+				 .endpoints = three };
+
+	for (int i = 0; i < 3; i++) {
+		three[i].address = place_address(endpoints[i]);
+		three[i].port = 5353;
+	}
+	assert_int_equal(nft_emit_port(&port, nft_table_want, table), 0);
+}
+
+static bool holds(const char *set, const char *element)
+{
+	return place_try("nft get element %s '{ %s }' >/dev/null 2>&1", set, element) == 0;
+}
+
+static bool is_alive(const struct base_address *address)
+{
+	static struct nft_alive alive;
+
+	assert_int_equal(nft_table_alive(table, &alive), 0);
+	for (size_t i = 0; i < alive.count; i++)
+		if (base_address_equal(&alive.addresses[i], address))
+			return true;
+	return false;
+}
+
+/* An advert as the engine sends it: at the egress, or to the loopback. */
+static void send_advert(bool egress, const struct base_address *vip, uint8_t version,
+			uint8_t priority, uint32_t interval_ms)
+{
+	static struct vrrp_advert advert;
+	struct vrrp_packet_meta meta = { .destination = vrrp_group(vip->family) };
+	uint8_t data[VRRP_PACKET_SIZE_MAX];
+	bool six = vip->family == BASE_FAMILY_IPV6;
+	size_t size;
+
+	advert = (struct vrrp_advert){ .version = version,
+				       .virtual_router_id = 10,
+				       .priority = priority,
+				       .interval_us = interval_ms * 1000,
+				       .address_count = six ? 2 : 1,
+				       .addresses = { *vip } };
+	meta.source = place_address(six ? "fe80::ff:fe00:1" : "192.0.2.1");
+	if (six) {
+		advert.addresses[0] = place_address("fe80::200:5eff:fe00:20a");
+		advert.addresses[1] = *vip;
+	}
+	size = vrrp_packet_build(&advert, &meta, data, sizeof data);
+	assert_true(size > 0);
+	if (egress) {
+		struct vrrp_socket *socket;
+		int r;
+
+		assert_int_equal(vrrp_socket_new(&socket, vip->family, if_nametoindex("eth1")), 0);
+		r = vrrp_socket_send(socket, &meta.source, NULL, data, size);
+		if (version !=
+		    NFT_CLOSE_VERSION) /* the chain drops that one, and the kernel may say so */
+			assert_int_equal(r, 0);
+		vrrp_socket_free(socket);
+	} else {
+		struct sockaddr_in to4 = { .sin_family = AF_INET,
+					   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		struct sockaddr_in6 to6 = { .sin6_family = AF_INET6,
+					    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+		int fd = socket(six ? AF_INET6 : AF_INET, SOCK_RAW, VRRP_PROTOCOL);
+
+		assert_true(fd >= 0);
+		assert_int_equal(sendto(fd, data, size, 0,
+					six ? (struct sockaddr *)&to6 : (struct sockaddr *)&to4,
+					six ? sizeof to6 : sizeof to4),
+				 size);
+		close(fd);
+	}
+}
+
+/* --- the skeleton --- */
+
+static void test_the_kernel_takes_the_rules_in_every_shape(void **state)
+{
+	static const struct {
+		const char *name;
+		bool egress;
+		unsigned addresses, intervals, segments;
+		bool pods;
+	} rows[] = {
+		{ "one segment, egress fence", true, 1, 1, 1, true },
+		{ "one segment, loopback fence", false, 1, 1, 1, true },
+		{ "two segments, one of them a VLAN", true, 1, 2, 2, true },
+		{ "no pod range known yet", true, 1, 1, 1, false },
+		{ "14 addresses behind one virtual router", true, 14, 2, 1, true },
+		{ "no segment yet", true, 1, 1, 0, true },
+	};
+
+	(void)state;
+	place_run("ip link delete lan2 2>/dev/null; ip link add eth1.100 type veth peer name lan2");
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct nft_skeleton skeleton = skeleton_of(rows[i].egress);
+		struct base_error error = { 0 };
+
+		skeleton.addresses_per_router = rows[i].addresses;
+		skeleton.interval_count = rows[i].intervals;
+		skeleton.segment_count = rows[i].segments;
+		strcpy(skeleton.segments[1], "eth1.100");
+		if (!rows[i].pods)
+			skeleton.range_count = 0;
+		nft_table_begin(table);
+		if (nft_table_commit(table, &skeleton, &error) < 0)
+			fail_msg("%s: %s", rows[i].name, error.message);
+		ASSERT_ROW(rows[i].name, nft_table_present(table));
+	}
+}
+
+static void test_wishes_become_elements_and_go_when_they_are_no_longer_wished(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	want_vip("2001:db8::100", NFT_DATAPLANE_DIRECTOR);
+	want_port("192.0.2.100", 22, "10.244.2.5", "192.0.2.2", NULL);
+	want_port("2001:db8::100", 22, "fd00::2:5", "2001:db8::2", NULL);
+	assert_int_equal(commit(&skeleton), 1);
+	assert_true(holds("netdev vipd vips4", "192.0.2.100"));
+	assert_true(holds("netdev vipd vips6", "0x20010db8000000000000000000000100"));
+	assert_true(holds("netdev vipd node4", "192.0.2.100 . tcp . 22"));
+	assert_true(holds("netdev vipd node6", "2001:db8::100 . tcp . 22"));
+	assert_true(holds("inet vipd service4", "192.0.2.100 . tcp . 22"));
+
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_NAT);
+	want_port("192.0.2.100", 80, "10.244.2.5", NULL, NULL);
+	assert_int_equal(commit(&skeleton), 0);
+	assert_true(holds("netdev vipd vips4", "192.0.2.100"));
+	assert_false(holds("netdev vipd vips6", "0x20010db8000000000000000000000100"));
+	assert_false(holds("netdev vipd direct4", "192.0.2.100"));
+	assert_false(holds("inet vipd service4", "192.0.2.100 . tcp . 22"));
+	assert_true(holds("inet vipd service4", "192.0.2.100 . tcp . 80"));
+}
+
+/* Elements that this socket heard come and go since it was opened, or asked the last time. */
+static void count_elements(int fd, unsigned *come, unsigned *gone)
+{
+	_Alignas(struct nlmsghdr) char buffer[65536];
+	ssize_t size;
+
+	*come = *gone = 0;
+	while ((size = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT)) > 0)
+		for (struct nlmsghdr *header = (struct nlmsghdr *)buffer;
+		     NLMSG_OK(header, (unsigned)size); header = NLMSG_NEXT(header, size)) {
+			*come += (header->nlmsg_type & 0xff) == NFT_MSG_NEWSETELEM;
+			*gone += (header->nlmsg_type & 0xff) == NFT_MSG_DELSETELEM;
+		}
+}
+
+static void test_only_the_difference_is_told_to_the_kernel(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+	struct sockaddr_nl local = { .nl_family = AF_NETLINK };
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	int group = NFNLGRP_NFTABLES;
+	unsigned come, gone;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&local, sizeof local), 0);
+	assert_int_equal(setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group),
+			 0);
+	for (int round = 0; round < 4; round++) {
+		nft_table_begin(table);
+		for (int i = 0; i < 50; i++) {
+			char vip[32];
+
+			snprintf(vip, sizeof vip, "198.51.100.%d", i + 1);
+			want_vip(vip, NFT_DATAPLANE_ANNOUNCE);
+		}
+		if (round == 2)
+			want_vip("192.0.2.100", NFT_DATAPLANE_ANNOUNCE);
+		commit(&skeleton);
+		count_elements(fd, &come, &gone);
+		if (round == 0)
+			assert_true(come >= 50);
+		else
+			assert_int_equal(come, round == 2);
+		assert_int_equal(gone, round == 3);
+	}
+	close(fd);
+}
+
+static void test_a_contradiction_in_an_exclusive_map_is_carried_by_nobody(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	want_vip("192.0.2.101", NFT_DATAPLANE_DIRECTOR);
+	want_vip("192.0.2.102", NFT_DATAPLANE_DIRECTOR);
+	/* .100 lives on two nodes; one pod is behind .101 and .102; .102 has a port off the segment. */
+	want_port("192.0.2.100", 22, "10.244.2.5", "192.0.2.2", NULL);
+	want_port("192.0.2.100", 80, "10.244.3.5", "192.0.2.3", NULL);
+	want_port("192.0.2.101", 22, "10.244.2.9", "192.0.2.2", NULL);
+	want_port("192.0.2.102", 22, "10.244.2.9", "192.0.2.2", NULL);
+	want_port("192.0.2.102", 80, "10.244.9.9", NULL, NULL);
+	commit(&skeleton);
+	assert_false(holds("netdev vipd onenode4", "192.0.2.100"));
+	assert_true(holds("netdev vipd onenode4", "192.0.2.101"));
+	assert_false(holds("netdev vipd onenode4", "192.0.2.102"));
+	assert_true(holds("inet vipd reverse4", "10.244.2.5 . tcp . 22"));
+	assert_false(holds("inet vipd reverse4", "10.244.2.9 . tcp . 22"));
+}
+
+static void test_source_ranges_may_overlap_and_change_their_width(void **state)
+{
+	static const char *const wide[] = { "10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", NULL };
+	static const char *const narrow[] = { "10.1.0.0/16", "203.0.113.0/24", NULL };
+	static const char *const everybody[] = { "203.0.113.0/24", "0.0.0.0/0", NULL };
+	static const char *const *const rounds[] = { wide, narrow, wide, everybody, narrow };
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rounds); i++) {
+		nft_table_begin(table);
+		want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+		want_port("192.0.2.100", 22, "10.244.2.5", "192.0.2.2", rounds[i]);
+		assert_int_equal(commit(&skeleton), i == 0);
+		assert_true(holds("inet vipd source4", "192.0.2.100 . tcp . 22 . 10.1.2.3"));
+		assert_int_equal(holds("inet vipd source4", "192.0.2.100 . tcp . 22 . 10.9.9.9"),
+				 rounds[i] != narrow);
+		assert_int_equal(holds("inet vipd source4", "192.0.2.100 . tcp . 22 . 8.8.8.8"),
+				 rounds[i] == everybody);
+	}
+}
+
+static void test_a_foreign_flush_is_noticed_and_everything_comes_back(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	commit(&skeleton);
+	nft_table_drain(table);
+	assert_true(nft_table_present(table));
+
+	/* Somebody else's table coming and going is none of our business. */
+	place_run("nft add table inet other && nft delete table inet other");
+	nft_table_drain(table);
+	assert_true(nft_table_present(table));
+
+	place_run("nft flush ruleset");
+	assert_int_equal(nft_table_drain(table), 1);
+	assert_false(nft_table_present(table));
+	nft_table_forget(table);
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	assert_int_equal(commit(&skeleton), 1);
+	assert_true(nft_table_present(table));
+	assert_true(holds("netdev vipd vips4", "192.0.2.100"));
+}
+
+static void test_half_of_it_flushed_is_noticed_too(void **state)
+{
+	static const char *const families[] = { "inet", "netdev" };
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(families); i++) {
+		nft_table_begin(table);
+		commit(&skeleton);
+		nft_table_drain(table);
+		place_run("nft delete table %s vipd", families[i]);
+		assert_int_equal(nft_table_drain(table), 1);
+		assert_false(nft_table_present(table));
+		nft_table_forget(table);
+	}
+}
+
+static void test_a_foreign_change_of_elements_is_healed_without_closing_the_fence(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+	struct base_address vip = place_address("192.0.2.100");
+
+	(void)state;
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	want_vip("192.0.2.101", NFT_DATAPLANE_DIRECTOR);
+	commit(&skeleton);
+	place_run("nft delete element inet vipd vips4 '{ 192.0.2.101 }'");
+	place_run("nft add element netdev vipd alive4 '{ 192.0.2.100 timeout 60s }'");
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	assert_int_equal(commit(&skeleton), 0);
+	assert_true(is_alive(&vip));
+	assert_true(holds("inet vipd vips4", "192.0.2.100"));
+	assert_false(holds("netdev vipd vips4", "192.0.2.101"));
+}
+
+/* A crash of the daemon, a restart, an upgrade with other rules: who was alive stays alive. */
+static void test_a_restarted_process_takes_over_without_closing_the_fence(void **state)
+{
+	struct base_address vip = place_address("192.0.2.100");
+
+	static const char *const four[] = { "10.244.1.7", "10.244.2.7", "10.244.3.7" };
+	static const char *const six[] = { "fd00::1:7", "fd00::2:7", "fd00::3:7" };
+
+	(void)state;
+	for (int upgrade = 0; upgrade < 2; upgrade++) {
+		struct nft_skeleton skeleton = skeleton_of(true);
+
+		nft_table_begin(table);
+		want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+		want_many("192.0.2.100", four, "192.0.2.2", true);
+		want_many("2001:db8::100", six, "2001:db8::2", true);
+		want_vip("192.0.2.101", NFT_DATAPLANE_DIRECTOR);
+		want_port("192.0.2.100", 22, "10.244.2.5", "192.0.2.2", NULL);
+		commit(&skeleton);
+		place_run("nft add element netdev vipd alive4 '{ 192.0.2.100 timeout 60s }'");
+		nft_table_free(table);
+
+		open_table();
+		if (upgrade)
+			skeleton.addresses_per_router = 3;
+		nft_table_begin(table);
+		want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+		want_port("192.0.2.100", 22, "10.244.3.5", "192.0.2.3", NULL);
+		want_many("192.0.2.100", four, "192.0.2.2", false);
+		want_many("2001:db8::100", six, "2001:db8::2", false);
+		assert_int_equal(commit(&skeleton), 0);
+		assert_true(holds("inet vipd slotflow4", "192.0.2.100 . udp . 53 . 250"));
+		assert_true(holds("inet vipd slotflow6", "2001:db8::100 . udp . 53 . 250"));
+		assert_false(holds("inet vipd slotclient4", "192.0.2.100 . udp . 53 . 250"));
+		assert_null(strstr(place_read("nft list map netdev vipd nodeclient6"), "elements"));
+		assert_non_null(
+			strstr(place_read("nft list map netdev vipd nodeflow6"), "elements"));
+		assert_true(is_alive(&vip));
+		assert_false(holds("netdev vipd vips4", "192.0.2.101"));
+		assert_non_null(
+			strstr(place_read("nft list map netdev vipd node4"),
+			       "192.0.2.100 . tcp . 22 counter packets 0 bytes 0 : 192.0.2.3"));
+		/* And once only: the second load left no second copy of any rule. */
+		assert_null(strstr(strstr(place_read("nft list chain inet vipd prerouting"),
+					  "ip daddr @vips4 jump dnat4") +
+					   1,
+				   "ip daddr @vips4 jump dnat4"));
+	}
+}
+
+static void test_tables_of_another_making_are_replaced(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	place_run("nft 'table netdev vipd { set vips4 { type ether_addr; }; }; "
+		  "table inet vipd { set revision { type mark . mark; }; chain service4 { }; }'");
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	assert_int_equal(commit(&skeleton), 1);
+	assert_true(holds("netdev vipd vips4", "192.0.2.100"));
+	assert_true(nft_table_present(table));
+}
+
+static void test_what_the_kernel_refuses_is_said_in_its_words_and_changes_nothing(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+	struct nft_element bad = { .table = "inet", .set = "nowhere", .key = "192.0.2.7" };
+	struct base_error error = { 0 };
+
+	(void)state;
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	commit(&skeleton);
+	nft_table_begin(table);
+	want_vip("192.0.2.101", NFT_DATAPLANE_DIRECTOR);
+	assert_int_equal(nft_table_want(table, &bad), 0);
+	assert_true(nft_table_commit(table, &skeleton, &error) < 0);
+	print_message("%s\n", error.message);
+	assert_non_null(strstr(error.message, "nftables refused: "));
+	assert_true(holds("netdev vipd vips4", "192.0.2.100"));
+	assert_false(holds("netdev vipd vips4", "192.0.2.101"));
+	/* The next good round succeeds. */
+	nft_table_begin(table);
+	want_vip("192.0.2.101", NFT_DATAPLANE_DIRECTOR);
+	assert_int_equal(commit(&skeleton), 0);
+	assert_false(holds("netdev vipd vips4", "192.0.2.100"));
+	assert_true(holds("netdev vipd vips4", "192.0.2.101"));
+}
+
+static void test_removed_means_nothing_left_and_others_untouched(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	place_run("nft add table inet other");
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	commit(&skeleton);
+	assert_int_equal(nft_table_remove(table), 0);
+	assert_string_equal(place_read("nft list ruleset"), "table inet other {\n}\n");
+	assert_int_equal(nft_table_remove(table), 0); /* twice is fine */
+	assert_false(nft_table_present(table));
+}
+
+/* --- the fence --- */
+
+static const struct fence {
+	const char *name, *vip;
+	bool egress;
+} fences[] = {
+	{ "egress, IPv4", "192.0.2.100", true },
+	{ "egress, IPv6", "2001:db8::100", true },
+	{ "loopback, IPv4", "192.0.2.100", false },
+	{ "loopback, IPv6", "2001:db8::100", false },
+};
+
+static void fenced(const struct fence *fence)
+{
+	struct nft_skeleton skeleton = skeleton_of(fence->egress);
+
+	if (fence->egress && !abilities.egress)
+		place_skip("this kernel has no netdev egress hook");
+	place_run("ip address add %s/%d dev eth1 %s 2>/dev/null", fence->vip,
+		  strchr(fence->vip, ':') ? 128 : 32, strchr(fence->vip, ':') ? "nodad" : "");
+	nft_table_begin(table);
+	want_vip(fence->vip, NFT_DATAPLANE_DIRECTOR);
+	commit(&skeleton);
+}
+
+static void test_the_kernel_answers_only_while_adverts_leave(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(fences); i++) {
+		const struct fence *fence = &fences[i];
+		struct base_address vip = place_address(fence->vip);
+		struct base_address own =
+			place_address(vip.family == BASE_FAMILY_IPV4 ? "192.0.2.1" : "2001:db8::1");
+		uint64_t start_us;
+		int lan;
+
+		fenced(fence);
+		lan = place_open("lan");
+		/* The address is on the interface, and nobody hears of it. */
+		ASSERT_ROW(fence->name, !place_answers(lan, &vip));
+		ASSERT_ROW(fence->name, place_answers(lan, &own));
+		ASSERT_ROW(fence->name, !is_alive(&vip));
+
+		send_advert(fence->egress, &vip, 3, 100, 100);
+		start_us = place_now_us();
+		ASSERT_ROW(fence->name, is_alive(&vip));
+		ASSERT_ROW(fence->name, place_answers(lan, &vip));
+		/* And no longer than 250 ms after the last one, with nobody's help. */
+		for (bool open = true; open; open = place_answers(lan, &vip))
+			ASSERT_ROW(fence->name, place_now_us() - start_us < 2000000);
+		ASSERT_ROW(fence->name, place_now_us() - start_us > 200000);
+		ASSERT_ROW(fence->name, !is_alive(&vip));
+		ASSERT_ROW(fence->name, place_answers(lan, &own));
+		close(lan);
+		tear_down(NULL);
+		set_up(NULL);
+	}
+}
+
+static void test_the_fence_closes_at_once_when_the_owner_resigns(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(fences); i++)
+		for (int resigns = 0; resigns < 2; resigns++) {
+			const struct fence *fence = &fences[i];
+			struct base_address vip = place_address(fence->vip);
+			uint8_t frame[2048];
+			bool heard = false;
+			int lan;
+
+			fenced(fence);
+			lan = place_open("lan");
+			send_advert(fence->egress, &vip, 3, 100, 1000); /* open for 2.5 s */
+			ASSERT_ROW(fence->name, place_answers(lan, &vip));
+			while (place_hear(lan, frame, sizeof frame, 0) > 0)
+				;
+			send_advert(fence->egress, &vip, resigns ? 3 : NFT_CLOSE_VERSION, 0, 1000);
+			ASSERT_ROW(fence->name, !is_alive(&vip));
+			for (size_t size; (size = place_hear(lan, frame, sizeof frame, 30)) > 0;)
+				heard |= vip.family == BASE_FAMILY_IPV4
+						 ? frame[12] == 8 && frame[13] == 0 &&
+							   frame[23] == 112
+						 : frame[12] == 0x86 && frame[20] == 112;
+			/* Priority 0 is said to the LAN, the packet that only closes is not. */
+			ASSERT_ROW(fence->name, heard == (resigns && fence->egress));
+			ASSERT_ROW(fence->name, !place_answers(lan, &vip));
+			close(lan);
+			tear_down(NULL);
+			set_up(NULL);
+		}
+}
+
+/* RFC 9568 6.4.2-5: a Backup accepts no packet to the address, even when a switch floods it there. */
+static void test_packets_to_the_address_come_in_only_while_the_fence_is_open(void **state)
+{
+	struct base_address vip = place_address("192.0.2.100");
+	int lan, udp = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	struct sockaddr_in local = { .sin_family = AF_INET, .sin_port = htons(4000) };
+	static const uint8_t peer[6] = { 2, 0, 0, 0, 0, 2 };
+	uint8_t frame[14 + 20 + 8 + 4] = { 2,   0,    0,   0,   0,    1,    2,    0,    0, 0,
+					   0,   0xfe, 8,   0,   0x45, 0,    0,    32,   0, 0,
+					   0,   0,    64,  17,  0,    0,    192,  0,    2, 250,
+					   192, 0,    2,   100, 0x0f, 0xa0, 0x0f, 0xa0, 0, 12,
+					   0,   0,    'p', 'i', 'n',  'g' };
+	struct base_mac mac;
+	char text[16];
+	uint16_t sum;
+
+	(void)state;
+	sum = vrrp_checksum_finish(vrrp_checksum_add(0, frame + 14, 20));
+	frame[24] = (uint8_t)(sum >> 8);
+	frame[25] = (uint8_t)sum;
+	memcpy(&local.sin_addr, vip.bytes, 4);
+	fenced(&fences[0]);
+	/* The closed-port rules of the inet table are another matter. */
+	place_run("nft flush chain inet vipd input");
+	lan = place_open("lan");
+	assert_int_equal(bind(udp, (struct sockaddr *)&local, sizeof local), 0);
+
+	assert_int_equal(send(lan, frame, sizeof frame, 0), sizeof frame);
+	place_sleep_ms(30);
+	assert_int_equal(recv(udp, text, sizeof text, 0), -1);
+
+	send_advert(true, &vip, 3, 100, 100);
+	assert_int_equal(send(lan, frame, sizeof frame, 0), sizeof frame);
+	place_sleep_ms(30);
+	assert_int_equal(recv(udp, text, sizeof text, 0), 4);
+
+	/* What a member's director sends on comes in whoever owns the address. */
+	place_sleep_ms(300);
+	memcpy(mac.bytes, peer, 6);
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	assert_int_equal(nft_emit_peer(&mac, nft_table_want, table), 0);
+	{
+		struct nft_skeleton skeleton = skeleton_of(true);
+
+		assert_int_equal(commit(&skeleton), 0);
+	}
+	assert_int_equal(send(lan, frame, sizeof frame, 0), sizeof frame);
+	place_sleep_ms(30);
+	assert_int_equal(recv(udp, text, sizeof text, 0), -1);
+	memcpy(frame + 6, peer, 6);
+	assert_int_equal(send(lan, frame, sizeof frame, 0), sizeof frame);
+	place_sleep_ms(30);
+	assert_int_equal(recv(udp, text, sizeof text, 0), 4);
+	close(udp);
+	close(lan);
+}
+
+static void test_an_advert_of_another_interval_or_for_another_address_opens_nothing(void **state)
+{
+	struct base_address vip = place_address("192.0.2.100"),
+			    other = place_address("192.0.2.101");
+	int lan;
+
+	(void)state;
+	fenced(&fences[0]);
+	lan = place_open("lan");
+	send_advert(true, &other, 3, 100, 100);
+	assert_false(is_alive(&vip));
+	send_advert(true, &vip, 3, 100, 500); /* no virtual router here has this interval */
+	assert_false(is_alive(&vip));
+	assert_false(place_answers(lan, &vip));
+	send_advert(true, &vip, 2, 100, 1000); /* version 2 counts seconds */
+	assert_true(is_alive(&vip));
+	assert_true(place_answers(lan, &vip));
+	close(lan);
+}
+
+static void test_an_interface_made_anew_is_fenced_again(void **state)
+{
+	struct base_address vip = place_address("192.0.2.100");
+	struct nft_skeleton skeleton;
+	int lan;
+
+	(void)state;
+	fenced(&fences[0]);
+	place_run("ip link delete eth1");
+	place_cable();
+	place_run("ip address add 192.0.2.100/32 dev eth1");
+	skeleton = skeleton_of(true);
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	commit(&skeleton);
+	lan = place_open("lan");
+	assert_false(place_answers(lan, &vip));
+	send_advert(true, &vip, 3, 100, 100);
+	assert_true(place_answers(lan, &vip));
+	close(lan);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(test_the_kernel_takes_the_rules_in_every_shape),
+		TEST(test_wishes_become_elements_and_go_when_they_are_no_longer_wished),
+		TEST(test_only_the_difference_is_told_to_the_kernel),
+		TEST(test_a_contradiction_in_an_exclusive_map_is_carried_by_nobody),
+		TEST(test_source_ranges_may_overlap_and_change_their_width),
+		TEST(test_a_foreign_flush_is_noticed_and_everything_comes_back),
+		TEST(test_half_of_it_flushed_is_noticed_too),
+		TEST(test_a_foreign_change_of_elements_is_healed_without_closing_the_fence),
+		TEST(test_a_restarted_process_takes_over_without_closing_the_fence),
+		TEST(test_tables_of_another_making_are_replaced),
+		TEST(test_what_the_kernel_refuses_is_said_in_its_words_and_changes_nothing),
+		TEST(test_removed_means_nothing_left_and_others_untouched),
+		TEST(test_the_kernel_answers_only_while_adverts_leave),
+		TEST(test_the_fence_closes_at_once_when_the_owner_resigns),
+		TEST(test_packets_to_the_address_come_in_only_while_the_fence_is_open),
+		TEST(test_an_advert_of_another_interval_or_for_another_address_opens_nothing),
+		TEST(test_an_interface_made_anew_is_fenced_again),
+	};
+
+	place_enter();
+	if (place_try("nft list ruleset >/dev/null 2>&1") != 0)
+		place_skip("no nft command that works here: install nftables");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,460 @@
+/* Which elements a port with its endpoints needs, per data plane; and which slot is whose. */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "nft/desired.h"
+#include "test/unit/unit.h"
+
+struct lines {
+	char text[65536];
+	size_t length;
+	int count, fail_at;
+};
+
+static int collect(void *userdata, const struct nft_element *element)
+{
+	struct lines *lines = userdata;
+
+	if (++lines->count == lines->fail_at)
+		return -12;
+	lines->length += (size_t)snprintf(
+		lines->text + lines->length, sizeof lines->text - lines->length,
+		"%s %s%s { %s%s%s }\n", element->table, element->set, element->exclusive ? "!" : "",
+		element->key, element->data[0] ? " : " : "", element->data);
+	assert_true(lines->length < sizeof lines->text);
+	return 0;
+}
+
+static struct base_address address(const char *text)
+{
+	struct base_address parsed = { 0 };
+
+	if (*text)
+		assert_true(base_address_parse(text, &parsed));
+	return parsed;
+}
+
+static struct nft_endpoint endpoint(const char *text, uint16_t port, bool local, const char *node)
+{
+	return (struct nft_endpoint){ address(text), port, local, address(node) };
+}
+
+static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(void **state)
+{
+	static const struct {
+		const char *name, *address;
+		enum nft_dataplane dataplane;
+		const char *expected;
+	} rows[] = {
+		{ "director", "192.0.2.10", NFT_DATAPLANE_DIRECTOR,
+		  "netdev vips4 { 192.0.2.10 }\n"
+		  "inet vips4 { 192.0.2.10 }\n"
+		  "netdev direct4 { 192.0.2.10 }\n" },
+		{ "nat: the owner passes nothing on", "192.0.2.10", NFT_DATAPLANE_NAT,
+		  "netdev vips4 { 192.0.2.10 }\n"
+		  "inet vips4 { 192.0.2.10 }\n" },
+		{ "announce: only the fence", "192.0.2.10", NFT_DATAPLANE_ANNOUNCE,
+		  "netdev vips4 { 192.0.2.10 }\n" },
+		{ "director, IPv6: a number where the fence looks", "2001:db8::10",
+		  NFT_DATAPLANE_DIRECTOR,
+		  "netdev vips6 { 0x20010db8000000000000000000000010 }\n"
+		  "inet vips6 { 2001:db8::10 }\n"
+		  "netdev direct6 { 2001:db8::10 }\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct lines lines = { .fail_at = 0 };
+		struct base_address vip = address(rows[i].address);
+
+		assert_int_equal(nft_emit_vip(&vip, rows[i].dataplane, collect, &lines), 0);
+		assert_string_equal(lines.text, rows[i].expected);
+	}
+}
+
+/* What stands in `expected` is everything that is emitted, in order; "!" marks an exclusive map. */
+static void test_one_endpoint_is_one_entry_where_it_is_needed(void **state)
+{
+	static const struct {
+		const char *name, *vip;
+		uint8_t protocol;
+		enum nft_dataplane dataplane;
+		const char *address;
+		bool local;
+		const char *node, *expected;
+	} rows[] = {
+		{ "director, the endpoint is elsewhere: forwarded there, translated there",
+		  "192.0.2.10", IPPROTO_TCP, NFT_DATAPLANE_DIRECTOR, "10.244.2.5", false,
+		  "192.0.2.2",
+		  "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.2.5 . 2222 }\n"
+		  "netdev node4 { 192.0.2.10 . tcp . 22 : 192.0.2.2 }\n"
+		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n"
+		  "inet reverse4! { 10.244.2.5 . tcp . 2222 : 192.0.2.10 . 22 }\n"
+		  "netdev onenode4! { 192.0.2.10 : 192.0.2.2 }\n" },
+		{ "director, the endpoint is here: nothing is forwarded", "192.0.2.10", IPPROTO_TCP,
+		  NFT_DATAPLANE_DIRECTOR, "10.244.1.5", true, "192.0.2.1",
+		  "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.1.5 . 2222 }\n"
+		  "inet hairpin4 { 10.244.1.5 . 10.244.1.5 }\n"
+		  "inet local4 { 10.244.1.5 }\n"
+		  "inet reverse4! { 10.244.1.5 . tcp . 2222 : 192.0.2.10 . 22 }\n"
+		  "netdev onenode4! { 192.0.2.10 }\n" },
+		{ "director, the endpoint's node is off the segment: the owner translates",
+		  "192.0.2.10", IPPROTO_TCP, NFT_DATAPLANE_DIRECTOR, "10.244.3.5", false, "",
+		  "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.3.5 . 2222 }\n"
+		  "inet hairpin4 { 10.244.3.5 . 10.244.3.5 }\n"
+		  "inet reverse4! { 10.244.3.5 . tcp . 2222 : 192.0.2.10 . 22 }\n"
+		  "netdev onenode4! { 192.0.2.10 }\n" },
+		{ "nat: the owner translates", "192.0.2.10", IPPROTO_TCP, NFT_DATAPLANE_NAT,
+		  "10.244.2.5", false, "192.0.2.2",
+		  "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.2.5 . 2222 }\n"
+		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n"
+		  "inet reverse4! { 10.244.2.5 . tcp . 2222 : 192.0.2.10 . 22 }\n" },
+		{ "announce: the CNI balances", "192.0.2.10", IPPROTO_TCP, NFT_DATAPLANE_ANNOUNCE,
+		  "10.244.2.5", false, "192.0.2.2", "" },
+		{ "UDP has no connection that could be known too late", "192.0.2.10", IPPROTO_UDP,
+		  NFT_DATAPLANE_DIRECTOR, "10.244.2.5", false, "192.0.2.2",
+		  "inet service4 { 192.0.2.10 . udp . 22 : 10.244.2.5 . 2222 }\n"
+		  "netdev node4 { 192.0.2.10 . udp . 22 : 192.0.2.2 }\n"
+		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n"
+		  "netdev onenode4! { 192.0.2.10 : 192.0.2.2 }\n" },
+		{ "SCTP is called by its name", "192.0.2.10", IPPROTO_SCTP, NFT_DATAPLANE_NAT,
+		  "10.244.2.5", false, "192.0.2.2",
+		  "inet service4 { 192.0.2.10 . sctp . 22 : 10.244.2.5 . 2222 }\n"
+		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n" },
+		{ "IPv6", "2001:db8::10", IPPROTO_TCP, NFT_DATAPLANE_DIRECTOR, "fd00::2:5", false,
+		  "2001:db8::2",
+		  "inet service6 { 2001:db8::10 . tcp . 22 : fd00::2:5 . 2222 }\n"
+		  "netdev node6 { 2001:db8::10 . tcp . 22 : 2001:db8::2 }\n"
+		  "inet hairpin6 { fd00::2:5 . fd00::2:5 }\n"
+		  "inet reverse6! { fd00::2:5 . tcp . 2222 : 2001:db8::10 . 22 }\n"
+		  "netdev onenode6! { 2001:db8::10 : 2001:db8::2 }\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct nft_endpoint one =
+			endpoint(rows[i].address, 2222, rows[i].local, rows[i].node);
+		struct nft_port port = { .address = address(rows[i].vip),
+					 .protocol = rows[i].protocol,
+					 .port = 22,
+					 .dataplane = rows[i].dataplane,
+					 .endpoint_count = 1,
+					 .endpoints = &one };
+		struct lines lines = { .fail_at = 0 };
+
+		assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+		if (strcmp(lines.text, rows[i].expected) != 0)
+			fail_msg("%s:\n%s", rows[i].name, lines.text);
+	}
+}
+
+static void test_a_port_without_endpoints_has_no_entry_and_is_refused_by_the_rules(void **state)
+{
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22 };
+	struct lines lines = { .fail_at = 0 };
+
+	(void)state;
+	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+	assert_string_equal(lines.text, "");
+}
+
+/* A range inside another one of the same key makes the kernel refuse the whole transaction. */
+static void test_source_ranges_are_those_of_the_family_without_what_others_cover(void **state)
+{
+	static const char *const texts[] = { "10.1.0.0/16",   "10.0.0.0/8",     "10.0.0.0/8",
+					     "10.255.0.1/32", "203.0.113.7/24", "2001:db8:f::/48" };
+	struct base_prefix ranges[BASE_COUNT_OF(texts)];
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22,
+				 .dataplane = NFT_DATAPLANE_NAT,
+				 .range_count = BASE_COUNT_OF(texts),
+				 .ranges = ranges };
+	struct lines lines = { .fail_at = 0 };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(texts); i++)
+		assert_true(base_prefix_parse(texts[i], &ranges[i]));
+	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+	assert_string_equal(lines.text,
+			    "inet ranged4 { 192.0.2.10 . tcp . 22 }\n"
+			    "inet source4 { 192.0.2.10 . tcp . 22 . 10.0.0.0/8 }\n"
+			    "inet source4 { 192.0.2.10 . tcp . 22 . 203.0.113.0/24 }\n");
+}
+
+/* Ranges of the other family alone still mean "not everybody". */
+static void test_ranges_of_the_other_family_alone_let_nobody_in(void **state)
+{
+	struct base_prefix range;
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22,
+				 .range_count = 1,
+				 .ranges = &range };
+	struct lines lines = { .fail_at = 0 };
+
+	(void)state;
+	assert_true(base_prefix_parse("2001:db8:f::/48", &range));
+	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+	assert_string_equal(lines.text, "inet ranged4 { 192.0.2.10 . tcp . 22 }\n");
+}
+
+static unsigned count_of(const char *text, const char *what)
+{
+	unsigned count = 0;
+
+	for (const char *at = strstr(text, what); at; at = strstr(at + 1, what))
+		count++;
+	return count;
+}
+
+static void test_several_endpoints_share_the_slots_and_the_owner_knows_the_nodes(void **state)
+{
+	static const struct {
+		const char *name;
+		bool affinity;
+		enum nft_dataplane dataplane;
+		const char *slots, *nodes;
+	} rows[] = {
+		{ "by flow", false, NFT_DATAPLANE_DIRECTOR, "inet slotflow4 {",
+		  "netdev nodeflow4 {" },
+		{ "by client", true, NFT_DATAPLANE_DIRECTOR, "inet slotclient4 {",
+		  "netdev nodeclient4 {" },
+		{ "nat", false, NFT_DATAPLANE_NAT, "inet slotflow4 {", NULL },
+	};
+	struct nft_endpoint three[] = { endpoint("10.244.1.5", 22, true, "192.0.2.1"),
+					endpoint("10.244.2.5", 22, false, "192.0.2.2"),
+					endpoint("10.244.3.5", 22, false, "") };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct nft_port port = { .address = address("192.0.2.10"),
+					 .protocol = IPPROTO_TCP,
+					 .port = 22,
+					 .client_affinity = rows[i].affinity,
+					 .dataplane = rows[i].dataplane,
+					 .endpoint_count = 3,
+					 .endpoints = three };
+		struct lines lines = { .fail_at = 0 };
+		unsigned here, there, off;
+
+		assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+		ASSERT_ROW(rows[i].name, count_of(lines.text, rows[i].slots) == NFT_SLOTS);
+		here = count_of(lines.text, " : 10.244.1.5 . 22 }");
+		there = count_of(lines.text, " : 10.244.2.5 . 22 }");
+		off = count_of(lines.text, " : 10.244.3.5 . 22 }");
+		ASSERT_ROW(rows[i].name, here + there + off == NFT_SLOTS);
+		ASSERT_ROW(rows[i].name, here > 0 && there > 0 && off > 0);
+		ASSERT_ROW(rows[i].name, count_of(lines.text, "service4") == 0);
+		if (!rows[i].nodes) {
+			ASSERT_ROW(rows[i].name, count_of(lines.text, "netdev") == 0);
+			continue;
+		}
+		/* Only what is neither here nor off the segment is sent on. */
+		ASSERT_ROW(rows[i].name, count_of(lines.text, rows[i].nodes) == there);
+		ASSERT_ROW(rows[i].name, count_of(lines.text, " : 192.0.2.2 }") == there + 1);
+		ASSERT_ROW(rows[i].name, count_of(lines.text, "netdev many4 { 192.0.2.10 }") == 1);
+		/* Not all of it lives on one other node: fragments cannot follow the address. */
+		ASSERT_ROW(rows[i].name,
+			   count_of(lines.text, "netdev onenode4! { 192.0.2.10 }") == 2);
+	}
+}
+
+/* A pod that serves one address alone and another one together with others: which one is a reply of? */
+static void test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry(void **state)
+{
+	struct nft_endpoint two[] = { endpoint("10.244.1.5", 22, true, "192.0.2.1"),
+				      endpoint("10.244.2.5", 22, false, "192.0.2.2") };
+	struct nft_port port = { .address = address("192.0.2.11"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22,
+				 .dataplane = NFT_DATAPLANE_NAT,
+				 .endpoint_count = 2,
+				 .endpoints = two };
+	struct lines lines = { .fail_at = 0 };
+
+	(void)state;
+	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+	assert_int_equal(count_of(lines.text, "inet reverse4! { 10.244.1.5 . tcp . 22 }"), 1);
+	assert_int_equal(count_of(lines.text, "inet reverse4! { 10.244.2.5 . tcp . 22 }"), 1);
+}
+
+static void test_a_callback_that_fails_ends_it(void **state)
+{
+	struct base_prefix range;
+	struct nft_endpoint two[] = { endpoint("10.244.1.5", 22, true, "192.0.2.1"),
+				      endpoint("10.244.2.5", 22, false, "192.0.2.2") };
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22,
+				 .range_count = 1,
+				 .ranges = &range,
+				 .endpoints = two };
+
+	(void)state;
+	assert_true(base_prefix_parse("10.0.0.0/8", &range));
+	for (port.endpoint_count = 1; port.endpoint_count <= 2; port.endpoint_count++) {
+		struct lines all = { .fail_at = 0 };
+
+		assert_int_equal(nft_emit_port(&port, collect, &all), 0);
+		for (int n = 1; n <= all.count; n++) {
+			struct lines lines = { .fail_at = n };
+
+			assert_int_equal(nft_emit_port(&port, collect, &lines), -12);
+			assert_int_equal(lines.count, n);
+		}
+	}
+}
+
+static void test_a_peer_is_known_by_its_mac(void **state)
+{
+	struct base_mac mac = { { 2, 0, 0, 0, 0, 0xab } };
+	struct lines lines = { .fail_at = 0 };
+
+	(void)state;
+	assert_int_equal(nft_emit_peer(&mac, collect, &lines), 0);
+	assert_string_equal(lines.text, "netdev peers { 02:00:00:00:00:ab }\n");
+}
+
+static void make_endpoints(struct nft_endpoint *endpoints, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		endpoints[i] = (struct nft_endpoint){
+			.address = base_address_ipv4(10, 244, (uint8_t)(i / 200 + 1),
+						     (uint8_t)(i % 200 + 2)),
+			.port = 22,
+		};
+}
+
+static void test_slots_do_not_depend_on_the_order_in_which_endpoints_are_named(void **state)
+{
+	struct base_random random = { 1 };
+
+	(void)state;
+	for (unsigned count = 1; count <= 40; count++) {
+		struct nft_endpoint sorted[40], mixed[40];
+		uint16_t expected[NFT_SLOTS], slots[NFT_SLOTS];
+
+		make_endpoints(sorted, count);
+		nft_slots_fill(sorted, count, expected);
+		for (int round = 0; round < 20; round++) {
+			memcpy(mixed, sorted, sizeof mixed);
+			for (unsigned i = count; i > 1; i--) {
+				unsigned j = (unsigned)base_random_below(&random, i);
+				struct nft_endpoint swap = mixed[i - 1];
+
+				mixed[i - 1] = mixed[j];
+				mixed[j] = swap;
+			}
+			nft_slots_fill(mixed, count, slots);
+			for (unsigned slot = 0; slot < NFT_SLOTS; slot++)
+				assert_true(base_address_equal(&mixed[slots[slot]].address,
+							       &sorted[expected[slot]].address));
+		}
+	}
+}
+
+/* The same on every node and in every version: a change of the hash would move live connections. */
+static void test_slots_are_the_same_in_every_version(void **state)
+{
+	struct nft_endpoint three[3];
+	uint16_t slots[NFT_SLOTS];
+	static const uint8_t first[16] = { 0, 2, 2, 1, 1, 2, 1, 0, 1, 0, 1, 2, 2, 1, 2, 2 };
+
+	(void)state;
+	make_endpoints(three, 3);
+	nft_slots_fill(three, 3, slots);
+	for (unsigned i = 0; i < sizeof first; i++)
+		assert_int_equal(slots[i], first[i]);
+}
+
+/* Maglev, section 5.3: even shares, and few slots of the survivors move. Limits are twice the measured. */
+static void test_load_is_even_and_a_lost_endpoint_moves_little_else(void **state)
+{
+	static const struct {
+		unsigned count;
+		double share_limit, moved_limit; /* greatest share over mean; of survivors' slots */
+	} rows[] = { { 2, 1.02, 0.001 }, { 3, 1.02, 0.03 },  { 5, 1.05, 0.06 },
+		     { 10, 1.10, 0.10 }, { 20, 1.12, 0.17 }, { 50, 1.30, 0.12 } };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		unsigned count = rows[i].count, greatest = 0, moved = 0, kept = 0;
+		struct nft_endpoint all[50], rest[50];
+		uint16_t before[NFT_SLOTS], after[NFT_SLOTS];
+		unsigned shares[50] = { 0 };
+
+		make_endpoints(all, count);
+		nft_slots_fill(all, count, before);
+		for (unsigned slot = 0; slot < NFT_SLOTS; slot++)
+			if (++shares[before[slot]] > greatest)
+				greatest = shares[before[slot]];
+		for (unsigned lost = 0; lost < count; lost++) {
+			memcpy(rest, all, lost * sizeof *all);
+			memcpy(rest + lost, all + lost + 1, (count - lost - 1) * sizeof *all);
+			nft_slots_fill(rest, count - 1, after);
+			for (unsigned slot = 0; slot < NFT_SLOTS; slot++) {
+				if (before[slot] == lost)
+					continue;
+				kept++;
+				moved += !base_address_equal(&all[before[slot]].address,
+							     &rest[after[slot]].address);
+			}
+		}
+		print_message("%2u endpoints: greatest share %.3f of the mean; one lost moves "
+			      "%.1f%% of the others' slots\n",
+			      count, greatest * (double)count / NFT_SLOTS, 100.0 * moved / kept);
+		assert_true(greatest * (double)count / NFT_SLOTS <= rows[i].share_limit);
+		assert_true((double)moved / kept <= rows[i].moved_limit);
+	}
+}
+
+static void test_more_endpoints_than_slots_fill_every_slot_once(void **state)
+{
+	static struct nft_endpoint many[1100];
+	uint16_t slots[NFT_SLOTS];
+	bool used[1100] = { false };
+
+	(void)state;
+	make_endpoints(many, 1100);
+	nft_slots_fill(many, 1100, slots);
+	for (unsigned slot = 0; slot < NFT_SLOTS; slot++) {
+		assert_true(slots[slot] < 1100);
+		assert_false(used[slots[slot]]);
+		used[slots[slot]] = true;
+	}
+	/* Two that are the same (an EndpointSlice listed twice) do no harm. */
+	many[1] = many[0];
+	nft_slots_fill(many, 2, slots);
+	for (unsigned slot = 0; slot < NFT_SLOTS; slot++)
+		assert_true(slots[slot] < 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_an_address_is_known_to_the_tables_that_its_data_plane_needs),
+		cmocka_unit_test(test_one_endpoint_is_one_entry_where_it_is_needed),
+		cmocka_unit_test(
+			test_a_port_without_endpoints_has_no_entry_and_is_refused_by_the_rules),
+		cmocka_unit_test(
+			test_source_ranges_are_those_of_the_family_without_what_others_cover),
+		cmocka_unit_test(test_ranges_of_the_other_family_alone_let_nobody_in),
+		cmocka_unit_test(
+			test_several_endpoints_share_the_slots_and_the_owner_knows_the_nodes),
+		cmocka_unit_test(test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry),
+		cmocka_unit_test(test_a_callback_that_fails_ends_it),
+		cmocka_unit_test(test_a_peer_is_known_by_its_mac),
+		cmocka_unit_test(
+			test_slots_do_not_depend_on_the_order_in_which_endpoints_are_named),
+		cmocka_unit_test(test_slots_are_the_same_in_every_version),
+		cmocka_unit_test(test_load_is_even_and_a_lost_endpoint_moves_little_else),
+		cmocka_unit_test(test_more_endpoints_than_slots_fill_every_slot_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

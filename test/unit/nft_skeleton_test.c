@@ -1,0 +1,290 @@
+/* The rules that depend on no Service, as text: what must stand in it, and when it must differ. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nft/skeleton.h"
+#include "test/unit/unit.h"
+
+static char text[NFT_SKELETON_SIZE];
+
+static struct nft_skeleton plain(void)
+{
+	return (struct nft_skeleton){
+		.egress = true,
+		.segment_count = 1,
+		.segments = { "eth1" },
+		.indices = { 2 },
+		.interval_count = 1,
+		.intervals_cs = { 10 },
+		.addresses_per_router = 1,
+	};
+}
+
+static bool says(const char *what)
+{
+	return strstr(text, what) != NULL;
+}
+
+static void render(const struct nft_skeleton *skeleton, bool anew)
+{
+	int length = nft_skeleton_render(skeleton, anew, text, sizeof text);
+
+	assert_true(length > 0);
+	assert_int_equal(strlen(text), length);
+}
+
+/* The fence must fall before the fastest backup may rise: 3 intervals and its skew. election.md */
+static void test_the_fence_falls_before_any_backup_may_take_over(void **state)
+{
+	(void)state;
+	for (uint32_t cs = 1; cs <= 4095; cs++) {
+		assert_true(nft_fence_ms(cs) > 2 * cs * 10); /* one lost advert is no outage */
+		assert_true(nft_fence_ms(cs) < 3 * cs * 10);
+	}
+}
+
+static void test_adverts_open_the_fence_for_their_interval(void **state)
+{
+	static const struct {
+		const char *name;
+		uint32_t interval_cs;
+		const char *version3, *version2, *ipv6; /* NULL: no such rule */
+	} rows[] = {
+		{ "100 ms", 10,
+		  "@th,36,12 == 10 @th,0,8 == 0x31 update @alive4 { @th,64,32 timeout 250ms }",
+		  NULL,
+		  "@th,36,12 == 10 @th,0,8 == 0x31 update @alive6 { @th,192,128 timeout 250ms }" },
+		{ "10 ms, the shortest", 1,
+		  "@th,36,12 == 1 @th,0,8 == 0x31 update @alive4 { @th,64,32 timeout 25ms }", NULL,
+		  "@th,36,12 == 1 @th,0,8 == 0x31 update @alive6 { @th,192,128 timeout 25ms }" },
+		{ "2 s, which version 2 can say, too", 200,
+		  "@th,36,12 == 200 @th,0,8 == 0x31 update @alive4 { @th,64,32 timeout 5000ms }",
+		  "@th,40,8 == 2 @th,0,8 == 0x21 update @alive4 { @th,64,32 timeout 5000ms }",
+		  "@th,36,12 == 200 @th,0,8 == 0x31 update @alive6 { @th,192,128 timeout 5000ms "
+		  "}" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct nft_skeleton skeleton = plain();
+
+		skeleton.intervals_cs[0] = rows[i].interval_cs;
+		render(&skeleton, false);
+		ASSERT_ROW(rows[i].name, says(rows[i].version3));
+		ASSERT_ROW(rows[i].name, says(rows[i].ipv6));
+		if (rows[i].version2)
+			ASSERT_ROW(rows[i].name, says(rows[i].version2));
+		else
+			ASSERT_ROW(rows[i].name, !says("0x21"));
+	}
+}
+
+static void test_a_router_with_many_addresses_keeps_all_of_them_alive(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	skeleton.addresses_per_router = 3;
+	render(&skeleton, false);
+	assert_true(says("> 0 @th,36,12 == 10 @th,0,8 == 0x31 update @alive4 { @th,64,32"));
+	assert_true(says("> 1 @th,36,12 == 10 @th,0,8 == 0x31 update @alive4 { @th,96,32"));
+	assert_true(says("> 2 @th,36,12 == 10 @th,0,8 == 0x31 update @alive4 { @th,128,32"));
+	assert_false(says("> 3 @th,36,12 == 10 @th,0,8 == 0x31 update @alive4"));
+	/* Over IPv6 the first address is the link-local one. */
+	assert_true(says("> 1 @th,36,12 == 10 @th,0,8 == 0x31 update @alive6 { @th,192,128"));
+	assert_true(says("> 3 @th,36,12 == 10 @th,0,8 == 0x31 update @alive6 { @th,448,128"));
+	/* Priority 0 takes every one down that is not leaving, the close packet every one. */
+	assert_true(says("@th,16,8 == 0 @th,24,8 > 2 @th,128,32 != @leaving4 delete @alive4 "
+			 "{ @th,128,32 }"));
+	assert_true(says("@th,16,8 == 0 @th,24,8 > 3 @th,448,128 != @leaving6 delete @alive6 "
+			 "{ @th,448,128 }"));
+	assert_true(says("@th,0,4 == 15 @th,24,8 > 2 delete @alive4 { @th,128,32 }"));
+	assert_true(says("@th,0,4 == 15 @th,24,8 > 3 delete @alive6 { @th,448,128 }"));
+}
+
+static void test_the_fence_is_at_the_egress_or_else_at_the_loopback(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	render(&skeleton, false);
+	assert_true(says("hook egress device \"eth1\""));
+	assert_false(says("device \"lo\""));
+	skeleton.egress = false;
+	render(&skeleton, false);
+	assert_false(says("hook egress"));
+	assert_true(says("hook ingress device \"lo\""));
+	/* Either way it gates what comes in. */
+	assert_true(says("arp daddr ip @vips4 arp daddr ip != @alive4 counter drop"));
+}
+
+static void test_new_rules_go_into_the_old_tables_unless_told_otherwise(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	render(&skeleton, false);
+	assert_false(says("delete table"));
+	assert_true(says("flush table netdev vipd\nflush table inet vipd\n"));
+	render(&skeleton, true);
+	assert_true(says("delete table netdev vipd\ndelete table inet vipd\n"));
+	assert_false(says("flush table"));
+}
+
+/* Every "@name" of a rule is a set of the text, and every set of nft_sets is one that is there. */
+static void test_rules_name_only_sets_that_exist_and_all_of_them(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	render(&skeleton, false);
+	for (const char *at = strchr(text, '@'); at; at = strchr(at + 1, '@')) {
+		char set[64], map[64], name[32];
+
+		if (sscanf(at, "@%31[a-z0-9]", name) != 1 || strcmp(name, "th") == 0 ||
+		    strcmp(name, "nh") == 0)
+			continue;
+		snprintf(set, sizeof set, "\tset %s {", name);
+		snprintf(map, sizeof map, "\tmap %s {", name);
+		if (!says(set) && !says(map))
+			fail_msg("@%s is nowhere defined", name);
+	}
+	for (unsigned i = 0; i < NFT_SETS; i++) {
+		char definition[256], use[64];
+
+		snprintf(definition, sizeof definition, "\t%s %s { %s; }\n", nft_sets[i].kind,
+			 nft_sets[i].name, nft_sets[i].definition);
+		snprintf(use, sizeof use, "@%s", nft_sets[i].name);
+		ASSERT_ROW(nft_sets[i].name, says(definition));
+		ASSERT_ROW(nft_sets[i].name, says(use));
+	}
+}
+
+static void test_pods_are_named_by_their_ranges_or_not_at_all(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	render(&skeleton, false);
+	assert_true(says("tcp flags & (syn | rst) == 0 snat ip to"));
+	assert_false(says("saddr {"));
+	skeleton.range_count = 3;
+	assert_true(base_prefix_parse("10.244.1.7/24", &skeleton.pod_ranges[0]));
+	assert_true(base_prefix_parse("10.244.2.0/24", &skeleton.pod_ranges[1]));
+	assert_true(base_prefix_parse("fd00::/64", &skeleton.pod_ranges[2]));
+	render(&skeleton, false);
+	assert_true(says("ip daddr != { 10.244.1.0/24, 10.244.2.0/24 } snat ip to"));
+	assert_true(says("ip saddr { 10.244.1.0/24, 10.244.2.0/24 } accept"));
+	assert_true(says("ip6 saddr { fd00::/64 } accept"));
+}
+
+static void test_the_revision_moves_with_everything_that_changes_the_rules(void **state)
+{
+	uint64_t seen[16];
+	unsigned count = 0;
+
+	(void)state;
+	for (int change = 0; change < 9; change++) {
+		struct nft_skeleton skeleton = plain();
+
+		if (change == 1)
+			skeleton.egress = false;
+		if (change == 2)
+			strcpy(skeleton.segments[0], "eth2");
+		if (change == 3)
+			skeleton.indices[0] = 3; /* eth1 was made anew */
+		if (change == 4)
+			skeleton.intervals_cs[0] = 100;
+		if (change == 5)
+			skeleton.addresses_per_router = 2;
+		if (change == 6)
+			skeleton.range_count = base_prefix_parse("10.0.0.0/8", skeleton.pod_ranges);
+		if (change == 7) {
+			skeleton.segment_count = 2;
+			strcpy(skeleton.segments[1], "eth2");
+		}
+		if (change == 8) {
+			skeleton.interval_count = 2;
+			skeleton.intervals_cs[1] = 100;
+		}
+		seen[count] = nft_skeleton_revision(&skeleton);
+		assert_int_equal(seen[count], nft_skeleton_revision(&skeleton));
+		for (unsigned i = 0; i < count; i++)
+			assert_true(seen[i] != seen[count]);
+		count++;
+	}
+}
+
+static void test_names_that_nftables_cannot_say_are_refused(void **state)
+{
+	static const struct {
+		const char *name;
+		bool fine;
+	} rows[] = {
+		{ "eth0.100", true },     { "br-ex", true }, { "wlp2s0_1", true },
+		{ "0lan", true },         { "a\"b", false }, { "a b", false },
+		{ "eth1;", false },       { "", false },     { "a{b", false },
+		{ "caf\xc3\xa9", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct nft_skeleton skeleton = plain();
+
+		strcpy(skeleton.segments[0], rows[i].name);
+		ASSERT_ROW(rows[i].name,
+			   (nft_skeleton_render(&skeleton, false, text, sizeof text) == -EINVAL) !=
+				   rows[i].fine);
+	}
+}
+
+static void test_the_largest_skeleton_has_room_and_a_small_buffer_is_told(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+	int length;
+
+	(void)state;
+	skeleton.segment_count = NFT_SEGMENTS_MAX;
+	for (unsigned i = 0; i < NFT_SEGMENTS_MAX; i++)
+		snprintf(skeleton.segments[i], sizeof skeleton.segments[i], "interface-%05u", i);
+	skeleton.interval_count = NFT_INTERVALS_MAX;
+	for (unsigned i = 0; i < NFT_INTERVALS_MAX; i++)
+		skeleton.intervals_cs[i] = 4000 - i * 100;
+	skeleton.addresses_per_router = 90;
+	skeleton.range_count = BASE_COUNT_OF(skeleton.pod_ranges);
+	for (unsigned i = 0; i < skeleton.range_count; i++)
+		assert_true(
+			base_prefix_parse("2001:db8:1234:5678:9abc::/80", &skeleton.pod_ranges[i]));
+	render(&skeleton, false);
+	length = (int)strlen(text);
+	print_message("largest skeleton: %d bytes of %d\n", length, NFT_SKELETON_SIZE);
+	skeleton = plain();
+	length = nft_skeleton_render(&skeleton, false, text, sizeof text);
+	for (int size = 1; size <= length; size += 97) {
+		char *small = malloc((size_t)size);
+
+		assert_int_equal(nft_skeleton_render(&skeleton, false, small, (size_t)size),
+				 -ENOSPC);
+		free(small);
+	}
+	assert_int_equal(nft_skeleton_render(&skeleton, false, text, (size_t)length + 1), length);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_fence_falls_before_any_backup_may_take_over),
+		cmocka_unit_test(test_adverts_open_the_fence_for_their_interval),
+		cmocka_unit_test(test_a_router_with_many_addresses_keeps_all_of_them_alive),
+		cmocka_unit_test(test_the_fence_is_at_the_egress_or_else_at_the_loopback),
+		cmocka_unit_test(test_new_rules_go_into_the_old_tables_unless_told_otherwise),
+		cmocka_unit_test(test_rules_name_only_sets_that_exist_and_all_of_them),
+		cmocka_unit_test(test_pods_are_named_by_their_ranges_or_not_at_all),
+		cmocka_unit_test(test_the_revision_moves_with_everything_that_changes_the_rules),
+		cmocka_unit_test(test_names_that_nftables_cannot_say_are_refused),
+		cmocka_unit_test(test_the_largest_skeleton_has_room_and_a_small_buffer_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
