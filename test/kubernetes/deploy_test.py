@@ -1,0 +1,377 @@
+"""deploy/ on a real API server: every manifest with strict validation, what is refused, and who may do what."""
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+import manifests
+import vipd
+from cluster import ADDRESS, GROUP, PORT, SYSTEM, ApiError, program
+from lab import ROOT
+
+DEPLOY = ROOT / "deploy"
+FILES = ["namespace.yaml", "crds.yaml", "rbac.yaml", "flowschema.yaml", "daemonset.yaml", "deployment.yaml"]
+
+
+def documents(name):
+    return [document for document in yaml.safe_load_all((DEPLOY / name).read_text()) if document]
+
+
+def one(name, kind):
+    return next(document for document in documents(name) if document["kind"] == kind)
+
+
+@pytest.fixture
+def whole(api):
+    """deploy/ installed whole, and taken out again where it could disturb other tests."""
+    api.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", DEPLOY)
+    yield api
+    for name in ("daemonset.yaml", "deployment.yaml", "flowschema.yaml"):
+        api.kubectl("delete", "--ignore-not-found", "-f", DEPLOY / name)
+
+
+# --- the manifests
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_manifest_is_taken_with_strict_validation(api, name):
+    said = api.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "--dry-run=server",
+                       "-f", DEPLOY / name)
+    assert len(said.splitlines()) >= len(documents(name))
+
+
+def test_kustomization_holds_every_manifest(api):
+    listed = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == sorted(FILES)
+    built = list(yaml.safe_load_all(api.kubectl("kustomize", DEPLOY)))
+    wanted = [document for name in FILES for document in documents(name)]
+
+    def names(documents):
+        return sorted((document["kind"], document["metadata"]["name"]) for document in documents)
+
+    assert names(built) == names(wanted)
+
+
+@pytest.mark.parametrize("name,kind", [("daemonset.yaml", "DaemonSet"), ("deployment.yaml", "Deployment")])
+def test_pods_of_the_template_are_admitted(whole, name, kind):
+    """Pod security, priority class and everything that is only looked at when a Pod is made."""
+    template = one(name, kind)["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod",
+           "metadata": {**template["metadata"], "name": "sample", "namespace": SYSTEM}, "spec": template["spec"]}
+    said = whole.kubectl("create", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-",
+                         text=json.dumps(pod))
+    made = json.loads(said)["spec"]
+    assert made["priority"] >= 2000000000
+    account = one("rbac.yaml", "ServiceAccount")["metadata"]["namespace"]
+    assert account == SYSTEM and made["serviceAccountName"] in [
+        document["metadata"]["name"] for document in documents("rbac.yaml") if document["kind"] == "ServiceAccount"]
+
+
+def test_containers_have_no_more_than_they_need():
+    for name, kind in (("daemonset.yaml", "DaemonSet"), ("deployment.yaml", "Deployment")):
+        spec = one(name, kind)["spec"]["template"]["spec"]
+        [container] = spec["containers"]
+        context = container["securityContext"]
+        assert context["capabilities"]["drop"] == ["ALL"] and context["readOnlyRootFilesystem"]
+        assert not context["allowPrivilegeEscalation"] and not context.get("privileged")
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    # With runAsUser kubelet makes the token readable for that user alone, and the agent is another one.
+    speaker = one("daemonset.yaml", "DaemonSet")["spec"]["template"]["spec"]
+    assert "runAsUser" not in json.dumps(speaker)
+
+
+def test_the_programs_know_the_arguments_of_the_manifests():
+    for name, kind in (("daemonset.yaml", "DaemonSet"), ("deployment.yaml", "Deployment")):
+        [container] = one(name, kind)["spec"]["template"]["spec"]["containers"]
+        command, *options = container["args"]
+        done = subprocess.run([vipd.program(), command, "--help"], capture_output=True, text=True, timeout=30,
+                              check=False)
+        assert done.returncode == 0, f"vipd {command}: {done.stderr}"
+        for option in options:
+            assert not option.startswith("--") or option.split("=")[0] in done.stdout
+
+
+def test_lease_requests_do_not_queue_with_everybody_elses(whole):
+    schemas = {found["metadata"]["name"]: found["metadata"]["uid"] for found in
+               whole.list("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas")}
+    token = whole.token("vipd-speaker")
+    for path, schema in ((f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/none", "vipd-leases"),
+                         (f"{GROUP}/virtualips", "vipd")):
+        done = whole.host.run(["curl", "-sk", "-D", "-", "-o", "/dev/null", "-H", f"Authorization: Bearer {token}",
+                               f"https://{ADDRESS}:{PORT}{path}"], check=False) if shutil.which("curl") else None
+        headers = done.stdout if done else whole.host.run(
+            ["openssl", "s_client", "-quiet", "-connect", f"{ADDRESS}:{PORT}"], check=False,
+            text=f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").stdout
+        found = re.search(r"(?i)x-kubernetes-pf-flowschema-uid: (\S+)", headers)
+        assert found and found.group(1) == schemas[schema], headers[:500]
+
+
+def test_uninstalling_leaves_nothing(whole):
+    try:
+        whole.kubectl("delete", "--ignore-not-found", "-k", DEPLOY, timeout=90)
+        for path in ("/api/v1/namespaces", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                     "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+                     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+                     "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"):
+            assert [found["metadata"]["name"] for found in whole.list(path)
+                    if re.search(r"\bvipd\b", found["metadata"]["name"])] == []
+    finally:
+        whole.install()
+
+
+# --- the objects
+
+FULL_POOL = {
+    "addresses": ["192.0.2.0/26", "192.0.2.100-192.0.2.120", "192.0.2.130", "2001:db8::100/120"],
+    "exclude": ["192.0.2.13", "192.0.2.32/29"], "avoidFirstLast": True, "autoAssign": True, "priority": 0,
+    "disabled": False, "namespaces": ["vms"], "namespaceSelector": {"matchLabels": {"tier": "lab"}},
+    "serviceSelector": {"matchLabels": {"kind": "vm"}}, "maxPerNamespace": 5,
+    "reservations": [{"address": "192.0.2.5", "service": {"namespace": "dns", "name": "resolver"}}],
+    "externalIPs": False, "quarantineSeconds": 60,
+    "nodes": {"selector": {"matchLabels": {"node-role.kubernetes.io/worker": ""}},
+              "preferred": [{"weight": 50, "selector": {"matchLabels": {"rack": "a"}}}]},
+    "interfaces": ["eth1", "vlan*"], "dataplane": "auto", "preemption": "sticky",
+    "vrrp": {"advertisementIntervalMilliseconds": 100, "virtualRouterIDs": ["1-255"],
+             "excludeVirtualRouterIDs": [51], "mode": "multicast", "virtualMAC": False, "version": 3}}
+FULL_VIP = {
+    "address": "192.0.2.10", "pool": "lab", "virtualRouter": "lab.ipv4.10", "virtualRouterID": 10,
+    "services": [{"namespace": "vms", "name": "myvm-ssh"}], "candidates": [{"node": "n1", "priority": 150}],
+    "vrrp": {"advertisementIntervalMilliseconds": 100, "version": 3, "mode": "multicast"}, "dataplane": "auto",
+    "interfaces": ["eth1"]}
+FULL_DRILL = {
+    "target": {"virtualIP": "192.0.2.10"}, "action": "Hang", "holdSeconds": 5, "schedule": "0 3 * * 6",
+    "timeZone": "Etc/UTC", "suspend": False, "probe": {"protocol": "TCP", "port": 22, "intervalMilliseconds": 5},
+    "budget": {"outageMilliseconds": 500, "lostConnections": 0}}
+KINDS = {"addresspools": ("AddressPool", "sample", FULL_POOL), "virtualips": ("VirtualIP", "192.0.2.10", FULL_VIP),
+         "speakers": ("Speaker", "n1", {"maintenance": False, "excluded": False}),
+         "failoverdrills": ("FailoverDrill", "nightly-ssh", FULL_DRILL)}
+
+
+def try_out(api, plural, change=None, name=None):
+    """Asks the server to take an object (and not to keep it); the object as it would be kept."""
+    kind, usual, spec = KINDS[plural]
+    thing = {"apiVersion": "vipd.dev/v1alpha1", "kind": kind, "metadata": {"name": name or usual},
+             "spec": copy.deepcopy(spec)}
+    for path, value in (change or {}).items():
+        *parents, last = path.split(".")
+        place = thing["spec"]
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    return api.request("POST", f"{GROUP}/{plural}?fieldValidation=Strict&dryRun=All", thing)
+
+
+@pytest.mark.parametrize("plural", KINDS)
+def test_an_object_with_every_field_is_kept_as_it_is(api, plural):
+    assert try_out(api, plural)["spec"] == KINDS[plural][2] | {}
+
+
+def test_a_pool_of_one_line_gets_the_documented_defaults(api):
+    made = api.request("POST", f"{GROUP}/addresspools?dryRun=All", manifests.pool("small", ["192.0.2.1"]))["spec"]
+    assert made == {"addresses": ["192.0.2.1"], "avoidFirstLast": True, "autoAssign": True, "priority": 0,
+                    "disabled": False, "externalIPs": False, "quarantineSeconds": 60, "dataplane": "auto",
+                    "preemption": "sticky", "vrrp": {"advertisementIntervalMilliseconds": 100, "mode": "multicast",
+                                                     "virtualMAC": False, "version": 3}}
+
+
+ADDRESSES = ["0.0.0.0/0", "255.255.255.255", "10.0.0.0/8", "192.0.2.1-192.0.2.9", "::", "::1", "1::", "fe80::1-fe80::9",
+             "1:2:3:4:5:6:7:8", "1::8", "1:2:3:4:5:6::8", "::2:3:4:5:6:7:8", "2001:DB8::/32", "::/0", "2001:db8::1/128"]
+NO_ADDRESSES = ["", "192.0.2", "192.0.2.256", "192.0.2.01", "192.0.2.0/33", "192.0.2.1-", "192.0.2.1-::1", "1:2:3:4:5:6:7",
+                "1:2:3:4:5:6:7:8:9", "1::2::3", "12345::", ":::", "2001:db8::/129", "fe80::1%eth0", "::ffff:192.0.2.1",
+                "example.com", "192.0.2.1 ", "192.0.2.1,192.0.2.2", "192.0.2.1/24-192.0.2.9"]
+
+
+def test_addresses_that_are_some(api):
+    try_out(api, "addresspools", {"addresses": ADDRESSES, "exclude": ADDRESSES})
+
+
+@pytest.mark.parametrize("text", NO_ADDRESSES)
+def test_addresses_that_are_none(api, text):
+    for field in ("addresses", "exclude"):
+        with pytest.raises(ApiError) as refused:
+            try_out(api, "addresspools", {field: ["192.0.2.1", text]})
+        assert refused.value.status == 422 and f"spec.{field}[1]" in str(refused.value)
+        assert "neither an address, nor a range FIRST-LAST, nor a CIDR" in str(refused.value)
+
+
+@pytest.mark.parametrize("plural,change,words", [
+    ("addresspools", {"addresses": []}, "at least 1"),
+    ("addresspools", {"addresses": None}, "Required"),
+    ("addresspools", {"dataplan": "auto"}, 'unknown field "spec.dataplan"'),
+    ("addresspools", {"dataplane": "fast"}, 'supported values: "auto"'),
+    ("addresspools", {"maxPerNamespace": 0}, "maxPerNamespace"),
+    ("addresspools", {"quarantineSeconds": -1}, "quarantineSeconds"),
+    ("addresspools", {"interfaces": ["a-name-that-is-too-long"]}, "interfaces[0]"),
+    ("addresspools", {"reservations": [{"address": "192.0.2.0/24", "service": {"namespace": "a", "name": "b"}}]},
+     "no IPv4 or IPv6 address"),
+    ("addresspools", {"vrrp.advertisementIntervalMilliseconds": 15}, "multiple of 10"),
+    ("addresspools", {"vrrp.advertisementIntervalMilliseconds": 0}, "greater than or equal to 10"),
+    ("addresspools", {"vrrp.advertisementIntervalMilliseconds": 40960}, "less than or equal to 40950"),
+    ("addresspools", {"vrrp.version": 4}, "version"),
+    ("addresspools", {"vrrp.virtualRouterIDs": ["40-20"]}, "begins with the lower one"),
+    ("addresspools", {"vrrp.virtualRouterIDs": ["0"]}, "virtualRouterIDs[0]"),
+    ("addresspools", {"vrrp.virtualRouterIDs": [256]}, "virtualRouterIDs[0]"),
+    ("addresspools", {"vrrp.excludeVirtualRouterIDs": [1, "300"]}, "excludeVirtualRouterIDs[1]"),
+    ("virtualips", {"address": "192.0.2.0/24"}, "no IPv4 or IPv6 address"),
+    ("virtualips", {"address": "192.0.2.11"}, "the name is the IPv4 address itself"),
+    ("virtualips", {"virtualRouter": "lab.ipv6.10"}, "of the family of the address"),
+    ("virtualips", {"virtualRouterID": 256}, "less than or equal to 255"),
+    ("virtualips", {"candidates": [{"node": "n1", "priority": 255}]}, "less than or equal to 254"),
+    ("virtualips", {"candidates": [{"node": "n1", "priority": 9}, {"node": "n1", "priority": 8}]}, "Duplicate"),
+    ("speakers", {"maintainance": True}, "unknown field"),
+    ("failoverdrills", {"target": {"virtualIP": "192.0.2.10", "node": "n1"}}, "at most 1"),
+    ("failoverdrills", {"target": {}}, "at least 1"),
+    ("failoverdrills", {"action": "Reboot"}, "supported values"),
+    ("failoverdrills", {"action": "Crash"}, "holdSeconds goes with the actions Hang and Isolate"),
+    ("failoverdrills", {"schedule": None}, "timeZone goes with schedule"),
+    ("failoverdrills", {"schedule": "every day"}, "schedule"),
+    ("failoverdrills", {"probe.protocol": "ICMP"}, "ICMP and ARP have no port"),
+])
+def test_what_cannot_be_is_refused_in_words(api, plural, change, words):
+    with pytest.raises(ApiError) as refused:
+        try_out(api, plural, change)
+    assert refused.value.status in (400, 422) and words in str(refused.value)
+
+
+def test_names_and_addresses_of_virtual_ips_belong_together(fresh):
+    six = {"address": "2001:db8::1:10", "virtualRouter": "lab.ipv6.16", "virtualRouterID": 16}
+    try_out(fresh, "virtualips", six, "2001-0db8-0000-0000-0000-0000-0001-0010")
+    with pytest.raises(ApiError, match="written out"):
+        try_out(fresh, "virtualips", six, "2001-db8--1-10")
+    fresh.create(f"{GROUP}/virtualips", {"apiVersion": "vipd.dev/v1alpha1", "kind": "VirtualIP",
+                                         "metadata": {"name": "192.0.2.10"}, "spec": FULL_VIP})
+    with pytest.raises(ApiError, match="an address is not changed"):
+        fresh.patch(f"{GROUP}/virtualips/192.0.2.10", {"spec": {"address": "192.0.2.11"}})
+
+
+@pytest.mark.parametrize("short,columns", [
+    ("pool", "NAME ADDRESSES ASSIGNED AVAILABLE ASSIGNED6 AVAILABLE6 DATAPLANE ACCEPTED AGE"),
+    ("vip", "NAME OWNER STATE SINCE SERVICES POOL AGE"),
+    ("spk", "NAME READY OWNED ELIGIBLE MAINTENANCE FENCE DATAPLANE API VERSION AGE"),
+    ("drill", "NAME TARGET ACTION PHASE OUTAGE BUDGET KEPT LAST AGE"),
+])
+def test_columns_of_kubectl_get(fresh, short, columns):
+    for plural, (kind, name, spec) in KINDS.items():
+        fresh.create(f"{GROUP}/{plural}", {"apiVersion": "vipd.dev/v1alpha1", "kind": kind,
+                                           "metadata": {"name": name}, "spec": spec})
+    assert fresh.kubectl("get", short).splitlines()[0].split() == columns.split()
+
+
+# --- who may do what
+
+READ = {"get", "list", "watch"}
+SPEAKER = {
+    ("", "services"): READ, ("", "nodes"): READ, ("discovery.k8s.io", "endpointslices"): READ,
+    ("vipd.dev", "virtualips"): READ, ("vipd.dev", "virtualips/status"): {"patch", "update"},
+    ("vipd.dev", "speakers"): READ | {"create"}, ("vipd.dev", "speakers/status"): {"patch", "update"},
+    ("", "events"): {"create", "patch"}, ("events.k8s.io", "events"): {"create", "patch"},
+    ("coordination.k8s.io", "leases"): READ | {"create", "update"}}
+CONTROLLER = {
+    ("", "namespaces"): READ, ("", "nodes"): READ, ("", "services"): READ | {"patch", "update"},
+    ("", "services/status"): {"patch", "update"}, ("discovery.k8s.io", "endpointslices"): READ,
+    ("vipd.dev", "addresspools"): READ, ("vipd.dev", "addresspools/status"): {"patch", "update"},
+    ("vipd.dev", "virtualips"): READ | {"create", "update", "patch", "delete"},
+    ("vipd.dev", "virtualips/status"): {"patch", "update"}, ("vipd.dev", "speakers"): READ,
+    ("vipd.dev", "speakers/status"): {"patch", "update"},
+    ("", "events"): {"create", "patch"}, ("events.k8s.io", "events"): {"create", "patch"},
+    ("coordination.k8s.io", "leases"): READ | {"create", "update", "patch", "delete"}}
+
+
+def granted(api, account, namespace):
+    """(group, resource) -> verbs, less what every authenticated user may do anyway."""
+    def rules(token):
+        review = api.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", {
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": namespace}}, token=token)
+        found = {}
+        for rule in review["status"]["resourceRules"]:
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    found.setdefault((group, resource), set()).update(rule["verbs"])
+        return found
+
+    if not api.get(f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/nothing-granted"):
+        api.create(f"/api/v1/namespaces/{SYSTEM}/serviceaccounts", {
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nothing-granted"}})
+    everybody = rules(api.token("nothing-granted"))
+    mine = {key: verbs - everybody.get(key, set()) for key, verbs in rules(api.token(account)).items()}
+    return {key: verbs for key, verbs in mine.items() if verbs}
+
+
+@pytest.mark.parametrize("account,wanted", [("vipd-speaker", SPEAKER), ("vipd-controller", CONTROLLER)])
+def test_an_account_may_do_this_and_nothing_else(api, account, wanted):
+    assert granted(api, account, SYSTEM) == wanted
+    elsewhere = {key: verbs for key, verbs in wanted.items() if key[0] != "coordination.k8s.io"}
+    assert granted(api, account, "default") == elsewhere
+
+
+def can(api, account, *words):
+    done = api.kubectl("auth", "can-i", *words, f"--as=system:serviceaccount:{SYSTEM}:{account}", check=False)
+    assert done.stdout.strip() in ("yes", "no"), done.stderr
+    return done.stdout.strip() == "yes"
+
+
+@pytest.mark.parametrize("words", [
+    "patch services -n vms", "update services -n vms", "create services -n vms", "delete services -n vms",
+    "patch services/status -n vms", "update services --subresource=status -n vms", "get secrets -n vipd-system",
+    "list secrets -A", "get configmaps -n vipd-system", "create pods -n vipd-system", "get pods -A",
+    "create pods/exec -n vipd-system", "patch nodes", "update nodes/status", "get addresspools", "patch addresspools",
+    "create virtualips", "patch virtualips", "update virtualips", "delete virtualips", "patch speakers",
+    "delete speakers", "create failoverdrills", "delete leases -n vipd-system", "patch leases -n vipd-system",
+    "get leases -n kube-node-lease", "update leases -n kube-system", "create serviceaccounts/token -n vipd-system",
+    "impersonate users", "create clusterrolebindings", "get customresourcedefinitions"])
+def test_a_speaker_may_not(api, words):
+    assert not can(api, "vipd-speaker", *words.split())
+
+
+@pytest.mark.parametrize("words", [
+    "delete services -n vms", "create services -n vms", "get secrets -A", "get pods -A", "patch nodes",
+    "create addresspools", "patch addresspools", "delete addresspools", "create speakers", "patch speakers",
+    "delete speakers", "get leases -n kube-system", "delete leases -n kube-node-lease",
+    "create serviceaccounts/token -n vipd-system", "impersonate users", "create clusterrolebindings"])
+def test_a_controller_may_not(api, words):
+    assert not can(api, "vipd-controller", *words.split())
+
+
+# --- beside Kubernetes
+
+def test_the_unit_of_standalone_hosts(tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "vipd.service"
+    unit.write_text((DEPLOY / "vipd.service").read_text().replace("/usr/bin/vipd", str(vipd.program())))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=40", unit],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout[-500:]
+    settings = re.search(r"(?m)^Environment=(.*)$", unit.read_text()).group(1)
+    told = subprocess.run([vipd.program(), "standalone", "--help"], capture_output=True, text=True, timeout=30,
+                          check=False).stdout
+    for word in settings.split():
+        assert f"--{word.split('=')[0].removeprefix('VIPD_').lower()} " in told
+
+
+@pytest.mark.parametrize("words,prefix,code,said", [
+    (["--nonsense"], [], 2, "--nonsense is no option of mine"),
+    (["--keep"], ["setpriv", "--reuid", "65534", "--clear-groups"], 1, "sudo deploy/quickstart --keep"),
+    ([], ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"], 1, "not allowed to make network"),
+])
+def test_quickstart_says_in_one_line_why_it_does_not_start(words, prefix, code, said):
+    done = subprocess.run([*prefix, DEPLOY / "quickstart", *words], capture_output=True, text=True, timeout=60,
+                          check=False, cwd="/", env={**os.environ, "LC_ALL": "C"})
+    assert done.returncode == code and done.stdout == ""
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_kubectl_knows_where_the_plugin_is(api):
+    path = f"{vipd.program('kubectl-vip').parent}:{os.environ['PATH']}"
+    done = api.host.run(["env", f"PATH={path}", program("kubectl"), "plugin", "list"])
+    assert str(vipd.program("kubectl-vip")) in done.stdout
