@@ -271,7 +271,7 @@ SPEAKER = {
     ("", "services"): READ, ("", "nodes"): READ, ("discovery.k8s.io", "endpointslices"): READ,
     ("vipd.dev", "virtualips"): READ, ("vipd.dev", "virtualips/status"): {"patch", "update"},
     ("vipd.dev", "speakers"): READ | {"create"}, ("vipd.dev", "speakers/status"): {"patch", "update"},
-    ("", "events"): {"create", "patch"}, ("events.k8s.io", "events"): {"create", "patch"},
+    ("events.k8s.io", "events"): {"create", "patch"},
     ("coordination.k8s.io", "leases"): READ | {"create", "update"}}
 CONTROLLER = {
     ("", "namespaces"): READ, ("", "nodes"): READ, ("", "services"): READ | {"patch", "update"},
@@ -280,7 +280,7 @@ CONTROLLER = {
     ("vipd.dev", "virtualips"): READ | {"create", "update", "patch", "delete"},
     ("vipd.dev", "virtualips/status"): {"patch", "update"}, ("vipd.dev", "speakers"): READ,
     ("vipd.dev", "speakers/status"): {"patch", "update"},
-    ("", "events"): {"create", "patch"}, ("events.k8s.io", "events"): {"create", "patch"},
+    ("events.k8s.io", "events"): {"create", "patch"},
     ("coordination.k8s.io", "leases"): READ | {"create", "update", "patch", "delete"}}
 
 
