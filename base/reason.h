@@ -140,6 +140,15 @@
 	X(AS_EXPECTED, "AsExpected", NORMAL, "c86b2a1f7f5e4f0c9d0e3a6b54d1728e", \
 	  "Nothing is wrong.", \
 	  "Nothing to do.") \
+	X(NODE_EXCLUDED, "NodeExcluded", NORMAL, "1b71fe19c2d51d0ee763f4ec90564112", \
+	  "The node may own nothing: its Speaker or its label excludes it.", \
+	  "End it with spec.excluded: false in the Speaker, or take the label away.") \
+	X(NODE_NOT_SELECTED, "NodeNotSelected", NORMAL, "45755721c8eb03987427347b762ffa6e", \
+	  "The pool's nodes.selector or the Service's vipd.dev/nodes leaves the node out.", \
+	  "Label the node, or widen the selection.") \
+	X(SPEAKER_NOT_READY, "SpeakerNotReady", WARNING, "738c565c6b3059eb55878fb23027e366", \
+	  "The speaker of the node is not alive, so the node becomes no new candidate.", \
+	  "Look at its pod: kubectl get pods -n vipd-system -o wide; kubectl get speakers.") \
 	X(REMOVED, "Removed", NORMAL, "7c77833f338fcaabf1c8046a3c6dd345", \
 	  "The address is no longer wanted and was taken down.", \
 	  "Nothing to do.")

@@ -148,8 +148,11 @@ struct ipam_record {
  * start, and after that for changes that somebody else wrote; an allocation is known already.
  */
 int ipam_record_put(struct ipam *ipam, const struct ipam_record *record, struct base_error *error);
-/* The VirtualIP is not there (a create failed for good): free at once, without quarantine. */
-void ipam_record_remove(struct ipam *ipam, const struct base_address *address);
+/*
+ * The VirtualIP is not there (a create failed for good): free at once, without quarantine.
+ * 0, -ENOENT (nobody held it) or -ENOMEM.
+ */
+int ipam_record_remove(struct ipam *ipam, const struct base_address *address);
 
 bool ipam_record_get(const struct ipam *ipam, const struct base_address *address,
 		     struct ipam_record *record);

@@ -13,17 +13,16 @@
  * that stands in the VirtualIP already. No state, no allocation.
  *
  * Order: nodes with an endpoint before nodes without (externalTrafficPolicy: Local), then by the
- * weight of the pool's preferences, then the first place to who carries least and every other place
- * by a hash of node and address (rendezvous), so that what a lost node had spreads over all others.
+ * weight of the pool's preferences, then by a hash of node and address (rendezvous), so that what a
+ * lost node had spreads over all others at once. The first place goes to the one of the best
+ * endpoint and weight that carries least.
  *
- * Stable: a node keeps its place before the ones that stand behind it already; a newcomer never
- * gets the first place from a candidate that is still eligible (`preferred` and Local excepted).
- * Priorities depend on the place alone: 254, 247, 240, ...
+ * Stable: the first candidate stays it while it is eligible (`preferred` and Local excepted), also
+ * when a better one joins; the places behind it depend on nothing but the nodes themselves, so one
+ * that comes or goes swaps no two others. Priorities depend on the place alone: 254, 247, 240, ...
  */
-#define IPAM_CANDIDATES_MAX  32
-#define IPAM_NODE_NAME_SIZE  64
-#define IPAM_INTERFACE_SIZE  16
-#define IPAM_NODE_COUNT_MAX  1024
+#define IPAM_CANDIDATES_MAX 32
+#define IPAM_NODES_MAX	    1024
 
 /* Speaker.status.segments */
 struct ipam_segment {
@@ -41,11 +40,11 @@ struct ipam_node {
 	bool exclude_label; /* node.kubernetes.io/exclude-from-external-load-balancers; ignored
 			     * where nobody would be left */
 	bool maintenance; /* Speaker.spec.maintenance */
-	bool ready;	  /* its speaker is alive. Not alive is no reason to rewrite candidates
-			   * (leave a node out that is gone for long): it stands last, or where it
-			   * stood */
+	bool ready;	  /* its speaker is alive. If not it becomes no new candidate, and stays the
+			   * one it is: a crash is no reason to rewrite candidates. Leave a node out
+			   * that is gone for long: candidates count as witnesses */
 	bool endpoint;	  /* has a ready endpoint of the Service */
-	enum base_reason held_back; /* any other reason of the caller's, FLAP_HELD_DOWN; NONE */
+	enum base_reason held_back; /* any other reason of the caller's: FLAP_HELD_DOWN; or NONE */
 	uint32_t load;	  /* addresses whose first candidate it is */
 };
 
@@ -64,7 +63,7 @@ struct ipam_placement {
 			    * handed over, if maintenance or exclusion is all that speaks against it */
 	size_t current_count; /* names in VirtualIP.spec.candidates, first one first */
 	const char *const *current;
-	size_t node_count; /* at most IPAM_NODE_COUNT_MAX; more are not looked at */
+	size_t node_count; /* at most IPAM_NODES_MAX; more are not looked at */
 	const struct ipam_node *nodes; /* in any order; names differ */
 };
 
@@ -78,12 +77,12 @@ struct ipam_candidates {
 /*
  * 0 with at least one candidate, or NO_ELIGIBLE_NODE with a sentence. `verdicts` (NULL: not
  * asked) gets a word for each of node_count nodes: NONE for a candidate, else why not:
- * NOT_ON_SEGMENT, MAINTENANCE, INVALID_CONFIGURATION (not selected, excluded), held_back,
- * NO_ELIGIBLE_NODE for those that came after the 32nd.
+ * NODE_NOT_SELECTED, NODE_EXCLUDED, MAINTENANCE, held_back, NOT_ON_SEGMENT, SPEAKER_NOT_READY;
+ * UNSUPPORTED_FEATURE for those behind the 32nd. The owner that stays a candidate has one too.
  */
 int ipam_place(const struct ipam_placement *placement, struct ipam_candidates *candidates,
 	       enum base_reason *verdicts, struct base_error *error);
 
-/* The sentence for the verdict of one node: "n3 has no address in ..., it is on 192.0.2.0/24 (eth1)". */
+/* The sentence for the verdict of one node: "n3 has no interface on ...: it has eth1 192.0.2.0/24". */
 void ipam_place_explain(const struct ipam_placement *placement, size_t node,
 			enum base_reason verdict, struct base_error *error);

@@ -6,6 +6,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/address.h"
+#include "daemon/engine/core/timing.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/feeder.h"
 #include "daemon/engine/router.h"
@@ -30,18 +31,9 @@
 #define ENGINE_PRIORITY_FEEDER	    0
 #define ENGINE_PRIORITY_STATUS	    50
 
-#define ENGINE_WITNESS_FRESH_US	 (1500 * BASE_USEC_PER_MSEC)
 #define ENGINE_GATEWAY_FRESH_US	 (3000 * BASE_USEC_PER_MSEC)
-#define ENGINE_WITNESS_WAIT_US	 (4 * BASE_USEC_PER_MSEC)
-#define ENGINE_PROBE_WAIT_US	 (20 * BASE_USEC_PER_MSEC)
-#define ENGINE_LEASE_DURATION_MS 30000
-#define ENGINE_LEASE_RENEW_MS	 10000
-#define ENGINE_ADDRESS_VALID_S	 10
 #define ENGINE_ADDRESS_WAIT_US	 (5 * BASE_USEC_PER_MSEC)
-#define ENGINE_REFRESH_US	 (3 * BASE_USEC_PER_SEC)
 #define ENGINE_SAVE_DELAY_US	 (1 * BASE_USEC_PER_SEC)
-#define ENGINE_STATE_WAIT_US	 (3 * BASE_USEC_PER_SEC) /* for the feeder; then the state file */
-#define ENGINE_STOP_US		 (4 * BASE_USEC_PER_SEC)
 #define ENGINE_TRANSITIONS	 100
 
 struct engine_node {

@@ -179,6 +179,17 @@ class Cluster(Place):
     # --- asking it
 
     def request(self, method, path, body=None, kind="application/json", token=ADMIN, text=False, timeout=10):
+        """One request; a server that says "later" (429, while it prepares a new kind) is asked again."""
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return self._request(method, path, body, kind, token, text, timeout)
+            except ApiError as error:
+                if error.status != 429 or time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
+
+    def _request(self, method, path, body, kind, token, text, timeout):
         connection = http.client.HTTPSConnection(ADDRESS, PORT, timeout=timeout, context=self._context)
         raw = self.host.connect(ADDRESS, PORT, timeout)
         connection.sock = self._context.wrap_socket(raw, server_hostname=ADDRESS)

@@ -247,6 +247,28 @@ class Host:
             answer = stream.readline().strip()
         return (greeting or [""])[0], answer
 
+    def ask_udp(self, address, port, text="hello", timeout=2.0):
+        """(name of the VM, its answer) to one datagram."""
+        def send():
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(timeout)
+                sender.connect((address, port))
+                sender.send(text.encode())
+                return sender.recv(65536).decode()
+        name, _, answer = self.inside(send).partition(" ")
+        return name, answer
+
+    def pings(self, address, timeout=2.0):
+        """Is one echo request answered?"""
+        probe = self.probe("ping", address, 20)
+        try:
+            return bool(wait_for("an echo", lambda: self._answers(probe), timeout))
+        except LabError:
+            return False
+        finally:
+            probe.stop()
+
     def reaches(self, address, port, timeout=1.0):
         """The VM that answers on address:port, or None."""
         try:
@@ -287,7 +309,9 @@ class Vm(Host):
         port = f"vm{self.index}"
         ip_batch(self.node.namespace,
                  f"link add {port} type veth peer name eth0 netns {self.namespace}",
-                 f"link set {port} master cni0 up")
+                 f"link set {port} master cni0 up",
+                 # As CNI plugins do it (hairpinMode), so that a VM reaches itself through a Service.
+                 f"link set {port} type bridge_slave hairpin on")
         ip_batch(self.namespace, "link set eth0 up",
                  f"address add {self.address4}/24 dev eth0",
                  f"address add {self.address6}/64 dev eth0 nodad",

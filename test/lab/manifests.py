@@ -29,8 +29,16 @@ def pool(name="lab", addresses=("192.0.2.0/25", "2001:db8::1:0/120"), **spec):
             "spec": {"addresses": list(addresses), **spec}}
 
 
-def service(name, addresses, ports=(22,), namespace="vms", selector=None, annotations=None, protocol="TCP", **spec):
-    """`addresses` are asked for by annotation; [] asks for none."""
+def service_port(text):
+    """22, "53/UDP", "8022:22" (port:targetPort), "8053:53/UDP"."""
+    numbers, _, protocol = str(text).partition("/")
+    port, _, target = numbers.partition(":")
+    return {"name": f"port-{port}" + (f"-{protocol.lower()}" if protocol else ""), "port": int(port),
+            "protocol": protocol or "TCP", "targetPort": int(target or port)}
+
+
+def service(name, addresses, ports=(22,), namespace="vms", selector=None, annotations=None, **spec):
+    """`addresses` are asked for by annotation; [] asks for none. `ports`: see service_port()."""
     notes = dict(annotations or {})
     if addresses:
         notes["vipd.dev/addresses"] = ",".join(addresses)
@@ -46,8 +54,7 @@ def service(name, addresses, ports=(22,), namespace="vms", selector=None, annota
         "spec": {"type": "LoadBalancer", "selector": selector or {"vmi.kubevirt.io/id": name},
                  "ipFamilies": families,
                  "ipFamilyPolicy": "RequireDualStack" if len(families) == 2 else "SingleStack",
-                 "ports": [{"name": f"port-{port}", "port": port, "protocol": protocol, "targetPort": port}
-                           for port in ports], **spec},
+                 "ports": [service_port(port) for port in ports], **spec},
     }
 
 

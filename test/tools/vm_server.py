@@ -2,12 +2,17 @@
 """vm_server.py NAME PORT...: what runs inside a "VM" of the lab.
 
 TCP, both families: says "NAME BOOT" at once, then answers every line with "NAME line". UDP: answers
-every datagram with "NAME datagram". BOOT differs with every start, so that a restart shows.
+every datagram with "NAME datagram". The line or datagram "whoami" is answered with the address that it
+came from. BOOT differs with every start, so that a restart shows.
 """
 import asyncio
 import os
 import socket
 import sys
+
+
+def answer(name, data, peer):
+    return name + b" " + (peer[0].encode() if data == b"whoami" else data)
 
 
 class Echo(asyncio.Protocol):
@@ -22,7 +27,8 @@ class Echo(asyncio.Protocol):
     def data_received(self, data):
         *lines, self.rest = (self.rest + data).split(b"\n")
         if lines:
-            self.transport.write(b"".join(self.name + b" " + line + b"\n" for line in lines))
+            peer = self.transport.get_extra_info("peername")
+            self.transport.write(b"".join(answer(self.name, line, peer) + b"\n" for line in lines))
         if len(self.rest) > 65536:
             self.transport.abort()
 
@@ -35,7 +41,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data, address):
-        self.transport.sendto(self.name + b" " + data, address)
+        self.transport.sendto(answer(self.name, data, address), address)
 
 
 async def main():

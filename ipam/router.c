@@ -1,0 +1,239 @@
+#include "ipam/ipam.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ipam/state.h"
+
+struct key {
+	const char *name;
+	uint8_t id;
+};
+
+int ipam_router_compare(const void *key, const struct ipam_tree_node *node)
+{
+	const struct key *left = key;
+	const struct router *right = IPAM_TREE_ITEM(node, struct router, tree);
+	int order = strcmp(left->name, right->name);
+
+	return order ? order : left->id - right->id;
+}
+
+/* "<pool>.ipv4.<id>": the name says where it belongs, whatever the record of one address says. */
+static const char *split_name(const char *name, char pool[static IPAM_NAME_SIZE], unsigned *family)
+{
+	const char *dot = strrchr(name, '.');
+
+	if (!dot || dot - name < 6 || (size_t)(dot - name) - 5 >= IPAM_NAME_SIZE)
+		return NULL;
+	if (strncmp(dot - 5, ".ipv4", 5) == 0)
+		*family = V4;
+	else if (strncmp(dot - 5, ".ipv6", 5) == 0)
+		*family = V6;
+	else
+		return NULL;
+	snprintf(pool, IPAM_NAME_SIZE, "%.*s", (int)(dot - name - 5), name);
+	return pool;
+}
+
+struct router *ipam_router_get(struct ipam *ipam, struct pool *pool, unsigned family,
+			       const char *name, uint8_t id)
+{
+	struct key key = { name, id };
+	struct ipam_tree_node *node = ipam_tree_find(&ipam->routers, &key);
+	struct router *router;
+	char pool_name[IPAM_NAME_SIZE];
+
+	if (node)
+		return IPAM_TREE_ITEM(node, struct router, tree);
+	router = calloc(1, sizeof *router);
+	if (router && split_name(name, pool_name, &family))
+		pool = ipam_pool_get(ipam, pool_name);
+	if (!router || !pool) {
+		free(router);
+		return NULL;
+	}
+	snprintf(router->name, sizeof router->name, "%s", name);
+	router->id = id;
+	router->family = family;
+	router->pool = pool;
+	pool->named++;
+	router->next = ipam->ids[family][id];
+	ipam->ids[family][id] = router;
+	key.name = router->name;
+	ipam_tree_insert(&ipam->routers, &key, &router->tree);
+	return router;
+}
+
+void ipam_router_sweep(struct ipam *ipam, struct router *router)
+{
+	struct router **slot;
+
+	if (router->address_count > 0 || router->named > 0)
+		return;
+	slot = &ipam->ids[router->family][router->id];
+	while (*slot != router)
+		slot = &(*slot)->next;
+	*slot = router->next;
+	ipam_tree_remove(&ipam->routers, &router->tree);
+	router->pool->named--;
+	ipam_pool_sweep(ipam, router->pool);
+	free(router);
+}
+
+void ipam_router_attach(struct ipam *ipam, struct entry *entry, struct router *router)
+{
+	struct router *before = entry->router;
+
+	if (router)
+		router->address_count++;
+	entry->router = router;
+	if (before) {
+		before->address_count--;
+		ipam_router_sweep(ipam, before);
+	}
+}
+
+/* Could the two be heard on one segment? Only pools that both say where they are may tell. */
+static bool same_segment(const struct pool *a, const struct pool *b)
+{
+	const char *left = a->present ? text(a->spec.segment) : "";
+	const char *right = b->present ? text(b->spec.segment) : "";
+
+	return a == b || !left[0] || !right[0] || strcmp(left, right) == 0;
+}
+
+const struct router *ipam_router_rival(const struct ipam *ipam, unsigned family, uint8_t id,
+				       const struct pool *pool, const char *name)
+{
+	const struct router *rival = NULL;
+
+	/* The lowest name, so that the answer does not depend on who came first. */
+	for (const struct router *router = ipam->ids[family][id]; router; router = router->next)
+		if (strcmp(router->name, name) != 0 && same_segment(router->pool, pool) &&
+		    (!rival || strcmp(router->name, rival->name) < 0))
+			rival = router;
+	return rival;
+}
+
+static bool usable(const struct pool *pool, const struct ipam_ids *avoid, unsigned id)
+{
+	return ipam_ids_contain(&pool->spec.virtual_router_ids, id) &&
+	       !(avoid && ipam_ids_contain(avoid, id));
+}
+
+static bool may_stay(const struct ipam *ipam, const struct entry *entry,
+		     const struct ipam_ids *avoid)
+{
+	const struct router *router = entry->router;
+
+	return router && router->pool == entry->pool && usable(entry->pool, avoid, router->id) &&
+	       router->address_count <= IPAM_ROUTER_ADDRESSES_MAX &&
+	       !ipam_router_rival(ipam, router->family, router->id, router->pool, router->name);
+}
+
+static unsigned unused_id(const struct ipam *ipam, const struct entry *entry,
+			  const struct ipam_ids *avoid)
+{
+	unsigned f = family_index(&entry->address);
+	unsigned wish = entry->address.bytes[f == V6 ? 15 : 3];
+
+	for (unsigned n = 0; n < 256; n++) {
+		unsigned id = (wish + n) % 256;
+
+		if (usable(entry->pool, avoid, id) &&
+		    !ipam_router_rival(ipam, f, (uint8_t)id, entry->pool, ""))
+			return id;
+	}
+	return 0;
+}
+
+static struct router *least_filled(const struct ipam *ipam, const struct entry *entry,
+				   const struct ipam_ids *avoid)
+{
+	unsigned f = family_index(&entry->address);
+	struct router *best = NULL;
+
+	for (unsigned id = 1; id < 256; id++) {
+		for (struct router *router = ipam->ids[f][id]; router; router = router->next) {
+			if (router->pool != entry->pool || router == entry->router ||
+			    !usable(entry->pool, avoid, id) ||
+			    router->address_count >= IPAM_ROUTER_ADDRESSES_MAX ||
+			    ipam_router_rival(ipam, f, (uint8_t)id, router->pool, router->name))
+				continue;
+			if (!best || router->address_count < best->address_count)
+				best = router;
+		}
+	}
+	return best;
+}
+
+static int none_left(const struct ipam *ipam, const struct entry *entry,
+		     const struct ipam_ids *avoid, struct base_error *error)
+{
+	unsigned f = family_index(&entry->address);
+	const char *family = f == V6 ? "IPv6" : "IPv4";
+	const struct router *rival = NULL;
+	unsigned allowed = 0;
+
+	for (unsigned id = 1; id < 256; id++) {
+		if (!usable(entry->pool, avoid, id))
+			continue;
+		allowed++;
+		for (const struct router *router = ipam->ids[f][id]; router && !rival;
+		     router = router->next)
+			if (router->pool != entry->pool)
+				rival = router;
+	}
+	if (allowed == 0)
+		return base_error_set(error, BASE_REASON_POOL_EXHAUSTED,
+				      "no virtual router ID is left for pool %s: strangers on the "
+				      "segment use all that virtualRouterIDs allows; allow others",
+				      entry->pool->name);
+	if (rival)
+		return base_error_set(error, BASE_REASON_POOL_EXHAUSTED,
+				      "no %s virtual router ID is left for pool %s: other pools use "
+				      "what it allows (%s has %u); give each pool virtualRouterIDs of "
+				      "its own",
+				      family, entry->pool->name, rival->pool->name, rival->id);
+	return base_error_set(error, BASE_REASON_POOL_EXHAUSTED,
+			      "no %s virtual router is left for pool %s: all that virtualRouterIDs "
+			      "allows carry %d addresses; allow more IDs",
+			      family, entry->pool->name, IPAM_ROUTER_ADDRESSES_MAX);
+}
+
+int ipam_router_choose(struct ipam *ipam, const struct base_address *address,
+		       const struct ipam_ids *avoid, struct ipam_router *answer,
+		       struct base_error *error)
+{
+	struct entry *entry = ipam_entry_find(ipam, address);
+	unsigned f = family_index(address), id;
+	struct router *router;
+
+	if (!entry || entry->state != ENTRY_HELD || !entry->pool->present)
+		return -ENOENT;
+	router = entry->router;
+	if (!may_stay(ipam, entry, avoid)) {
+		id = unused_id(ipam, entry, avoid);
+		if (id) {
+			char name[IPAM_ROUTER_NAME_SIZE];
+
+			snprintf(name, sizeof name, "%s.%s.%u", entry->pool->name,
+				 f == V6 ? "ipv6" : "ipv4", id);
+			router = ipam_router_get(ipam, entry->pool, f, name, (uint8_t)id);
+			if (!router)
+				return -ENOMEM;
+		} else {
+			router = least_filled(ipam, entry, avoid);
+			if (!router)
+				return none_left(ipam, entry, avoid, error);
+		}
+		ipam_router_attach(ipam, entry, router);
+	}
+	*answer = (struct ipam_router){ .id = router->id,
+					.address_count = router->address_count };
+	memcpy(answer->name, router->name, sizeof answer->name);
+	return 0;
+}

@@ -1,0 +1,198 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "test/sim/sim.h"
+
+/*
+ * Which cells of the cores' tables were entered: state x event x (acted, ignored). The linker puts
+ * these functions between virtual_router and the two machines (--wrap), so the cores stay as they
+ * are released.
+ */
+#define ELECTION_STATES (ELECTION_STATE_RELEASED + 1)
+#define ELECTION_EVENTS (ELECTION_EVENT_KERNEL_FAILED + 1)
+#define VRRP_STATES	(VRRP_STATE_ACTIVE + 1)
+#define VRRP_EVENTS	(VRRP_EVENT_LISTEN + 1)
+
+static uint64_t election_cells[ELECTION_STATES][ELECTION_EVENTS][2];
+static uint64_t vrrp_cells[VRRP_STATES][VRRP_EVENTS][2];
+static uint64_t reasons[BASE_REASON_COUNT];
+
+static const char *const election_events[ELECTION_EVENTS] = {
+	[ELECTION_EVENT_TIMER] = "timer",
+	[ELECTION_EVENT_SUSPECT] = "suspect",
+	[ELECTION_EVENT_SILENCE] = "silence",
+	[ELECTION_EVENT_HEARD] = "heard",
+	[ELECTION_EVENT_LEASE] = "lease",
+	[ELECTION_EVENT_WRITTEN] = "written",
+	[ELECTION_EVENT_API] = "api",
+	[ELECTION_EVENT_WITNESSES] = "witnesses",
+	[ELECTION_EVENT_ELIGIBLE] = "eligible",
+	[ELECTION_EVENT_ADDRESS_FREE] = "free",
+	[ELECTION_EVENT_ADDRESS_TAKEN] = "taken",
+	[ELECTION_EVENT_HANDOVER] = "handover",
+	[ELECTION_EVENT_RELEASE] = "release",
+	[ELECTION_EVENT_OVERSLEPT] = "overslept",
+	[ELECTION_EVENT_KERNEL_FAILED] = "kernel",
+};
+
+static const char *const vrrp_states[VRRP_STATES] = { "Initialize", "Backup", "Active" };
+static const char *const vrrp_events[VRRP_EVENTS] = { "startup",  "shutdown", "timer",	"advert",
+						      "activate", "yield",    "resign", "listen" };
+
+void __real_election_elector_step(struct election_elector *elector,
+				  const struct election_event *event,
+				  struct election_actions *actions);
+void __wrap_election_elector_step(struct election_elector *elector,
+				  const struct election_event *event,
+				  struct election_actions *actions);
+void __real_vrrp_router_step(struct vrrp_router *router, const struct vrrp_event *event,
+			     struct vrrp_actions *actions);
+void __wrap_vrrp_router_step(struct vrrp_router *router, const struct vrrp_event *event,
+			     struct vrrp_actions *actions);
+
+void __wrap_election_elector_step(struct election_elector *elector,
+				  const struct election_event *event,
+				  struct election_actions *actions)
+{
+	enum election_state before = elector->state;
+	bool acted;
+
+	__real_election_elector_step(elector, event, actions);
+	acted = actions->count > 0 || elector->state != before;
+	election_cells[before][event->type][acted]++;
+	for (unsigned i = 0; i < actions->count; i++)
+		if (actions->items[i].type == ELECTION_ACTION_TRANSITION)
+			reasons[actions->items[i].why]++;
+}
+
+void __wrap_vrrp_router_step(struct vrrp_router *router, const struct vrrp_event *event,
+			     struct vrrp_actions *actions)
+{
+	enum vrrp_state before = router->state;
+	bool acted;
+
+	__real_vrrp_router_step(router, event, actions);
+	acted = actions->count > 0 || router->state != before;
+	vrrp_cells[before][event->type][acted]++;
+}
+
+static void print_count(uint64_t count)
+{
+	if (count >= 10000000)
+		printf("%6lluM", (unsigned long long)(count / 1000000));
+	else if (count >= 10000)
+		printf("%6lluk", (unsigned long long)(count / 1000));
+	else if (count > 0)
+		printf("%7llu", (unsigned long long)count);
+	else
+		printf("      .");
+}
+
+void sim_cover_print(void)
+{
+	printf("election: state x event, acted over ignored\n%-10s", "");
+	for (unsigned e = 0; e < ELECTION_EVENTS; e++)
+		printf("%10s", election_events[e]);
+	printf("\n");
+	for (unsigned s = 0; s < ELECTION_STATES; s++)
+		for (int acted = 1; acted >= 0; acted--) {
+			printf("%-10s", acted ? election_state_name((enum election_state)s) : "");
+			for (unsigned e = 0; e < ELECTION_EVENTS; e++) {
+				printf("   ");
+				print_count(election_cells[s][e][acted]);
+			}
+			printf("\n");
+		}
+	printf("vrrp: state x event, acted over ignored\n%-10s", "");
+	for (unsigned e = 0; e < VRRP_EVENTS; e++)
+		printf("%10s", vrrp_events[e]);
+	printf("\n");
+	for (unsigned s = 0; s < VRRP_STATES; s++)
+		for (int acted = 1; acted >= 0; acted--) {
+			printf("%-10s", acted ? vrrp_states[s] : "");
+			for (unsigned e = 0; e < VRRP_EVENTS; e++) {
+				printf("   ");
+				print_count(vrrp_cells[s][e][acted]);
+			}
+			printf("\n");
+		}
+	printf("reasons:");
+	for (unsigned i = 0; i < BASE_REASON_COUNT; i++)
+		if (reasons[i])
+			printf(" %s %llu", base_reason_word((enum base_reason)i),
+			       (unsigned long long)reasons[i]);
+	printf("\n");
+}
+
+static int column_of(const char *word)
+{
+	for (unsigned e = 0; e < ELECTION_EVENTS; e++)
+		if (strcmp(word, election_events[e]) == 0)
+			return (int)e;
+	return -1;
+}
+
+static char *cell(char **line)
+{
+	char *start = *line, *end;
+
+	if (*start == '|')
+		start++;
+	while (*start == ' ')
+		start++;
+	end = strchr(start, '|');
+	if (!end)
+		return NULL;
+	*line = end + 1;
+	do
+		*end-- = '\0';
+	while (end >= start && *end == ' ');
+	return start;
+}
+
+/* The table of election/README.md: a cell that does not say "-" is reachable and must be reached. */
+bool sim_cover_complete(const char *readme)
+{
+	FILE *file = fopen(readme, "r");
+	char text[512], *at, *word;
+	int columns[ELECTION_EVENTS + 1] = { 0 }, count = 0, rows = 0;
+	bool complete = true;
+
+	if (!file) {
+		printf("cannot read the table in %s\n", readme);
+		return false;
+	}
+	while (fgets(text, sizeof text, file)) {
+		unsigned state = 0;
+
+		at = text;
+		if (text[0] != '|' || !(word = cell(&at)))
+			continue;
+		if (strcmp(word, "state") == 0) {
+			for (count = 0; (word = cell(&at)) && count < (int)ELECTION_EVENTS; count++)
+				columns[count] = column_of(word);
+			continue;
+		}
+		while (state < ELECTION_STATES &&
+		       strcmp(word, election_state_name((enum election_state)state)) != 0)
+			state++;
+		if (count == 0 || state == ELECTION_STATES)
+			continue;
+		rows++;
+		for (int i = 0; i < count && (word = cell(&at)); i++)
+			if (columns[i] >= 0 && strcmp(word, "-") != 0 &&
+			    election_cells[state][columns[i]][1] == 0) {
+				printf("not covered: %s x %s: %s\n",
+				       election_state_name((enum election_state)state),
+				       election_events[columns[i]], word);
+				complete = false;
+			}
+	}
+	fclose(file);
+	if (rows != ELECTION_STATES) {
+		printf("%s has a table of %d states, there are %d\n", readme, rows,
+		       (int)ELECTION_STATES);
+		complete = false;
+	}
+	return complete;
+}

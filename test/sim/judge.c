@@ -1,0 +1,199 @@
+#include "test/sim/sim.h"
+
+/*
+ * Looks after every event at what the clients see, and holds it against what was promised. What a
+ * node believes is of no interest here.
+ */
+
+static uint64_t lan_us(const struct sim_world *world)
+{
+	uint64_t worst_us = 0;
+
+	for (unsigned from = 0; from < SIM_HOSTS; from++)
+		for (unsigned to = 0; to < SIM_HOSTS; to++)
+			if (world->paths[from][to].delay_us > worst_us)
+				worst_us = world->paths[from][to].delay_us;
+	return world->config.lan_max_us + worst_us;
+}
+
+uint64_t sim_settle_us(const struct sim_world *world)
+{
+	uint64_t interval_us = world->config.interval_us;
+	uint64_t limit_us = 4 * interval_us + 2 * lan_us(world) + 100 * BASE_USEC_PER_MSEC;
+
+	/* processes start, agents connect again, with a back-off */
+	limit_us += 200 * BASE_USEC_PER_MSEC;
+	if (world->config.leased)
+		limit_us += 3 * (uint64_t)world->config.api_max_us + world->config.watch_max_us +
+			    1200 * BASE_USEC_PER_MSEC;
+	return limit_us;
+}
+
+/* How long two nodes may answer one client, in one piece. */
+static uint64_t dual_bound_us(const struct sim_world *world)
+{
+	uint64_t interval_us = world->config.interval_us;
+	uint64_t bound_us = lan_us(world) + BASE_USEC_PER_MSEC;
+
+	if (world->config.regime == SIM_REGIME_CHAOS)
+		return BASE_USEC_NEVER;
+	if (world->config.regime == SIM_REGIME_DOUBLE)
+		return 4 * interval_us + bound_us;
+	for (unsigned i = 0; i < world->last_count; i++) {
+		const struct sim_promise *promise = sim_promise(world->last[i].fault);
+
+		if (promise->lan)
+			bound_us += 3 * interval_us;
+		else if (promise->splits)
+			bound_us += interval_us;
+	}
+	return bound_us;
+}
+
+static void note_cache(struct sim_world *world, unsigned c, bool served)
+{
+	struct sim_client *client = &world->clients[c];
+	uint64_t cut_us;
+
+	if (!served) {
+		if (!client->unserved_us)
+			client->unserved_us = world->now_us;
+		cut_us = world->now_us - client->unserved_us;
+		if (cut_us > world->episode_unserved_us)
+			world->episode_unserved_us = cut_us;
+		world->episode_dark = true;
+		return;
+	}
+	if (client->unserved_us) {
+		cut_us = world->now_us - client->unserved_us;
+		if (cut_us > world->episode_unserved_us)
+			world->episode_unserved_us = cut_us;
+	}
+	client->unserved_us = 0;
+	if (!world->first_served) {
+		world->first_served = true;
+		if (world->now_us > world->statistics->first_max_us)
+			world->statistics->first_max_us = world->now_us;
+	}
+}
+
+static void note_dual(struct sim_world *world, unsigned c, unsigned count)
+{
+	struct sim_client *client = &world->clients[c];
+	uint64_t dual_us;
+
+	if (count >= 2 && !client->dual_us) {
+		client->dual_us = world->now_us;
+		client->dual_bound_us = dual_bound_us(world);
+	}
+	if (!client->dual_us)
+		return;
+	dual_us = world->now_us - client->dual_us;
+	if (dual_us > world->statistics->dual_max_us[world->config.regime])
+		world->statistics->dual_max_us[world->config.regime] = dual_us;
+	if (dual_us > client->dual_bound_us)
+		sim_fail(world, SIM_SAFETY, "S1: two nodes answer %s for %llu us, %llu are allowed",
+			 sim_host_name(SIM_CLIENT + c), (unsigned long long)dual_us,
+			 (unsigned long long)client->dual_bound_us);
+	if (count < 2)
+		client->dual_us = 0;
+}
+
+void sim_judge_look(struct sim_world *world)
+{
+	uint32_t answering = 0, common = UINT32_MAX;
+	bool dual = false;
+
+	world->dirty = false;
+	for (unsigned i = 0; i < world->config.nodes; i++)
+		if (sim_kernel_answers(world, i))
+			answering |= 1u << i;
+	for (unsigned c = 0; c < SIM_CLIENTS; c++) {
+		uint32_t seen = 0;
+
+		for (unsigned i = 0; i < world->config.nodes; i++)
+			if (answering & 1u << i && sim_lan_open(world, SIM_CLIENT + c, i) &&
+			    sim_lan_open(world, i, SIM_CLIENT + c))
+				seen |= 1u << i;
+		note_dual(world, c, (unsigned)__builtin_popcount(seen));
+		dual = dual || __builtin_popcount(seen) > 1;
+		common &= seen;
+		note_cache(world, c, sim_client_served(world, c));
+	}
+	if (answering != world->answering) {
+		world->answering = answering;
+		sim_trace(world, SIM_TRACE_JUDGE, SIM_NOBODY, answering, 0, 0);
+	}
+	world->owner = SIM_NOBODY;
+	if (!dual && __builtin_popcount(common) == 1 && common == answering)
+		world->owner = (uint8_t)__builtin_ctz(common);
+}
+
+void sim_judge_transition(struct sim_world *world, unsigned node,
+			  const struct virtual_router_action *action)
+{
+	(void)node;
+	if (action->transition.reason == BASE_REASON_NONE)
+		sim_fail(world, SIM_SAFETY, "S7: a transition without a reason");
+	if (action->transition.reason == BASE_REASON_OWNER_OBSERVED)
+		return; /* somebody else noticed */
+	world->episode_transitions++;
+	world->statistics->transitions++;
+}
+
+void sim_judge_write(struct sim_world *world, const struct sim_lease *before,
+		     const struct sim_lease *after)
+{
+	bool moved = before->exists && before->holder != after->holder;
+
+	if (before->exists && after->term != before->term + moved)
+		sim_fail(world, SIM_SAFETY, "S5: holder %s -> %s, term %u -> %u",
+			 sim_host_name(before->holder), sim_host_name(after->holder), before->term,
+			 after->term);
+}
+
+void sim_judge_episode_begin(struct sim_world *world)
+{
+	world->last_count = 0;
+	world->episode_unserved_us = 0;
+	world->episode_dark = false;
+	world->episode_owner = world->owner;
+	world->episode_transitions = 0;
+}
+
+/* One fault came and went, nothing else: was it as promised? */
+static void judge_single(struct sim_world *world)
+{
+	const struct sim_active *fault = &world->last[0];
+	const struct sim_promise *promise = sim_promise(fault->fault);
+	const char *name = sim_fault_name(fault->fault);
+	uint64_t outage_us = world->episode_unserved_us;
+	uint64_t allowed_us = 4 * (uint64_t)world->config.interval_us + lan_us(world) +
+			      20 * BASE_USEC_PER_MSEC;
+	bool may_move = fault->owner ? promise->moves_owner : promise->moves_other;
+	struct sim_statistics *statistics = world->statistics;
+
+	if (world->config.leased)
+		allowed_us += 2 * (uint64_t)world->config.api_max_us;
+	statistics->outages[fault->fault]++;
+	statistics->outage_sum_us[fault->fault] += outage_us;
+	if (outage_us > statistics->outage_max_us[fault->fault])
+		statistics->outage_max_us[fault->fault] = outage_us;
+	if (!may_move && (world->owner != world->episode_owner || world->episode_transitions > 0))
+		sim_fail(world, SIM_LIVENESS, "L3: %s moved the address for no reason", name);
+	else if (!may_move && world->episode_dark && fault->fault != SIM_FAULT_ADDRESS)
+		sim_fail(world, SIM_LIVENESS, "L4: %s cut a client off", name);
+	else if (promise->planned && world->episode_dark)
+		sim_fail(world, SIM_LIVENESS, "L4: planned %s cut a client off for %llu us", name,
+			 (unsigned long long)outage_us);
+	else if (!promise->splits && !promise->lan && fault->fault != SIM_FAULT_REPLAY &&
+		 outage_us > allowed_us)
+		sim_fail(world, SIM_LIVENESS, "L5: %s cut a client off for %llu us, %llu are allowed",
+			 name, (unsigned long long)outage_us, (unsigned long long)allowed_us);
+}
+
+void sim_judge_episode_end(struct sim_world *world)
+{
+	if (world->config.regime == SIM_REGIME_SINGLE && world->last_count == 1)
+		judge_single(world);
+}

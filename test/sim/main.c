@@ -1,0 +1,367 @@
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/array.h"
+#include "base/hash.h"
+#include "test/sim/sim.h"
+
+struct options {
+	uint64_t seed, until_us, without;
+	unsigned runs, nodes, first;
+	int regime, leased;
+	unsigned interval_ms, episodes;
+	bool trace, canary, verbose, survey;
+	const char *cover;
+	char base[160]; /* options to repeat for one run */
+};
+
+static void usage(FILE *out)
+{
+	fprintf(out,
+		"usage: sim [--seed=N] [--runs=N] [--until=SECONDS] [--trace] [--without=FAULT,...]\n"
+		"           [--nodes=N] [--regime=single|double|chaos] [--leased=yes|no]\n"
+		"           [--interval=MS] [--episodes=N] [--canary] [--verbose] [--survey]\n"
+		"           [--cover=README]\n"
+		"       sim --scenario=FILE [--trace] [--until=SECONDS]\n"
+		"       sim --seeds=FILE\n"
+		"A seed may be a number or any word, such as the hash of a commit. One run is what its\n"
+		"seed says; with --runs the seeds of the runs come from it.\n"
+		"Ends with 0 passed, 2 usage, 127 assertion, 128 liveness, 129 safety,\n"
+		"130 not deterministic, 131 not covered.\n");
+}
+
+static uint64_t parse_seed(const char *text)
+{
+	char *end;
+	uint64_t seed;
+
+	errno = 0;
+	seed = strtoull(text, &end, 0);
+	return *end || errno ? base_hash(text, strlen(text)) : seed;
+}
+
+static bool parse_without(const char *list, uint64_t *without)
+{
+	char copy[512], *save = NULL;
+
+	snprintf(copy, sizeof copy, "%s", list);
+	for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+		enum sim_fault fault;
+
+		if (!sim_fault_parse(word, &fault)) {
+			fprintf(stderr, "sim: --without=%s: there is no fault \"%s\"; there are", list,
+				word);
+			for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
+				fprintf(stderr, " %s", sim_fault_name((enum sim_fault)i));
+			fprintf(stderr, "\n");
+			return false;
+		}
+		*without |= UINT64_C(1) << fault;
+	}
+	return true;
+}
+
+static void make_config(const struct options *options, uint64_t seed, struct sim_config *config)
+{
+	sim_swarm_draw(seed, config);
+	if (options->nodes)
+		config->nodes = options->nodes;
+	if (options->regime >= 0)
+		config->regime = (enum sim_regime)options->regime;
+	if (options->leased >= 0)
+		config->leased = options->leased;
+	if (options->interval_ms)
+		config->interval_us = options->interval_ms * 1000;
+	if (options->episodes)
+		config->episodes = options->episodes;
+	config->canary = options->canary;
+}
+
+static uint64_t run(const struct options *options, const struct sim_config *config,
+		    struct scenario *scenario, struct sim_statistics *statistics,
+		    struct sim_world *world)
+{
+	memset(world, 0, sizeof *world);
+	world->config = *config;
+	world->until_us = options->until_us ? options->until_us : BASE_USEC_NEVER;
+	world->without = options->without;
+	world->trace = options->trace;
+	world->statistics = statistics;
+	world->scenario = scenario;
+	sim_world_run(world);
+	return world->hash;
+}
+
+static void report(const struct options *options, const struct sim_world *world,
+		   const char *scenario)
+{
+	if (!options->trace)
+		sim_print_lines(world);
+	sim_config_print(&world->config);
+	printf("FAILED at %.6f s: %s\n", (double)world->now_us / 1e6, world->failure);
+	if (scenario)
+		printf("again: build/dev/test/sim/sim --scenario=%s --trace\n", scenario);
+	else
+		printf("again: build/dev/test/sim/sim --seed=0x%" PRIx64 "%s --until=%.3f --trace\n",
+		       world->config.seed, options->base, (double)world->now_us / 1e6 + 0.001);
+}
+
+static void print_statistics(const struct sim_statistics *s, unsigned runs, double seconds)
+{
+	printf("%u runs, %" PRIu64 " faults, %" PRIu64 " transitions, %.1f virtual hours, %" PRIu64
+	       " events, %.0f s\n",
+	       runs, s->faults, s->transitions, (double)s->virtual_us / 3.6e9, s->events, seconds);
+	printf("two answered one client for at most: single %.3f ms, double %.3f ms; recovery at most "
+	       "%.1f ms; first answer after at most %.1f ms\n",
+	       (double)s->dual_max_us[SIM_REGIME_SINGLE] / 1e3,
+	       (double)s->dual_max_us[SIM_REGIME_DOUBLE] / 1e3, (double)s->recover_max_us / 1e3,
+	       (double)s->first_max_us / 1e3);
+	printf("outage of a client by one fault, ms, mean/max of n:");
+	for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
+		if (s->outages[i])
+			printf(" %s %.0f/%.0f of %u", sim_fault_name((enum sim_fault)i),
+			       (double)s->outage_sum_us[i] / s->outages[i] / 1e3,
+			       (double)s->outage_max_us[i] / 1e3, s->outages[i]);
+	printf("\nfault x state of the victim:\n%-13s", "");
+	for (unsigned state = 0; state <= ELECTION_STATE_RELEASED; state++)
+		printf("%10s", election_state_name((enum election_state)state));
+	for (unsigned i = 0; i < SIM_FAULT_COUNT; i++) {
+		printf("\n%-13s", sim_fault_name((enum sim_fault)i));
+		for (unsigned state = 0; state <= ELECTION_STATE_RELEASED; state++)
+			printf("%10" PRIu64, s->fault_states[i][state]);
+	}
+	printf("\n");
+}
+
+static struct sim_statistics total, second;
+static struct sim_world world;
+
+static int run_one(const struct options *options, uint64_t seed, bool twice)
+{
+	struct sim_config config;
+	uint64_t hash;
+
+	make_config(options, seed, &config);
+	if (options->verbose || options->runs == 1)
+		sim_config_print(&config);
+	fflush(stdout);
+	hash = run(options, &config, NULL, &total, &world);
+	if (world.verdict != SIM_PASSED && options->survey) {
+		printf("0x%016" PRIx64 " %s at %.3f s: %s\n", seed,
+		       config.leased ? "leased" : "unleased", (double)world.now_us / 1e6,
+		       world.failure);
+		return (int)world.verdict;
+	}
+	if (world.verdict != SIM_PASSED) {
+		report(options, &world, NULL);
+		return (int)world.verdict;
+	}
+	if (options->verbose || options->runs == 1)
+		printf("PASSED 0x%016" PRIx64 " after %.1f s\n", hash, (double)world.now_us / 1e6);
+	if (twice && run(options, &config, NULL, &second, &world) != hash) {
+		sim_config_print(&config);
+		printf("FAILED: the same seed gave 0x%016" PRIx64 " and then 0x%016" PRIx64 "\n", hash,
+		       world.hash);
+		return SIM_NOT_DETERMINISTIC;
+	}
+	return 0;
+}
+
+static int run_many(const struct options *options)
+{
+	struct base_random seeds = { options->seed };
+	struct timespec begin, now;
+	unsigned failed = 0;
+	int code = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	for (unsigned i = 0; i < options->runs && (code == 0 || options->survey); i++) {
+		uint64_t seed = options->runs > 1 ? base_random_next(&seeds) : options->seed;
+		int one = 0;
+
+		if (i >= options->first)
+			one = run_one(options, seed, i % 20 == 0 && !options->trace);
+		failed += one != 0;
+		code = code ? code : one;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (options->runs > 1) {
+		print_statistics(&total, options->runs, (double)(now.tv_sec - begin.tv_sec));
+		sim_cover_print();
+	}
+	if (code == 0 && options->cover && !sim_cover_complete(options->cover))
+		code = SIM_NOT_COVERED;
+	if (options->runs > 1)
+		printf("%s seed=0x%" PRIx64 " runs=%u failed=%u\n", code ? "FAILED" : "PASSED",
+		       options->seed, options->runs, failed);
+	return code;
+}
+
+static int run_scenario(const struct options *options, const char *path)
+{
+	struct sim_config config;
+	struct scenario *scenario = scenario_read(path, &config);
+	int code = SIM_USAGE;
+
+	if (!scenario)
+		return SIM_USAGE;
+	sim_config_print(&config);
+	run(options, &config, scenario, &total, &world);
+	code = (int)world.verdict;
+	if (code)
+		report(options, &world, path);
+	else
+		printf("PASSED 0x%016" PRIx64 " %s\n", world.hash, path);
+	scenario_free(scenario);
+	return code;
+}
+
+/* "SEED [OPTION...] # story" a line. */
+static int run_seeds(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	char line[512];
+	int code = 0;
+
+	if (!file) {
+		fprintf(stderr, "sim: %s: %s\n", path, strerror(errno));
+		return SIM_USAGE;
+	}
+	while (code == 0 && fgets(line, sizeof line, file)) {
+		struct options options = { .runs = 2, .regime = -1, .leased = -1 };
+		char *word = strtok(line, " \t\n");
+
+		if (!word || word[0] == '#')
+			continue;
+		code = run_one(&options, parse_seed(word), false);
+		printf("%s %s\n", code ? "FAILED" : "PASSED", word);
+	}
+	fclose(file);
+	return code;
+}
+
+static bool parse_regime(const char *word, int *regime)
+{
+	static const char *const words[] = { "single", "double", "chaos" };
+
+	for (unsigned i = 0; i < BASE_COUNT_OF(words); i++)
+		if (strcmp(word, words[i]) == 0) {
+			*regime = (int)i;
+			return true;
+		}
+	fprintf(stderr, "sim: --regime=%s: single, double or chaos\n", word);
+	return false;
+}
+
+static void remember(struct options *options, const char *format, const char *value)
+{
+	size_t at = strlen(options->base);
+
+	snprintf(options->base + at, sizeof options->base - at, format, value);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{ "seed", required_argument, NULL, 's' },     { "runs", required_argument, NULL, 'r' },
+		{ "until", required_argument, NULL, 'u' },    { "trace", no_argument, NULL, 't' },
+		{ "without", required_argument, NULL, 'w' },  { "nodes", required_argument, NULL, 'n' },
+		{ "regime", required_argument, NULL, 'g' },   { "leased", required_argument, NULL, 'l' },
+		{ "interval", required_argument, NULL, 'i' }, { "episodes", required_argument, NULL, 'e' },
+		{ "canary", no_argument, NULL, 'c' },	      { "verbose", no_argument, NULL, 'v' },
+		{ "cover", required_argument, NULL, 'C' },    { "scenario", required_argument, NULL, 'S' },
+		{ "seeds", required_argument, NULL, 'f' },    { "first", required_argument, NULL, 'F' },
+		{ "survey", no_argument, NULL, 'k' },   { "help", no_argument, NULL, 'h' },	      { NULL, 0, NULL, 0 },
+	};
+	struct options options = { .seed = 1, .runs = 1, .regime = -1, .leased = -1 };
+	const char *scenario = NULL, *seeds = NULL;
+	int option;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	while ((option = getopt_long(argc, argv, "", longs, NULL)) >= 0) {
+		switch (option) {
+		case 's':
+			options.seed = parse_seed(optarg);
+			break;
+		case 'r':
+			options.runs = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'F':
+			options.first = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'u':
+			options.until_us = (uint64_t)(strtod(optarg, NULL) * 1e6);
+			break;
+		case 't':
+			options.trace = true;
+			break;
+		case 'w':
+			if (!parse_without(optarg, &options.without))
+				return SIM_USAGE;
+			remember(&options, " --without=%s", optarg);
+			break;
+		case 'n':
+			options.nodes = (unsigned)strtoul(optarg, NULL, 0);
+			if (options.nodes < 2 || options.nodes > SIM_NODES_MAX) {
+				fprintf(stderr, "sim: --nodes=%s: 2 to %d\n", optarg, SIM_NODES_MAX);
+				return SIM_USAGE;
+			}
+			remember(&options, " --nodes=%s", optarg);
+			break;
+		case 'g':
+			if (!parse_regime(optarg, &options.regime))
+				return SIM_USAGE;
+			remember(&options, " --regime=%s", optarg);
+			break;
+		case 'l':
+			options.leased = strcmp(optarg, "no") != 0;
+			remember(&options, " --leased=%s", optarg);
+			break;
+		case 'i':
+			options.interval_ms = (unsigned)strtoul(optarg, NULL, 0);
+			remember(&options, " --interval=%s", optarg);
+			break;
+		case 'e':
+			options.episodes = (unsigned)strtoul(optarg, NULL, 0);
+			remember(&options, " --episodes=%s", optarg);
+			break;
+		case 'c':
+			options.canary = true;
+			remember(&options, "%s", " --canary");
+			break;
+		case 'v':
+			options.verbose = true;
+			break;
+		case 'k':
+			options.survey = true;
+			break;
+		case 'C':
+			options.cover = optarg;
+			break;
+		case 'S':
+			scenario = optarg;
+			break;
+		case 'f':
+			seeds = optarg;
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return SIM_USAGE;
+		}
+	}
+	if (optind < argc || options.runs == 0) {
+		usage(stderr);
+		return SIM_USAGE;
+	}
+	if (scenario)
+		return run_scenario(&options, scenario);
+	return seeds ? run_seeds(seeds) : run_many(&options);
+}
