@@ -147,6 +147,7 @@ class Process:
 
 class Probe(Process):
     """test/tools/probe running in a namespace: events as dictionaries, stop() answers the summary."""
+    ending = False
 
     def events(self):
         found = []
@@ -157,9 +158,16 @@ class Probe(Process):
                 pass  # the last line may be half written
         return found
 
-    def stop(self, timeout=5):
-        if not self.alive():
+    def end(self):
+        """Asks nothing any more; late answers still count. stop() waits for the summary."""
+        if not self.alive() and not self.ending:
             raise LabError(f"{self.name} ended early: {self.output()[-500:]}")
+        self.ending = True
+        self.popen.send_signal(signal.SIGTERM)
+
+    def stop(self, timeout=5):
+        if not self.ending:
+            self.end()
         super().stop(timeout)
         events = self.events()
         if not events or events[-1].get("event") != "summary":
@@ -267,7 +275,7 @@ class Host:
         except LabError:
             return False
         finally:
-            probe.stop()
+            probe.kill()
 
     def reaches(self, address, port, timeout=1.0):
         """The VM that answers on address:port, or None."""
@@ -278,12 +286,12 @@ class Host:
 
     def mac_of(self, address, device="eth1", timeout=1.0):
         """The one MAC that answers ARP or a neighbour solicitation for `address` now, or None."""
-        probe = self.probe("arp", device, address, 2)
+        probe = self.probe("arp", device, address, 0.5)
         try:
-            answered = wait_for("an answer", lambda: self._answers(probe), timeout)
+            answered = wait_for("an answer", lambda: self._answers(probe), timeout, 0.005)
         except LabError:
             answered = []
-        probe.stop()
+        probe.kill()
         return answered[-1]["by"][0] if answered else None
 
     @staticmethod

@@ -183,6 +183,9 @@ class Watch:
         time.sleep(0.2)
 
     def stop(self):
+        for probes in self.probes.values():
+            for probe in probes.values():
+                probe.end()
         return {address: {kind: probe.stop() for kind, probe in probes.items()}
                 for address, probes in self.probes.items()}
 
@@ -212,8 +215,8 @@ class Standalone(Cluster):
         manifests.write(self.folder / f"service-{name}.yaml", *map(manifests.server_filled, objects))
         return service
 
-    def hide(self, name):
-        pathlib.Path(self.folder / f"service-{name}.yaml").unlink()
+    def hide(self, name, missing_ok=False):
+        pathlib.Path(self.folder / f"service-{name}.yaml").unlink(missing_ok)
 
 
 class Speakers(Cluster):
