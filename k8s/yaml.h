@@ -7,12 +7,14 @@
 #include "base/error.h"
 
 /*
- * YAML (and so JSON) text to cJSON trees: manifests and kubeconfig. Scalars are typed as the
- * Kubernetes tools do it (plain true/false, integers, floats and null; quoted text stays text).
+ * YAML (and so JSON) text to cJSON trees: manifests and kubeconfig. Plain scalars are typed as the
+ * Kubernetes tools do it (YAML 1.1: true yes on y, 12 0x1f 017 1_000, 1.5e3, null ~); what is quoted
+ * or tagged !!str is text.
  *
  * Every item of a tree carries the line it stands on in `valueint` (numbers keep their value in
  * `valuedouble`), so that whoever checks the tree can say where. Refused with file, line and
- * what to write: duplicate keys, aliases, nesting beyond 64, a document that is no mapping.
+ * what to write: duplicate keys, aliases, nesting beyond 64, more than 10000 keys in one object, a
+ * document or an item of a List that is no object.
  */
 #define K8S_YAML_SIZE_MAX (8u * 1024 * 1024)
 
