@@ -26,6 +26,9 @@ static struct {
 	int level;
 } out = { .program = "vipd", .level = LOG_INFO };
 
+static const char *const levels[] = { "emerg",	 "alert",  "crit", "error",
+				      "warning", "notice", "info", "debug" };
+
 /* True where stderr is a stream into the journal (systemd sets JOURNAL_STREAM to its dev:inode). */
 static bool stderr_is_journal(void)
 {
@@ -49,10 +52,10 @@ void log_open(const char *program, const char *node)
 	/* sd_journal_send() succeeds into the void without a journal: look, do not ask. */
 	out.native = journal_there &&
 		     ((sink && strcmp(sink, "journal") == 0) || (!sink && out.prefixed));
-	if (level && strcmp(level, "debug") == 0)
-		out.level = LOG_DEBUG;
-	else if (level && strcmp(level, "warning") == 0)
-		out.level = LOG_WARNING;
+	out.level = LOG_INFO;
+	for (int i = LOG_ERR; level && i <= LOG_DEBUG; i++)
+		if (strcmp(level, levels[i]) == 0)
+			out.level = i;
 }
 
 static void send_native(int priority, const struct base_reason_info *reason, const char *text,
@@ -86,10 +89,26 @@ static void send_native(int priority, const struct base_reason_info *reason, con
 	sd_journal_sendv(parts, count);
 }
 
-/* Appends key=value; quotes and escapes a value that is not one plain word. */
+static bool is_control(char c)
+{
+	return (unsigned char)c < 0x20 || c == 0x7f;
+}
+
+static bool is_plain_word(const char *value)
+{
+	for (const char *c = value; *c; c++)
+		if (is_control(*c) || strchr(" \"=\\", *c))
+			return false;
+	return *value != '\0';
+}
+
+/*
+ * Appends key=value, in quotes if the value is not one plain word. Whatever somebody on the LAN or in
+ * the API put into a name, it stays one value on one line.
+ */
 static size_t append(char *line, size_t at, const char *key, const char *value)
 {
-	bool quote = value[0] == '\0' || strpbrk(value, " \"=\\\n\t") != NULL;
+	bool quote = !is_plain_word(value);
 
 	if (at + 4 >= LINE_SIZE)
 		return at;
@@ -100,11 +119,9 @@ static size_t append(char *line, size_t at, const char *key, const char *value)
 	if (quote)
 		line[at++] = '"';
 	for (; *value && at + 4 < LINE_SIZE; value++) {
-		unsigned char c = (unsigned char)*value;
-
-		if (quote && (c == '"' || c == '\\'))
+		if (quote && (*value == '"' || *value == '\\'))
 			line[at++] = '\\';
-		line[at++] = c < 0x20 || c == 0x7f ? ' ' : (char)c;
+		line[at++] = is_control(*value) ? ' ' : *value;
 	}
 	if (quote)
 		line[at++] = '"';
@@ -114,8 +131,6 @@ static size_t append(char *line, size_t at, const char *key, const char *value)
 static void send_text(int priority, const struct base_reason_info *reason, const char *text,
 		      const struct log_field *fields)
 {
-	static const char *const levels[] = { "emerg",	 "alert",  "crit", "error",
-					      "warning", "notice", "info", "debug" };
 	char line[LINE_SIZE], when[40];
 	struct timespec now;
 	struct tm utc;

@@ -23,7 +23,10 @@ struct log_field {
 #define LOG_FIELDS(...) ((const struct log_field[]){ __VA_ARGS__, { NULL, NULL } })
 #define LOG_NO_FIELDS	((const struct log_field[]){ { NULL, NULL } })
 
-/* Once at start: "engine", "agent", "controller", ...; node may be NULL. Reads VIPD_LOG, VIPD_LOG_LEVEL. */
+/*
+ * Once at start: "engine", "agent", "controller", ...; node may be NULL. Reads VIPD_LOG (journal,
+ * stderr) and VIPD_LOG_LEVEL (error, warning, notice, info, debug; anything else is info).
+ */
 void log_open(const char *program, const char *node);
 
 /* priority: LOG_ERR .. LOG_DEBUG. Reason BASE_REASON_NONE: no REASON=, no MESSAGE_ID=. */

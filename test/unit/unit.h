@@ -3,6 +3,7 @@
 /* What every cmocka test needs, in the order that cmocka wants. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
