@@ -149,6 +149,21 @@
 	X(SPEAKER_NOT_READY, "SpeakerNotReady", WARNING, "738c565c6b3059eb55878fb23027e366", \
 	  "The speaker of the node is not alive, so the node becomes no new candidate.", \
 	  "Look at its pod: kubectl get pods -n vipd-system -o wide; kubectl get speakers.") \
+	X(SERVING, "Serving", NORMAL, "1d618044db224ca68c355e45884e8e56", \
+	  "A node owns the address and answers for it.", \
+	  "Nothing to do.") \
+	X(PROVISIONING, "Provisioning", NORMAL, "60a254673c5d4446879e94e92ca36773", \
+	  "The address is on its way: not written down yet, or no node has taken it yet.", \
+	  "If it lasts, look at kubectl get vip and kubectl get speakers.") \
+	X(ACCEPTED, "Accepted", NORMAL, "1f2c26bd41684bbab7a7b4bd9ab9a86f", \
+	  "The pool is in force as it stands.", \
+	  "Nothing to do.") \
+	X(AVAILABLE, "Available", NORMAL, "042bbdaf6ff44ad593abb9412161872a", \
+	  "The pool has free addresses.", \
+	  "Nothing to do.") \
+	X(DISABLED, "Disabled", NORMAL, "c1a9cc0bb807418b8c80942069696cda", \
+	  "The pool gives nothing new; holders keep their addresses.", \
+	  "Set spec.disabled to false when it should give addresses again.") \
 	X(REMOVED, "Removed", NORMAL, "7c77833f338fcaabf1c8046a3c6dd345", \
 	  "The address is no longer wanted and was taken down.", \
 	  "Nothing to do.")

@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "daemon/agent/agent.h"
+#include "daemon/controller/controller.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/status.h"
 #include "daemon/options.h"
@@ -106,6 +107,7 @@ static const struct {
 } commands[] = {
 	{ "speaker", "own addresses of Kubernetes Services; one on every node", speaker_main },
 	{ "standalone", "own addresses from YAML files, without Kubernetes", standalone_main },
+	{ "controller", "allocate addresses to Services of a Kubernetes cluster", controller_main },
 	{ "check", "read manifests and say what is wrong with them", check_main },
 	{ "status", "this node's own view, also when Kubernetes is gone", status_main },
 	{ "version", "print the version", version_main },

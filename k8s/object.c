@@ -150,36 +150,37 @@ cJSON *k8s_object_new(const char *api, const char *kind, const char *namespace, 
 
 static bool expression_matches(const cJSON *expression, const cJSON *labels)
 {
-	const char *operator= k8s_object_text(expression, "operator");
-	const cJSON *label = cJSON_GetObjectItemCaseSensitive(labels,
-							      k8s_object_text(expression, "key"));
+	const char *verb = k8s_object_text(expression, "operator");
+	const cJSON *label =
+		cJSON_GetObjectItemCaseSensitive(labels, k8s_object_text(expression, "key"));
 	const cJSON *value;
 	bool listed = false;
 
 	if (!cJSON_IsString(label))
-		return strcmp(operator, "NotIn") == 0 || strcmp(operator, "DoesNotExist") == 0;
-	cJSON_ArrayForEach(value, k8s_object_get(expression, "values"))
-		listed |= cJSON_IsString(value) &&
-			  strcmp(value->valuestring, label->valuestring) == 0;
-	if (strcmp(operator, "In") == 0)
+		return strcmp(verb, "NotIn") == 0 || strcmp(verb, "DoesNotExist") == 0;
+	cJSON_ArrayForEach(value, k8s_object_get(expression, "values")) listed |=
+		cJSON_IsString(value) && strcmp(value->valuestring, label->valuestring) == 0;
+	if (strcmp(verb, "In") == 0)
 		return listed;
-	if (strcmp(operator, "NotIn") == 0)
+	if (strcmp(verb, "NotIn") == 0)
 		return !listed;
-	return strcmp(operator, "Exists") == 0; /* an operator of the future selects nothing */
+	return strcmp(verb, "Exists") == 0; /* an operator of the future selects nothing */
 }
 
 bool k8s_selector_matches(const cJSON *selector, const cJSON *labels)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchLabels")) {
+	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchLabels"))
+	{
 		const cJSON *label = cJSON_GetObjectItemCaseSensitive(labels, item->string);
 
 		if (!cJSON_IsString(item) || !cJSON_IsString(label) ||
 		    strcmp(item->valuestring, label->valuestring) != 0)
 			return false;
 	}
-	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchExpressions")) {
+	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchExpressions"))
+	{
 		if (!expression_matches(item, labels))
 			return false;
 	}
@@ -188,14 +189,16 @@ bool k8s_selector_matches(const cJSON *selector, const cJSON *labels)
 
 const char *k8s_escape(const char *value, char *text, size_t size)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+	static const char plain[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
 	size_t at = 0;
 
 	for (; *value && at + 4 <= size; value++) {
 		if (strchr(plain, *value))
 			text[at++] = *value;
 		else
-			at += (size_t)snprintf(text + at, size - at, "%%%02X", (unsigned char)*value);
+			at += (size_t)snprintf(text + at, size - at, "%%%02X",
+					       (unsigned char)*value);
 	}
 	text[at] = '\0';
 	return text;

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import ssl
 import sys
 import threading
@@ -192,6 +193,7 @@ class Cluster(Place):
     def _request(self, method, path, body, kind, token, text, timeout):
         connection = http.client.HTTPSConnection(ADDRESS, PORT, timeout=timeout, context=self._context)
         raw = self.host.connect(ADDRESS, PORT, timeout)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # http.client sends head and body apart
         connection.sock = self._context.wrap_socket(raw, server_hostname=ADDRESS)
         try:
             connection.request(method, path, None if body is None else json.dumps(body),

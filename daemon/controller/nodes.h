@@ -1,0 +1,59 @@
+#pragma once
+
+#include "daemon/controller/objects.h"
+#include "daemon/controller/table.h"
+
+/*
+ * Nodes and their Speakers, as far as placement looks, and the question put to ipam/placement.h.
+ */
+struct node {
+	struct table_entry entry;
+	char *name;
+	bool exists, speaks; /* there is a Node, a Speaker */
+	cJSON *labels;
+	struct node_facts facts;
+	struct speaker_facts speaker;
+	uint64_t digest; /* of all that placement looks at */
+	uint32_t load;   /* addresses whose first candidate it is */
+};
+
+struct nodes {
+	struct table table;
+};
+
+void nodes_clear(struct nodes *nodes);
+struct node *nodes_find(struct nodes *nodes, const char *name);
+/* Makes one if there is none; NULL: no memory. Never freed before nodes_clear(): names are borrowed. */
+struct node *nodes_make(struct nodes *nodes, const char *name);
+
+/* Each answers whether anything that placement looks at changed. NULL: there is none (any more). */
+bool node_set_object(struct node *node, const cJSON *object);
+bool node_set_speaker(struct node *node, const cJSON *object);
+
+/* Addresses that this node has itself, and gateways it knows: never given to a Service. At most
+ * NODE_ADDRESSES_MAX; answers how many. */
+size_t node_addresses(const struct node *node, struct ipam_range *ranges);
+
+struct placement_question {
+	struct base_address address;
+	const cJSON *pool_spec; /* AddressPool.spec; NULL: the pool is gone */
+	bool local_only;
+	const char *owner;
+	size_t current_count;
+	const char *const *current;
+	/* Is this node among those that vipd.dev/nodes allows? */
+	bool (*allowed)(void *userdata, const char *node);
+	/* Has it a ready endpoint? NULL: not asked. */
+	bool (*endpoint)(void *userdata, const char *node);
+	void *userdata;
+};
+
+struct placement_answer {
+	struct ipam_candidates candidates;             /* indexes into `nodes` */
+	const struct node *nodes[IPAM_CANDIDATES_MAX]; /* of the candidates, first one first */
+	enum base_reason reason;                       /* NONE, or why there is none */
+	struct base_error error;
+};
+
+void nodes_place(struct nodes *nodes, const struct placement_question *question,
+		 struct placement_answer *answer);

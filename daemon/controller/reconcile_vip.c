@@ -1,0 +1,344 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/time.h"
+#include "daemon/controller/pool.h"
+#include "daemon/controller/reconcile.h"
+#include "k8s/object.h"
+
+#define VIPS            "/apis/vipd.dev/v1alpha1/virtualips"
+#define POOLS           "/apis/vipd.dev/v1alpha1/addresspools"
+#define COUNTS_US       BASE_USEC_PER_SEC /* counts of a pool alone are written no more often */
+#define LEASE_AGE_US    BASE_USEC_PER_SEC /* speakers end what they have in it */
+#define QUARANTINES_MAX 5000              /* as in pool.c: more are not written down */
+
+/* --- what a VirtualIP should say --- */
+
+static void copy_holders(struct state *state, const struct vip *vip,
+			 const struct ipam_record *record, struct vip_spec *spec)
+{
+	spec->holders = calloc(record->service_count + 1, sizeof(*spec->holders));
+	for (size_t i = 0; spec->holders && i < record->service_count; i++) {
+		const struct ipam_name *name = &record->services[i];
+		struct vip_holder *holder = &spec->holders[spec->holder_count++];
+		struct claim *claim = state_claim(state, name->namespace, name->name);
+
+		snprintf(holder->namespace, sizeof holder->namespace, "%s", name->namespace);
+		snprintf(holder->name, sizeof holder->name, "%s", name->name);
+		if (claim && claim->exists)
+			snprintf(holder->uid, sizeof holder->uid, "%s", claim->service.uid);
+		for (size_t j = 0; !holder->uid[0] && j < vip->holder_count; j++)
+			if (strcmp(vip->holders[j].namespace, name->namespace) == 0 &&
+			    strcmp(vip->holders[j].name, name->name) == 0)
+				memcpy(holder->uid, vip->holders[j].uid, sizeof holder->uid);
+	}
+}
+
+struct restriction {
+	struct state *state;
+	const struct vip_spec *spec;
+};
+
+/* Every Service that shares the address must allow the node. */
+static bool is_allowed(void *userdata, const char *node)
+{
+	const struct restriction *restriction = userdata;
+
+	for (size_t i = 0; i < restriction->spec->holder_count; i++) {
+		const struct vip_holder *holder = &restriction->spec->holders[i];
+		struct claim *claim =
+			state_claim(restriction->state, holder->namespace, holder->name);
+
+		if (claim && claim->exists && !decide_node_allowed(claim->service.nodes, node))
+			return false;
+	}
+	return true;
+}
+
+static bool is_local_only(struct state *state, const struct vip_spec *spec)
+{
+	for (size_t i = 0; i < spec->holder_count; i++) {
+		struct claim *claim =
+			state_claim(state, spec->holders[i].namespace, spec->holders[i].name);
+
+		if (claim && claim->exists && claim->service.local_only)
+			return true;
+	}
+	return false;
+}
+
+static void set_unplaced(struct state *state, struct vip *vip, enum base_reason reason,
+			 const char *message)
+{
+	bool changed = reason != vip->unplaced ||
+		       strcmp(message, vip->unplaced_message ? vip->unplaced_message : "") != 0;
+
+	if (!changed)
+		return;
+	vip->unplaced = reason;
+	free(vip->unplaced_message);
+	vip->unplaced_message = reason != BASE_REASON_NONE ? strdup(message) : NULL;
+	state_touch(state, &vip->address); /* those who hold it say so in their status */
+}
+
+static void choose_candidates(struct state *state, struct vip *vip, const cJSON *pool_spec,
+			      struct vip_spec *spec)
+{
+	struct restriction restriction = { .state = state, .spec = spec };
+	struct placement_question question = {
+		.address = vip->address,
+		.pool_spec = pool_spec,
+		.local_only = is_local_only(state, spec),
+		.owner = vip->status.owner,
+		.current_count = vip->candidate_count,
+		.current = vip->candidates,
+		.allowed = is_allowed,
+		.userdata = &restriction,
+	};
+	struct placement_answer answer;
+
+	nodes_place(&state->nodes, &question, &answer);
+	for (size_t i = 0; i < answer.candidates.count; i++) {
+		snprintf(spec->candidates[i].node, NODE_NAME_SIZE, "%s", answer.nodes[i]->name);
+		spec->candidates[i].priority = answer.candidates.items[i].priority;
+	}
+	spec->candidate_count = answer.candidates.count;
+	set_unplaced(state, vip, answer.reason, answer.error.message);
+}
+
+/* False: it cannot be said now (no virtual router is left). */
+static bool desire(struct state *state, struct vip *vip, const struct ipam_record *record,
+		   struct vip_spec *spec)
+{
+	struct pool *pool = state_pool(state, record->pool);
+	struct ipam_router router = { .id = record->router_id };
+	struct base_error error = { 0 };
+	int r;
+
+	memset(spec, 0, sizeof *spec);
+	spec->address = vip->address;
+	snprintf(spec->pool, sizeof spec->pool, "%s", record->pool);
+	snprintf(router.name, sizeof router.name, "%s", record->router ? record->router : "");
+	copy_holders(state, vip, record, spec);
+	/* From here on `record` is not valid any more. */
+	r = ipam_router_choose(state->ipam, &vip->address, NULL, &router, &error);
+	if (r > 0 || !router.name[0]) {
+		set_unplaced(state, vip, BASE_REASON_POOL_EXHAUSTED,
+			     r > 0 ? error.message : "its pool is gone");
+		vip_spec_clear(spec);
+		return false;
+	}
+	snprintf(spec->router, sizeof spec->router, "%s", router.name);
+	spec->router_id = router.id;
+	if (pool)
+		vip_settings_read(&spec->settings, pool->spec);
+	else
+		spec->settings = vip->settings; /* the pool is gone: as it was */
+	choose_candidates(state, vip, pool ? pool->spec : NULL, spec);
+	return true;
+}
+
+static void create_vip(struct reconciler *reconciler, struct vip *vip, const struct vip_spec *spec)
+{
+	struct step step = { .type = STEP_VIP_CREATE, .method = "POST", .path = VIPS };
+
+	step.body = k8s_object_new("vipd.dev/v1alpha1", "VirtualIP", NULL, vip->name);
+	cJSON_AddItemToObject(step.body, "spec", vip_spec_write(spec));
+	state_vip_first(reconciler->state, vip,
+			spec->candidate_count ? spec->candidates[0].node : NULL);
+	vip->created = true;
+	vip->created_gone = false;
+	step_send(reconciler, &vip->work, &step);
+}
+
+static void update_vip(struct reconciler *reconciler, struct vip *vip, const struct vip_spec *spec)
+{
+	struct step step = { .type = STEP_VIP_UPDATE,
+			     .method = "PATCH",
+			     .content_type = MERGE_PATCH };
+	cJSON *metadata;
+
+	step.body = cJSON_CreateObject();
+	metadata = cJSON_AddObjectToObject(step.body, "metadata");
+	cJSON_AddStringToObject(metadata, "uid", vip->uid);
+	cJSON_AddStringToObject(metadata, "resourceVersion", vip->version);
+	cJSON_AddItemToObject(step.body, "spec", vip_spec_write(spec));
+	snprintf(step.path, sizeof step.path, VIPS "/%s", vip->name);
+	step_send(reconciler, &vip->work, &step);
+}
+
+/* --- and how it goes --- */
+
+struct search {
+	const struct base_address *address;
+	unsigned count;
+	bool found;
+};
+
+static bool is_quarantined(void *userdata, const struct ipam_quarantine *quarantine)
+{
+	struct search *search = userdata;
+
+	search->found = base_address_equal(&quarantine->address, search->address);
+	return !search->found && ++search->count < QUARANTINES_MAX;
+}
+
+/* The address is kept from others for a while: that has to be written down before the record goes. */
+static bool needs_quarantine(struct reconciler *reconciler, struct vip *vip)
+{
+	struct state *state = reconciler->state;
+	struct pool *pool = state_pool(state, vip->pool);
+	struct search search = { .address = &vip->address };
+
+	if (!pool || pool_status_quarantines(pool->status, &vip->address))
+		return false;
+	ipam_quarantine_each(state->ipam, pool->name, reconciler_wall(), is_quarantined, &search);
+	if (!search.found)
+		return false;
+	pool->urgent = true;
+	queue_mark(&state->queue, &pool->work);
+	return true;
+}
+
+static void add_preconditions(cJSON *body, const char *uid, const char *version)
+{
+	cJSON *preconditions = cJSON_AddObjectToObject(body, "preconditions");
+
+	cJSON_AddStringToObject(preconditions, "uid", uid);
+	if (version)
+		cJSON_AddStringToObject(preconditions, "resourceVersion", version);
+}
+
+static void delete_vip(struct reconciler *reconciler, struct vip *vip)
+{
+	struct step step = { .type = STEP_VIP_DELETE, .method = "DELETE" };
+
+	if (vip->deleting || needs_quarantine(reconciler, vip))
+		return;
+	step.body = cJSON_CreateObject();
+	add_preconditions(step.body, vip->uid, vip->version);
+	snprintf(step.path, sizeof step.path, VIPS "/%s", vip->name);
+	step_send(reconciler, &vip->work, &step);
+}
+
+void reconcile_vip(struct reconciler *reconciler, struct vip *vip)
+{
+	struct state *state = reconciler->state;
+	struct ipam_record record;
+	struct vip_spec spec;
+
+	if (!ipam_record_get(state->ipam, &vip->address, &record)) {
+		if (vip->exists)
+			delete_vip(reconciler, vip);
+		else
+			state_forget_vip(state, vip);
+		return;
+	}
+	if (vip->exists && vip->deleting)
+		return; /* it is made anew when it is gone */
+	if (!vip->exists && record.service_count == 0) {
+		/* Made by hand, and deleted by hand. */
+		ipam_record_remove(state->ipam, &vip->address);
+		state_forget_vip(state, vip);
+		return;
+	}
+	if (!desire(state, vip, &record, &spec))
+		return;
+	if (!vip->exists)
+		create_vip(reconciler, vip, &spec);
+	else if (vip_spec_digest(&spec) != vip->digest)
+		update_vip(reconciler, vip, &spec);
+	vip_spec_clear(&spec);
+}
+
+/* --- pools --- */
+
+static void write_pool(struct reconciler *reconciler, struct pool *pool, cJSON *status)
+{
+	struct step step = { .type = STEP_POOL_STATUS,
+			     .method = "PATCH",
+			     .content_type = MERGE_PATCH };
+	cJSON *metadata;
+
+	step.body = cJSON_CreateObject();
+	metadata = cJSON_AddObjectToObject(step.body, "metadata");
+	cJSON_AddStringToObject(metadata, "uid", pool->uid);
+	cJSON_AddStringToObject(metadata, "resourceVersion", pool->version);
+	cJSON_AddItemToObject(step.body, "status", status);
+	snprintf(step.path, sizeof step.path, POOLS "/%s/status", pool->name);
+	pool->written_us = reconciler_now();
+	step_send(reconciler, &pool->work, &step);
+}
+
+/* Those that wait for their quarantine to be written down look again; if in vain, they ask again. */
+static void mark_waiting(struct state *state, struct pool *pool)
+{
+	if (!pool->urgent)
+		return;
+	pool->urgent = false;
+	TABLE_EACH(&state->vips, entry)
+	{
+		struct vip *vip = TABLE_OF(entry, struct vip, entry);
+		struct ipam_record record;
+
+		if (vip->exists && !vip->deleting && strcmp(vip->pool, pool->name) == 0 &&
+		    !ipam_record_get(state->ipam, &vip->address, &record))
+			queue_mark(&state->queue, &vip->work);
+	}
+}
+
+void reconcile_pool(struct reconciler *reconciler, struct pool *pool)
+{
+	struct state *state = reconciler->state;
+	struct pool_facts facts = {
+		.name = pool->name,
+		.generation = pool->generation,
+		.disabled = k8s_object_bool(pool->spec, "disabled", false),
+		.problem = pool->problem,
+	};
+	uint64_t wall_us = reconciler_wall(), next_us = pool->written_us + COUNTS_US;
+	bool urgent = pool->urgent;
+	char now[K8S_TIME_SIZE];
+	cJSON *status;
+
+	if (!pool->exists)
+		return;
+	mark_waiting(state, pool);
+	status = pool_status(state->ipam, &facts, pool->status, wall_us,
+			     k8s_time_format(now, wall_us, false));
+	if (cJSON_Compare(status, pool->status, true)) {
+		cJSON_Delete(status);
+	} else if (!urgent && pool->written_us && reconciler_now() < next_us) {
+		cJSON_Delete(status);
+		queue_later(&state->queue, &pool->work, next_us);
+	} else {
+		write_pool(reconciler, pool, status);
+	}
+}
+
+/* --- Leases --- */
+
+void reconcile_lease(struct reconciler *reconciler, struct lease *lease)
+{
+	struct state *state = reconciler->state;
+	struct step step = { .type = STEP_LEASE_DELETE, .method = "DELETE" };
+	uint64_t now_us = reconciler_now();
+
+	if (state_router_used(state, lease->name)) {
+		lease->unused_us = 0;
+		return;
+	}
+	if (!lease->unused_us)
+		lease->unused_us = now_us;
+	if (now_us < lease->unused_us + LEASE_AGE_US) {
+		queue_later(&state->queue, &lease->work, lease->unused_us + LEASE_AGE_US);
+		return;
+	}
+	step.body = cJSON_CreateObject();
+	add_preconditions(step.body, lease->uid, NULL);
+	snprintf(step.path, sizeof step.path,
+		 "/apis/coordination.k8s.io/v1/namespaces/%s/leases/%s", reconciler->namespace,
+		 lease->name);
+	step_send(reconciler, &lease->work, &step);
+}

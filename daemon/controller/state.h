@@ -1,0 +1,152 @@
+#pragma once
+
+#include "daemon/controller/decide.h"
+#include "daemon/controller/nodes.h"
+#include "daemon/controller/queue.h"
+#include "daemon/controller/table.h"
+
+/*
+ * Everything the controller knows: what the API server says of Services, VirtualIPs, AddressPools and
+ * Leases, what ipam/ made of it, and what has to be looked at again because of it. Fed by informers and
+ * by the answers to own writes; an older version of an object never replaces a newer one. Decides and
+ * writes nothing.
+ *
+ * Who holds what is ipam's; a VirtualIP object is how it is written down. So a `vip` may be there before
+ * its object and after it.
+ */
+
+/* A Service by name, or the name of one that some VirtualIP still names. */
+struct claim {
+	struct table_entry entry;
+	struct work work;
+	char *key;               /* "namespace/name" */
+	bool exists, known_gone; /* known_gone: seen to be deleted, not only never seen */
+	struct service service;
+	struct base_error trouble; /* the API server's, writing for it */
+	bool waiting;              /* refused: tried again when something changes */
+	uint64_t pending_us;       /* since when an address is not written down; 0: none is */
+	uint64_t unserved_us; /* since when Serving should be False; 0: it is as it should be */
+	uint64_t told;        /* digest of the last refusal told by an Event */
+	unsigned vip_count;   /* VirtualIP objects that name it */
+};
+
+struct vip {
+	struct table_entry entry;
+	struct work work;
+	char name[BASE_ADDRESS_NAME_SIZE];
+	struct base_address address;
+	/* the object */
+	bool exists, deleting; /* deleting: by somebody, or by us and answered */
+	char uid[40], version[24];
+	uint64_t digest; /* vip_spec_digest() */
+	size_t holder_count;
+	struct vip_holder *holders;
+	size_t candidate_count;
+	const char **candidates; /* names of nodes, first one first */
+	struct vip_settings settings;
+	char router[IPAM_ROUTER_NAME_SIZE];
+	char pool[IPAM_NAME_SIZE];
+	struct vip_status status;
+	/* what became of it here */
+	bool created;              /* our POST is under way, and then: */
+	bool created_gone;         /* it was seen to be deleted again meanwhile */
+	struct node *first;        /* whose load it is */
+	enum base_reason unplaced; /* why nobody may own it */
+	char *unplaced_message;
+};
+
+struct pool {
+	struct table_entry entry;
+	struct work work;
+	char *name;
+	bool exists;
+	char uid[40], version[24];
+	int64_t generation;
+	cJSON *spec, *status;
+	char problem[256]; /* why the spec is not in force; "": it is */
+	bool urgent;       /* somebody waits for a quarantine to be written */
+	uint64_t written_us;
+};
+
+struct lease {
+	struct table_entry entry;
+	struct work work;
+	char *name;
+	char uid[40];
+	uint64_t unused_us; /* since when no VirtualIP names it; 0: one does */
+};
+
+struct space {
+	struct table_entry entry;
+	char *name;
+	cJSON *labels;
+};
+
+struct state {
+	struct queue queue;
+	struct ipam *ipam; /* NULL unless active */
+	struct table claims, vips, pools, leases, spaces, routers;
+	struct nodes nodes;
+	bool default_class;
+	bool retry; /* something changed that may help those who wait */
+};
+
+int state_init(struct state *state, bool default_class);
+void state_clear(struct state *state);
+
+/* From informers and answers. The object is borrowed. `own`: the answer to what was written here. */
+void state_put_service(struct state *state, const cJSON *object);
+void state_drop_service(struct state *state, const char *namespace, const char *name);
+void state_put_vip(struct state *state, const cJSON *object, bool own);
+void state_drop_vip(struct state *state, const char *name);
+void state_put_pool(struct state *state, const cJSON *object);
+void state_drop_pool(struct state *state, const char *name);
+void state_put_lease(struct state *state, const cJSON *object);
+void state_drop_lease(struct state *state, const char *name);
+void state_put_namespace(struct state *state, const cJSON *object);
+void state_drop_namespace(struct state *state, const char *name);
+void state_put_node(struct state *state, const cJSON *object);
+void state_drop_node(struct state *state, const char *name);
+void state_put_speaker(struct state *state, const cJSON *object);
+void state_drop_speaker(struct state *state, const char *name);
+
+/*
+ * Begins to allocate: every kind was listed, this process leads. What is held, reserved and kept is
+ * read anew from the objects; everything is marked. -ENOMEM: not active.
+ */
+int state_activate(struct state *state, uint64_t wall_us);
+void state_deactivate(struct state *state);
+
+/* Parts of the above, between state.c and state_pools.c. */
+void state_feed_service(struct state *state, const struct service *service);
+void state_feed_record(struct state *state, const struct vip *vip);
+void state_clear_objects(struct state *state);
+
+struct claim *state_claim(struct state *state, const char *namespace, const char *name);
+struct vip *state_vip(struct state *state, const struct base_address *address);
+/* Makes one that has no object yet; NULL: no memory. */
+struct vip *state_vip_make(struct state *state, const struct base_address *address);
+struct pool *state_pool(struct state *state, const char *name);
+
+/* Does any VirtualIP, written or about to be, use the virtual router of this Lease? */
+bool state_router_used(struct state *state, const char *router);
+
+/* Who is first among the candidates counts as its load; NULL: nobody. */
+void state_vip_first(struct state *state, struct vip *vip, const char *node);
+/* After the answer to a DELETE of it. */
+void state_lease_done(struct state *state, struct lease *lease);
+
+/* The vip is neither an object nor held: forgotten. */
+void state_forget_vip(struct state *state, struct vip *vip);
+void state_forget_claim(struct state *state, struct claim *claim);
+
+/* Marks all that hold, or held, this address, its pool and its object. */
+void state_touch(struct state *state, const struct base_address *address);
+/* Marks those that were refused if something changed since. */
+void state_retry_waiting(struct state *state);
+/* For ipam: pool's selectors on a Service. */
+bool state_selects(void *userdata, const char *pool, enum ipam_selector selector);
+struct state_selection {
+	struct state *state;
+	const struct service *service;
+};

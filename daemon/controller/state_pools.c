@@ -1,0 +1,345 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/time.h"
+#include "daemon/controller/pool.h"
+#include "daemon/controller/state.h"
+#include "k8s/object.h"
+
+/* The rest of the state: pools, namespaces, nodes, and how all of it becomes an ipam. */
+
+struct pool *state_pool(struct state *state, const char *name)
+{
+	struct pool *pool = TABLE_OF(table_find(&state->pools, name), struct pool, entry);
+
+	return pool && pool->exists ? pool : NULL;
+}
+
+static void feed_pool(struct state *state, struct pool *pool)
+{
+	struct base_error error = { 0 };
+	struct pool_spec spec;
+	cJSON *tree = cJSON_CreateObject(), *metadata;
+	int r;
+
+	metadata = cJSON_AddObjectToObject(tree, "metadata");
+	cJSON_AddStringToObject(metadata, "name", pool->name);
+	cJSON_AddItemReferenceToObject(tree, "spec", pool->spec);
+	r = pool_spec_read(&spec, tree, &error);
+	if (r >= 0) {
+		r = ipam_pool_put(state->ipam, &spec.pool, &error);
+		pool_spec_clear(&spec);
+	}
+	cJSON_Delete(tree);
+	snprintf(pool->problem, sizeof pool->problem, "%s",
+		 r >= 0             ? ""
+		 : error.message[0] ? error.message
+				    : strerror(-r));
+}
+
+static struct pool *make_pool(struct state *state, const char *name)
+{
+	struct pool *pool = TABLE_OF(table_find(&state->pools, name), struct pool, entry);
+
+	if (pool)
+		return pool;
+	pool = calloc(1, sizeof *pool);
+	if (!pool)
+		return NULL;
+	pool->work.kind = WORK_POOL;
+	pool->name = strdup(name);
+	if (!pool->name || table_add(&state->pools, &pool->entry, pool->name) < 0) {
+		free(pool->name);
+		free(pool);
+		return NULL;
+	}
+	return pool;
+}
+
+/* What its VirtualIPs copy of a pool changed, or what it counts. */
+static void mark_vips(struct state *state, const char *pool)
+{
+	TABLE_EACH(&state->vips, entry)
+	{
+		struct vip *vip = TABLE_OF(entry, struct vip, entry);
+
+		if (!pool || strcmp(vip->pool, pool) == 0)
+			queue_mark(&state->queue, &vip->work);
+	}
+}
+
+/* Another pool overlaps, or does no more. */
+static void mark_pools(struct state *state)
+{
+	TABLE_EACH(&state->pools, entry)
+	queue_mark(&state->queue, &TABLE_OF(entry, struct pool, entry)->work);
+}
+
+void state_put_pool(struct state *state, const cJSON *object)
+{
+	struct pool *pool = make_pool(state, k8s_object_text(object, "metadata/name"));
+	const cJSON *spec = k8s_object_get(object, "spec");
+	const cJSON *status = k8s_object_get(object, "status");
+	const char *version = k8s_object_text(object, "metadata/resourceVersion");
+	bool changed;
+
+	if (!pool ||
+	    (pool->exists && strcmp(pool->uid, k8s_object_text(object, "metadata/uid")) == 0 &&
+	     k8s_version_compare(version, pool->version) <= 0))
+		return;
+	changed = !pool->exists || !cJSON_Compare(pool->spec, spec, true);
+	snprintf(pool->uid, sizeof pool->uid, "%s", k8s_object_text(object, "metadata/uid"));
+	snprintf(pool->version, sizeof pool->version, "%s", version);
+	pool->generation = k8s_object_number(object, "metadata/generation", 0, INT64_MAX, 0);
+	pool->exists = true;
+	cJSON_Delete(pool->status);
+	pool->status = status ? cJSON_Duplicate(status, true) : NULL;
+	if (changed) {
+		cJSON_Delete(pool->spec);
+		pool->spec = spec ? cJSON_Duplicate(spec, true) : cJSON_CreateObject();
+	}
+	if (changed && state->ipam) {
+		feed_pool(state, pool);
+		state->retry = true;
+		mark_vips(state, pool->name);
+		mark_pools(state);
+	}
+	queue_mark(&state->queue, &pool->work);
+}
+
+static void clear_pool(struct pool *pool)
+{
+	cJSON_Delete(pool->spec);
+	cJSON_Delete(pool->status);
+	pool->spec = pool->status = NULL;
+	pool->exists = pool->urgent = false;
+	pool->problem[0] = '\0';
+}
+
+void state_drop_pool(struct state *state, const char *name)
+{
+	struct pool *pool = TABLE_OF(table_find(&state->pools, name), struct pool, entry);
+
+	if (!pool)
+		return;
+	clear_pool(pool); /* the entry stays: a request for it may be under way */
+	if (!state->ipam)
+		return;
+	ipam_pool_remove(state->ipam, name);
+	state->retry = true;
+	mark_vips(state, name);
+	mark_pools(state);
+}
+
+/* --- namespaces --- */
+
+void state_put_namespace(struct state *state, const cJSON *object)
+{
+	const char *name = k8s_object_text(object, "metadata/name");
+	const cJSON *labels = k8s_object_get(object, "metadata/labels");
+	struct space *space = TABLE_OF(table_find(&state->spaces, name), struct space, entry);
+
+	if (!space) {
+		space = calloc(1, sizeof *space);
+		if (!space)
+			return;
+		space->name = strdup(name);
+		if (!space->name || table_add(&state->spaces, &space->entry, space->name) < 0) {
+			free(space->name);
+			free(space);
+			return;
+		}
+	}
+	if (cJSON_Compare(space->labels, labels, true))
+		return;
+	cJSON_Delete(space->labels);
+	space->labels = labels ? cJSON_Duplicate(labels, true) : NULL;
+	state->retry = true;
+}
+
+static void free_space(struct state *state, struct space *space)
+{
+	table_remove(&state->spaces, &space->entry);
+	cJSON_Delete(space->labels);
+	free(space->name);
+	free(space);
+}
+
+void state_drop_namespace(struct state *state, const char *name)
+{
+	struct space *space = TABLE_OF(table_find(&state->spaces, name), struct space, entry);
+
+	if (space)
+		free_space(state, space);
+}
+
+/* --- nodes --- */
+
+static void feed_node(struct state *state, const struct node *node)
+{
+	struct ipam_range ranges[NODE_ADDRESSES_MAX];
+	char who[300];
+
+	snprintf(who, sizeof who, "Node %s", node->name);
+	ipam_taken_put(state->ipam, who, BASE_REASON_ADDRESS_IN_USE, NULL,
+		       node_addresses(node, ranges), ranges);
+}
+
+static void node_changed(struct state *state, struct node *node)
+{
+	if (!state->ipam)
+		return;
+	feed_node(state, node);
+	state->retry = true;
+	mark_vips(state, NULL);
+}
+
+void state_put_node(struct state *state, const cJSON *object)
+{
+	struct node *node = nodes_make(&state->nodes, k8s_object_text(object, "metadata/name"));
+
+	if (node && node_set_object(node, object))
+		node_changed(state, node);
+}
+
+void state_drop_node(struct state *state, const char *name)
+{
+	struct node *node = nodes_find(&state->nodes, name);
+
+	if (node && node_set_object(node, NULL))
+		node_changed(state, node);
+}
+
+void state_put_speaker(struct state *state, const cJSON *object)
+{
+	struct node *node = nodes_make(&state->nodes, k8s_object_text(object, "metadata/name"));
+
+	if (node && node_set_speaker(node, object))
+		node_changed(state, node);
+}
+
+void state_drop_speaker(struct state *state, const char *name)
+{
+	struct node *node = nodes_find(&state->nodes, name);
+
+	if (node && node_set_speaker(node, NULL))
+		node_changed(state, node);
+}
+
+/* --- from objects to ipam --- */
+
+static void feed_quarantine(struct state *state, const struct pool *pool, uint64_t wall_us)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, k8s_object_get(pool->status, "quarantine"))
+	{
+		struct ipam_quarantine quarantine = { .pool = pool->name };
+		char service[2 * IPAM_NAME_SIZE], *slash;
+
+		snprintf(service, sizeof service, "%s", k8s_object_text(item, "service"));
+		slash = strchr(service, '/');
+		if (slash)
+			*slash = '\0';
+		quarantine.service.namespace = service;
+		quarantine.service.name = slash ? slash + 1 : "";
+		if (base_address_parse(k8s_object_text(item, "address"), &quarantine.address) &&
+		    k8s_time_parse(k8s_object_text(item, "until"), &quarantine.until_us))
+			ipam_quarantine_put(state->ipam, &quarantine, wall_us);
+	}
+}
+
+int state_activate(struct state *state, uint64_t wall_us)
+{
+	state_deactivate(state);
+	state->ipam = ipam_new();
+	if (!state->ipam)
+		return -ENOMEM;
+	TABLE_EACH(&state->pools, entry)
+	{
+		struct pool *pool = TABLE_OF(entry, struct pool, entry);
+
+		if (!pool->exists)
+			continue;
+		feed_pool(state, pool);
+		queue_mark(&state->queue, &pool->work);
+	}
+	TABLE_EACH(&state->nodes.table, entry)
+	feed_node(state, TABLE_OF(entry, struct node, entry));
+	TABLE_EACH(&state->claims, entry)
+	{
+		struct claim *claim = TABLE_OF(entry, struct claim, entry);
+
+		if (claim->exists)
+			state_feed_service(state, &claim->service);
+		claim->waiting = false;
+		queue_mark(&state->queue, &claim->work);
+	}
+	TABLE_EACH(&state->vips, entry)
+	{
+		struct vip *vip = TABLE_OF(entry, struct vip, entry);
+
+		if (vip->exists)
+			state_feed_record(state, vip);
+		queue_mark(&state->queue, &vip->work);
+	}
+	TABLE_EACH(&state->pools, entry)
+	feed_quarantine(state, TABLE_OF(entry, struct pool, entry), wall_us);
+	TABLE_EACH(&state->leases, entry)
+	queue_mark(&state->queue, &TABLE_OF(entry, struct lease, entry)->work);
+	state->retry = false;
+	return 0;
+}
+
+void state_deactivate(struct state *state)
+{
+	ipam_free(state->ipam);
+	state->ipam = NULL;
+}
+
+void state_retry_waiting(struct state *state)
+{
+	if (!state->retry)
+		return;
+	state->retry = false;
+	TABLE_EACH(&state->claims, entry)
+	{
+		struct claim *claim = TABLE_OF(entry, struct claim, entry);
+
+		if (claim->waiting)
+			queue_mark(&state->queue, &claim->work);
+	}
+}
+
+/* --- all --- */
+
+int state_init(struct state *state, bool default_class)
+{
+	memset(state, 0, sizeof *state);
+	state->default_class = default_class;
+	return 0;
+}
+
+void state_clear(struct state *state)
+{
+	struct table_entry *entry;
+
+	state_deactivate(state);
+	state_clear_objects(state);
+	while ((entry = table_any(&state->pools))) {
+		struct pool *pool = TABLE_OF(entry, struct pool, entry);
+
+		queue_forget(&state->queue, &pool->work);
+		table_remove(&state->pools, entry);
+		clear_pool(pool);
+		free(pool->name);
+		free(pool);
+	}
+	while ((entry = table_any(&state->spaces)))
+		free_space(state, TABLE_OF(entry, struct space, entry));
+	table_clear(&state->pools);
+	table_clear(&state->spaces);
+	nodes_clear(&state->nodes);
+}

@@ -1,0 +1,47 @@
+"""One real API server for all tests of the session, and what the controller's tests do with it.
+
+    api     Cluster (test/lab/cluster.py), up and with deploy/ installed; shared by the whole session
+    fresh   the same, with nothing left in it of the test before; what the sanitizers found fails the test
+"""
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
+
+from cluster import Cluster  # noqa: E402
+from lab import sweep  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def api():
+    sweep()
+    with Cluster() as cluster:
+        cluster.install()
+        yield cluster
+
+
+@pytest.fixture
+def fresh(api):
+    for proxy in api.proxies:
+        proxy.close()
+    api.proxies = []
+    api.reset()
+    known = len(api.sanitizer_reports())
+    yield api
+    if api.lab is None:
+        api.reset()
+    assert api.sanitizer_reports()[known:] == []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """The last lines of every vipd beside the API server go with a failure."""
+    report = (yield).get_result()
+    cluster = getattr(item, "funcargs", {}).get("api")
+    if not cluster or not report.failed:
+        return
+    for process in cluster.processes:
+        if "controller" in process.name and "kube" not in process.name:
+            report.sections.append((process.name, "\n".join(process.output().splitlines()[-60:])))
