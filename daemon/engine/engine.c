@@ -549,17 +549,28 @@ static int on_links(sd_event_source *source, int fd, uint32_t revents, void *use
 static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct engine *engine = userdata;
+	uint64_t now_us = engine_now(engine);
+	int verdict;
 
 	(void)source;
 	(void)fd;
 	(void)revents;
-	if (nft_table_drain(engine->table) == 1 && engine->routers && engine->rules_present &&
-	    !nft_table_present(engine->table)) {
-		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
-			 "somebody removed the rules: put back");
-		nft_table_forget(engine->table);
-		engine_rules_apply(engine);
+	verdict = nft_table_drain(engine->table);
+	if (verdict == NFT_TABLE_UNCHANGED || !engine->routers || !engine->rules_present)
+		return 0;
+	if (verdict == NFT_TABLE_UNKNOWN && nft_table_present(engine->table))
+		return 0;
+	nft_table_forget(engine->table);
+	engine->rules_due = true;
+	if (base_usec_since(now_us, engine->rules_restored_us) > BASE_USEC_PER_SEC) {
+		engine->rules_restored_us = now_us;
+		engine_rules_apply(engine); /* else the next refresh: nobody is fought with */
 	}
+	if (log_gate_pass(&engine->foreign_gate, NULL))
+		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+			 "%s changed the rules of vipd: put back",
+			 verdict == NFT_TABLE_CHANGED ? nft_table_culprit(engine->table)
+						      : "somebody");
 	return 0;
 }
 
@@ -597,7 +608,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	if (engine->routers && !engine->restarted)
 		read_alive(engine);
-	if (!engine->rules_present)
+	if (!engine->rules_present || engine->rules_due)
 		engine_rules_changed(engine);
 	ask_members(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {

@@ -79,7 +79,8 @@ struct engine {
 	struct nft_alive alive;
 	struct message_node_status told;
 	uint64_t verdicts[VRRP_VERDICT_COUNT];
-	struct log_gate packet_gate, send_gate, rules_gate;
+	uint64_t rules_restored_us; /* when somebody's change of our rules was undone last */
+	struct log_gate packet_gate, send_gate, rules_gate, foreign_gate;
 	int exit_code;
 };
 

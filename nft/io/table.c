@@ -1,19 +1,22 @@
 #include "nft/io/table.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
-#include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <linux/netlink.h>
 #include <unistd.h>
 
 #include <nftables/libnftables.h>
 
 #include "base/cleanup.h"
+
+#define PROBE "vipd-probe" /* a table that is there for an instant when a process starts */
 
 struct item {
 	const char *table, *set; /* literals of the core */
@@ -36,6 +39,8 @@ struct nft_table {
 	struct nft_ctx *context;
 	int events;
 	struct items wanted, present;
+	uint32_t port; /* netlink's name for our context: its changes are ours */
+	char culprit[64];
 	bool loaded; /* by this process: `present` is what stands in the kernel */
 	uint64_t revision;
 	struct buffer buffer;
@@ -132,11 +137,112 @@ static bool probe(struct nft_table *table, const char *chain)
 	char text[512];
 
 	snprintf(text, sizeof text,
-		 "add table netdev vipd-probe\n"
-		 "add chain netdev vipd-probe c { type filter hook %s device \"lo\" priority 0; }\n"
-		 "delete table netdev vipd-probe\n",
+		 "add table netdev " PROBE "\n"
+		 "add chain netdev " PROBE " c { type filter hook %s device \"lo\" priority 0; }\n"
+		 "delete table netdev " PROBE "\n",
 		 chain);
 	return run(table, text, NULL) == 0;
+}
+
+/* The first attribute of every nftables message that has one of these types is the table's name. */
+static const char *table_name(const struct nlmsghdr *header)
+{
+	size_t at = NLMSG_LENGTH(sizeof(struct nfgenmsg));
+	const struct nlattr *attribute = (const void *)((const uint8_t *)header + at);
+
+	if (header->nlmsg_len < at + sizeof *attribute + 1 ||
+	    (attribute->nla_type & NLA_TYPE_MASK) != NFTA_TABLE_NAME ||
+	    attribute->nla_len > header->nlmsg_len - at ||
+	    ((const char *)attribute)[attribute->nla_len - 1] != '\0')
+		return "";
+	return (const char *)attribute + NLA_HDRLEN;
+}
+
+static void read_event(struct nft_table *table, const struct nlmsghdr *header, int *found)
+{
+	const char *name;
+
+	switch (header->nlmsg_type & 0xff) {
+	case NFT_MSG_NEWTABLE:
+	case NFT_MSG_DELTABLE:
+	case NFT_MSG_NEWCHAIN:
+	case NFT_MSG_DELCHAIN:
+	case NFT_MSG_NEWRULE:
+	case NFT_MSG_DELRULE:
+	case NFT_MSG_NEWSET:
+	case NFT_MSG_DELSET:
+	case NFT_MSG_NEWSETELEM:
+	case NFT_MSG_DELSETELEM:
+		break;
+	default:
+		return;
+	}
+	name = table_name(header);
+	if (table->port == 0 && strcmp(name, PROBE) == 0)
+		table->port = header->nlmsg_pid;
+	if (header->nlmsg_pid != table->port && header->nlmsg_pid != (uint32_t)getpid() &&
+	    strcmp(name, "vipd") == 0)
+		*found = NFT_TABLE_CHANGED;
+}
+
+/* The end of a transaction says whose it was. */
+static void read_generation(struct nft_table *table, const struct nlmsghdr *header)
+{
+	size_t at = NLMSG_LENGTH(sizeof(struct nfgenmsg));
+	uint32_t pid = 0;
+	char name[32] = "somebody";
+
+	while (at + NLA_HDRLEN <= header->nlmsg_len) {
+		const struct nlattr *attribute = (const void *)((const uint8_t *)header + at);
+		const char *data = (const char *)attribute + NLA_HDRLEN;
+		size_t size = attribute->nla_len;
+
+		if (size < NLA_HDRLEN || at + size > header->nlmsg_len)
+			break;
+		if (attribute->nla_type == NFTA_GEN_PROC_PID && size == NLA_HDRLEN + 4) {
+			memcpy(&pid, data, 4);
+			pid = ntohl(pid);
+		} else if (attribute->nla_type == NFTA_GEN_PROC_NAME) {
+			snprintf(name, sizeof name, "%.*s", (int)(size - NLA_HDRLEN), data);
+		}
+		at += NLA_ALIGN(size);
+	}
+	snprintf(table->culprit, sizeof table->culprit, "%s (pid %u)", name, pid);
+}
+
+int nft_table_drain(struct nft_table *table)
+{
+	_Alignas(struct nlmsghdr) char buffer[16384];
+	int found = NFT_TABLE_UNCHANGED, before;
+
+	for (;;) {
+		ssize_t size = recv(table->events, buffer, sizeof buffer, MSG_DONTWAIT);
+		struct nlmsghdr *header = (struct nlmsghdr *)buffer;
+
+		if (size < 0 && errno == EINTR)
+			continue;
+		if (size < 0 && errno == ENOBUFS) {
+			if (found == NFT_TABLE_UNCHANGED)
+				found = NFT_TABLE_UNKNOWN;
+			continue;
+		}
+		if (size <= 0)
+			return found;
+		for (; NLMSG_OK(header, (unsigned)size); header = NLMSG_NEXT(header, size)) {
+			before = found;
+			read_event(table, header, &found);
+			if (found == NFT_TABLE_CHANGED && before != found)
+				snprintf(table->culprit, sizeof table->culprit, "somebody");
+			if ((header->nlmsg_type & 0xff) == NFT_MSG_NEWGEN &&
+			    found == NFT_TABLE_CHANGED && strcmp(table->culprit, "somebody") == 0)
+				read_generation(table, header);
+		}
+	}
+}
+
+const char *nft_table_culprit(const struct nft_table *table)
+{
+	return table->culprit;
 }
 
 int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
@@ -154,6 +260,13 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	}
 	nft_ctx_buffer_output(table->context);
 	nft_ctx_buffer_error(table->context);
+	table->events = open_events();
+	if (table->events < 0) {
+		int r = table->events;
+
+		nft_table_free(table);
+		return base_error_set(error, r, "no netfilter events: %s", strerror(-r));
+	}
 	if (!probe(table, "ingress")) {
 		nft_table_free(table);
 		return base_error_set(error, -EOPNOTSUPP,
@@ -162,13 +275,7 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 				      "missing");
 	}
 	abilities->egress = probe(table, "egress");
-	table->events = open_events();
-	if (table->events < 0) {
-		int r = table->events;
-
-		nft_table_free(table);
-		return base_error_set(error, r, "no netfilter events: %s", strerror(-r));
-	}
+	nft_table_drain(table); /* learns the name of our own changes */
 	*result = table;
 	return 0;
 }
@@ -404,30 +511,6 @@ void nft_table_forget(struct nft_table *table)
 int nft_table_fd(const struct nft_table *table)
 {
 	return table->events;
-}
-
-int nft_table_drain(struct nft_table *table)
-{
-	_Alignas(struct nlmsghdr) char buffer[16384];
-	int ours = 0;
-
-	for (;;) {
-		ssize_t size = recv(table->events, buffer, sizeof buffer, MSG_DONTWAIT);
-		struct nlmsghdr *header = (struct nlmsghdr *)buffer;
-
-		if (size < 0 && errno == EINTR)
-			continue;
-		if (size < 0 && errno == ENOBUFS) {
-			ours = 1; /* something was missed: look */
-			continue;
-		}
-		if (size <= 0)
-			return ours;
-		for (; NLMSG_OK(header, (unsigned)size); header = NLMSG_NEXT(header, size))
-			if ((header->nlmsg_type & 0xff) == NFT_MSG_DELTABLE ||
-			    (header->nlmsg_type & 0xff) == NFT_MSG_DELCHAIN)
-				ours = 1;
-	}
 }
 
 bool nft_table_present(struct nft_table *table)

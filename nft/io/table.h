@@ -36,9 +36,16 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 /* The kernel lost our tables (a foreign flush): the next commit loads everything. */
 void nft_table_forget(struct nft_table *table);
 
-/* Readable when tables changed; drain says 1 if ours may have. */
+/* Readable when tables changed. Drain says what somebody else did to ours since it was called last. */
 int nft_table_fd(const struct nft_table *table);
+enum nft_table_verdict {
+	NFT_TABLE_UNCHANGED,
+	NFT_TABLE_CHANGED, /* forget it and commit */
+	NFT_TABLE_UNKNOWN, /* events were lost: ask nft_table_present() */
+};
 int nft_table_drain(struct nft_table *table);
+/* Who did it: "nft (pid 4711)". */
+const char *nft_table_culprit(const struct nft_table *table);
 bool nft_table_present(struct nft_table *table);
 
 /* Is the fence open for the address? Asks the kernel; for status, not for decisions. */

@@ -381,6 +381,34 @@ static void test_half_of_it_flushed_is_noticed_too(void **state)
 	}
 }
 
+static void test_whose_change_it_was_is_known(void **state)
+{
+	static const char *const changes[] = {
+		"nft flush chain netdev vipd in-eth1",
+		"nft delete element inet vipd vips4 '{ 192.0.2.100 }'",
+		"nft add rule inet vipd input counter",
+	};
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(changes); i++) {
+		nft_table_begin(table);
+		want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+		commit(&skeleton);
+		nft_table_begin(table);
+		want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+		want_vip("192.0.2.102", NFT_DATAPLANE_DIRECTOR);
+		commit(&skeleton);
+		assert_int_equal(nft_table_drain(table), NFT_TABLE_UNCHANGED);
+		place_run("nft add table inet other && nft delete table inet other");
+		assert_int_equal(nft_table_drain(table), NFT_TABLE_UNCHANGED);
+		place_run("%s", changes[i]);
+		assert_int_equal(nft_table_drain(table), NFT_TABLE_CHANGED);
+		assert_memory_equal(nft_table_culprit(table), "nft (pid ", 9);
+		nft_table_forget(table);
+	}
+}
+
 static void test_a_foreign_change_of_elements_is_healed_without_closing_the_fence(void **state)
 {
 	struct nft_skeleton skeleton = skeleton_of(true);
@@ -709,6 +737,7 @@ int main(void)
 		TEST(test_source_ranges_may_overlap_and_change_their_width),
 		TEST(test_a_foreign_flush_is_noticed_and_everything_comes_back),
 		TEST(test_half_of_it_flushed_is_noticed_too),
+		TEST(test_whose_change_it_was_is_known),
 		TEST(test_a_foreign_change_of_elements_is_healed_without_closing_the_fence),
 		TEST(test_a_restarted_process_takes_over_without_closing_the_fence),
 		TEST(test_tables_of_another_making_are_replaced),

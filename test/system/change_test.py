@@ -1,0 +1,254 @@
+"""Manifests and the kernel change under a running vipd: what is wanted comes, what is not wanted goes."""
+import re
+import time
+
+import pytest
+
+from conftest import BOTH, V4, V6
+from lab import wait_for
+import manifests
+
+W4, W6 = "192.0.2.30", "2001:db8::1:30"
+
+
+@pytest.fixture
+def web(rack):
+    """A second Service with addresses of its own; gone again after the test."""
+    rack.cluster.expose("web", [W4, W6], ["near"], (80,))
+    rack.cluster.serves(W4, 80, vm="near")
+    rack.cluster.serves(W6, 80, vm="near")
+    yield rack.cluster
+    rack.cluster.hide("web", missing_ok=True)
+    rack.cluster.gone(W4, W6)
+
+
+def nothing_else_moved(seen):
+    for by in seen.values():
+        assert by["arp"]["outages"] == 0 and by["arp"]["two"] == 0 and by["connect"]["lost"] == 0
+        assert by["stream"]["kept"] == 5 and by["stream"]["lost"] == 0
+
+
+def rules_of(node):
+    """The rules of vipd without what changes by itself: counters, and the sets of the fence."""
+    text = "".join(node.run(["nft", "-s", "list", "table", family, "vipd"], check=False).stdout
+                   for family in ("netdev", "inet"))
+    text = re.sub(r"set (alive|leaving)[46] \{[^}]*(\}[^}]*)?\}", "", text)
+    return sorted(line for line in text.splitlines() if "expires" not in line)
+
+
+def test_a_service_comes_and_goes(rack):
+    watch = rack.watch()
+    rack.cluster.expose("web", [W4, W6], ["near"], (80,))
+    for address in (W4, W6):
+        rack.cluster.serves(address, 80, vm="near")
+    rack.cluster.hide("web")
+    rack.cluster.gone(W4, W6)
+    for address in (W4, W6):
+        assert rack.client.mac_of(address, timeout=0.3) is None
+    nothing_else_moved(watch.stop())
+    for name in rack.cluster.daemons:
+        assert [router["addresses"] for router in rack[name].status()["routers"]
+                if router["addresses"] not in BOTH] == []
+
+
+def test_ports_and_endpoints_change(rack, web):
+    watch = rack.watch()
+    web.expose("web", [W4, W6], ["local"], (80,))
+    web.serves(W4, 80, vm="local")
+    web.serves(W6, 80, vm="local")
+    web.expose("web", [W4, W6], ["local"], ("8080:80", 22))
+    web.serves(W4, 8080, vm="local")
+    web.serves(W6, 22, vm="local")
+    for address in (W4, W6):
+        with pytest.raises(ConnectionRefusedError):
+            rack.client.connect(address, 80)
+    web.expose("web", [W4, W6], [], (80,))
+    wait_for("no VM to be refused", lambda: not rack.client.reaches(W4, 80) and not rack.client.reaches(W4, 22))
+    web.expose("web", [W4, W6], ["db"], (80,))
+    web.serves(W4, 80, vm="db")
+    nothing_else_moved(watch.stop())
+
+
+def test_a_connection_to_a_vm_that_stays_outlives_the_others(rack, web):
+    """A second VM comes, another goes: who talks to the one that stays notices nothing."""
+    web.expose("web", [W4, W6], ["near", "local"], (80,))
+    wait_for("both VMs", lambda: {rack.client.reaches(W4, 80) for _ in range(12)} == {"near", "local"})
+    web.expose("web", [W4, W6], ["near"], (80,))
+    wait_for("one VM", lambda: {rack.client.reaches(W4, 80) for _ in range(12)} == {"near"})
+    probe = rack.client.probe("stream", W4, 80, 10, 5)
+    wait_for("connections", lambda: sum(event["event"] == "connected" for event in probe.events()) == 5)
+    web.expose("web", [W4, W6], ["near"], (80, 22))
+    web.serves(W4, 22)
+    time.sleep(0.3)
+    seen = probe.stop()
+    assert seen["kept"] == 5 and seen["lost"] == 0 and seen["longest_ms"] < 500
+
+
+def test_another_address_for_a_service(rack, web):
+    web.expose("web", ["192.0.2.31"], ["near"], (80,))
+    web.serves("192.0.2.31", 80)
+    web.gone(W4, W6)
+    web.expose("web", [W4, W6], ["near"], (80,))
+    web.serves(W6, 80)
+    web.gone("192.0.2.31")
+
+
+def test_two_services_share_an_address(rack, web):
+    key = {"vipd.dev/sharing-key": "front"}
+    web.expose("web", [W4], ["near"], (80,), annotations=key)
+    web.expose("shell", [W4], ["local"], (22,), annotations=key)
+    web.serves(W4, 22, vm="local")
+    web.serves(W4, 80, vm="near")
+    assert len(web.holders(W4)) == 1
+    web.hide("shell")
+    web.refuses(W4, 22)
+    assert rack.client.reaches(W4, 80) == "near"
+
+
+def test_all_manifests_change_at_once(rack, web):
+    """Another pool, other addresses, another interval: everything new is there, nothing old is left."""
+    held = {path: path.read_text() for path in web.folder.glob("*.yaml")}
+    try:
+        web.pool(addresses=["192.0.2.64/27", "2001:db8::2:0/120"],
+                 vrrp={"advertisementIntervalMilliseconds": 50})
+        web.hide("web")
+        web.expose("ssh", ["192.0.2.70", "2001:db8::2:10"], ["db"], (22,), candidates=["n2", "n1"])
+        for address in ("192.0.2.70", "2001:db8::2:10"):
+            web.serves(address, 22, vm="db")
+            assert len(web.holders(address)) == 1
+        web.gone(V4, V6, W4, W6)
+        for address in (V4, W6):
+            assert rack.client.mac_of(address, timeout=0.3) is None
+    finally:
+        for path in web.folder.glob("*.yaml"):
+            path.unlink()
+        for path, text in held.items():
+            path.write_text(text)
+    web.serves(V4, 80)
+    web.gone("192.0.2.70", "2001:db8::2:10")
+
+
+def test_all_manifests_go(rack):
+    """Only the nodes are left: nothing of vipd stays in any kernel."""
+    held = {path: path.read_text() for path in rack.cluster.folder.glob("service-*.yaml")}
+    for path in held:
+        path.unlink()
+    try:
+        rack.cluster.gone(V4, V6)
+        wait_for("the tables to go", lambda: all(
+            "vipd" not in node.ruleset() for node in rack.lab.nodes.values()))
+    finally:
+        for path, text in held.items():
+            path.write_text(text)
+    rack.cluster.serves(V4, 80)
+
+
+@pytest.mark.parametrize("who", ["owner", "backup", "all"])
+def test_removed_while_a_daemon_was_down(rack, web, who):
+    owner = web.owner(W4)
+    names = {"owner": [owner], "backup": [name for name in web.daemons if name != owner][:1],
+             "all": list(web.daemons)}[who]
+    for name in names:
+        web[name].kill()
+    web.hide("web")
+    for name in names:
+        web[name].start()
+    for name in names:
+        web[name].process.wait_output("ready:")
+    web.gone(W4, W6)
+    rack.cluster.serves(V4, 80)
+
+
+def test_flush_ruleset_by_an_administrator(rack, record_property):
+    """The rules are back within milliseconds. In these the owner's kernel knows nothing of the Service:
+    a client that sends right then is refused by it, so connections are not promised to survive."""
+    watch = rack.watch(kinds=("arp", "connect"))
+    for node in rack.lab.nodes.values():
+        node.run(["nft", "flush", "ruleset"])
+    wait_for("the rules to come back", lambda: all(
+        "map service4" in node.ruleset() for node in rack.lab.nodes.values()), 2)
+    for address in BOTH:
+        rack.cluster.serves(address, 80, seconds=2)
+    time.sleep(0.3)
+    for address, by in watch.stop().items():
+        record_property(f"{address}_connect_longest_ms", by["connect"]["longest_ms"])
+        assert not by["connect"]["dark"] and by["connect"]["longest_ms"] < 1000
+        assert by["arp"]["two"] == 0 and by["arp"]["longest_ms"] < 500
+    for name, daemon in rack.cluster.daemons.items():
+        assert "nft (pid " in daemon.log() and "put back" in daemon.log(), name
+
+
+@pytest.mark.parametrize("name, command", {
+    "table": ("n3", "delete table inet vipd"),
+    "chain": ("owner", "flush chain netdev vipd in-eth1"),
+    "element": ("n3", f"delete element inet vipd service4 {{ {V4} . tcp . 80 }}"),
+    "added": ("n3", "insert rule inet vipd prerouting tcp dport 80 drop"),
+}.items(), ids=lambda value: value if isinstance(value, str) else "")
+def test_rules_of_ours_edited_by_hand(rack, name, command):
+    """What was taken away is put back, what was added is taken away."""
+    time.sleep(1.1)  # whoever is undone twice a second waits for the next look
+    where, words = command
+    node = rack.lab[rack.owner() if where == "owner" else where]
+    before = rules_of(node)
+    node.run(["nft", *words.split()])
+    wait_for("the rules to be as before", lambda: rules_of(node) == before, 5)
+    rack.cluster.serves(V4, 80)
+
+
+def test_an_address_deleted_by_hand_comes_back(rack):
+    owner = rack.lab[rack.owner()]
+    for address, length in ((V4, 32), (V6, 128)):
+        owner.run(["ip", "address", "delete", f"{address}/{length}", "dev", "eth1"])
+        wait_for("it to be back", lambda: address in owner.addresses("eth1"), 2)
+    owner.run(["ip", "address", "flush", "dev", "eth1", "to", "192.0.2.0/28"])
+    owner.run(["ip", "address", "add", f"{owner.address4}/24", "dev", "eth1"])
+    owner.run(["ip", "route", "replace", "default", "via", "192.0.2.254"])
+    rack.cluster.serves(V4, 80)
+
+
+def test_the_interface_goes_and_comes_back(rack):
+    """eth1 down and up by an administrator: another owner, and the rules bind to it again."""
+    owner = rack.owner()
+    node = rack.lab[owner]
+    watch = rack.watch(kinds=("arp", "connect", "stream"))
+    node.run(["ip", "link", "set", "eth1", "down"])
+    rack.cluster.owner(V4, other_than=owner)
+    node.run(["ip", "link", "set", "eth1", "up"])
+    node.run(["ip", "address", "replace", f"{node.address6}/64", "dev", "eth1", "nodad"])
+    node.run(["ip", "route", "replace", "default", "via", "192.0.2.254"])
+    node.run(["ip", "route", "replace", "default", "via", "2001:db8::fe"])
+    for other in rack.lab.nodes.values():
+        if other.index != node.index:
+            node.run(["ip", "route", "replace", f"10.244.{other.index}.0/24", "via", other.address4])
+            node.run(["ip", "route", "replace", f"fd00:10:244:{other.index:x}::/64", "via", other.address6])
+    time.sleep(1)
+    for by in watch.stop().values():
+        assert by["arp"]["two"] == 0 and by["stream"]["kept"] == 5
+    rack[rack.owner()].stop()
+    rack.cluster.serves(V4, 80)
+
+
+def test_hangup_reads_again(rack):
+    """SIGHUP to the daemon: the manifests are read again, nothing else happens."""
+    owner = rack.owner()
+    watch = rack.watch()
+    rack[owner].process.signal(1, everyone=False)
+    time.sleep(0.5)
+    assert rack[owner].running()
+    nothing_else_moved(watch.stop())
+
+
+def test_editors_and_odd_files(rack, web):
+    """Files that editors leave, a file as `kubectl get -o yaml` writes a List, one renamed in place."""
+    (web.folder / ".service-web.yaml.swp").write_bytes(b"\x00\x01binary")
+    (web.folder / "notes.txt").write_text("not: [yaml")
+    path = web.folder / "service-web.yaml"
+    service = manifests.service("web", [W4], (80,))
+    slices = manifests.slices(service, [rack.lab.vms["db"]])
+    manifests.write(path, *map(manifests.server_filled, [service, *slices]), as_list=True)
+    web.serves(W4, 80, vm="db")
+    path.rename(web.folder / "renamed.yml")
+    time.sleep(0.5)
+    assert rack.client.reaches(W4, 80) == "db"
+    (web.folder / "renamed.yml").unlink()
+    web.gone(W4, W6)
