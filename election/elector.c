@@ -15,12 +15,11 @@ static struct election_action *add(struct election_actions *actions, enum electi
 	return action;
 }
 
-static void transition(struct election_elector *e, struct election_actions *actions,
-		       enum base_reason why, uint8_t from, uint8_t to)
+static void transition(struct election_actions *actions, enum base_reason why, uint8_t from,
+		       uint8_t to)
 {
 	struct election_action *action = add(actions, ELECTION_ACTION_TRANSITION);
 
-	(void)e;
 	action->why = why;
 	action->from = from;
 	action->to = to;
@@ -46,6 +45,33 @@ static bool may_own(const struct election_elector *e)
 	       !e->releasing;
 }
 
+static bool owning(const struct election_elector *e)
+{
+	return e->state == ELECTION_STATE_OWNING || e->state == ELECTION_STATE_MOVING;
+}
+
+static bool listening(const struct election_elector *e)
+{
+	return e->state == ELECTION_STATE_STARTING || e->state == ELECTION_STATE_FOLLOWING;
+}
+
+/* A Lease that says something about us. */
+static bool holds(const struct election_elector *e, uint8_t who)
+{
+	return e->lease_seen && e->lease.exists && e->lease.holder == who;
+}
+
+static bool unheld(const struct election_elector *e)
+{
+	return e->lease_seen && (!e->lease.exists || e->lease.holder == ELECTION_NOBODY);
+}
+
+/* The API server answers, as far as we know: claims go through the Lease. */
+static bool coordinated(const struct election_elector *e)
+{
+	return e->config.leased && e->lease_seen && e->api_reachable;
+}
+
 /* How many candidates come before us; `without` is left out of the count. */
 static unsigned rank(const struct election_elector *e, uint8_t without)
 {
@@ -60,6 +86,15 @@ static unsigned rank(const struct election_elector *e, uint8_t without)
 			before++;
 	}
 	return before;
+}
+
+static uint64_t spacing_us(const struct election_elector *e, uint8_t without)
+{
+	uint64_t step_us = interval_us(e) / 2;
+
+	if (step_us > ELECTION_SPACING_MAX_US)
+		step_us = ELECTION_SPACING_MAX_US;
+	return rank(e, without) * step_us;
 }
 
 /* Rule 6. Two candidates without another witness have no quorum rule. */
@@ -87,18 +122,12 @@ static uint64_t lease_expiry_us(const struct election_elector *e)
 	return base_usec_add(e->lease_changed_us, duration_ms * BASE_USEC_PER_MSEC);
 }
 
-static bool owning(const struct election_elector *e)
-{
-	return e->state == ELECTION_STATE_OWNING || e->state == ELECTION_STATE_MOVING;
-}
-
 static void write_lease(struct election_elector *e, struct election_actions *actions,
 			const struct election_lease *lease, uint64_t now_us)
 {
 	add(actions, ELECTION_ACTION_WRITE)->lease = *lease;
 	e->writing = true;
 	e->write_started_us = now_us;
-	e->written = *lease;
 }
 
 /* The Lease that makes `holder` the holder: the term rises exactly when the holder changes (S5). */
@@ -111,8 +140,15 @@ static struct election_lease lease_for(const struct election_elector *e, uint8_t
 								      : e->lease.term + 1,
 		.duration_ms = e->config.lease_duration_ms,
 		.successor = ELECTION_NOBODY,
-		.ready = ELECTION_NOBODY,
 	};
+}
+
+static void write_holder(struct election_elector *e, struct election_actions *actions,
+			 uint8_t holder, uint64_t now_us)
+{
+	struct election_lease lease = lease_for(e, holder);
+
+	write_lease(e, actions, &lease, now_us);
 }
 
 static void note_loss(struct election_elector *e, uint64_t now_us)
@@ -123,26 +159,28 @@ static void note_loss(struct election_elector *e, uint64_t now_us)
 	e->last_loss_us = now_us;
 }
 
-/* A node that lost the address again and again lets the others go first. */
-static uint64_t hold_down_us(const struct election_elector *e, uint64_t now_us)
+/* It lost the address again and again: the others go first, but nobody waits for long in the dark. */
+static bool flapping(const struct election_elector *e, uint64_t now_us)
 {
-	uint64_t wait_us;
+	return e->losses >= ELECTION_FLAP_LOSSES &&
+	       base_usec_since(now_us, e->last_loss_us) < ELECTION_FLAP_WINDOW_US;
+}
 
-	if (e->losses < 3 || base_usec_since(now_us, e->last_loss_us) > ELECTION_FLAP_WINDOW_US)
-		return 0;
-	wait_us = 4 * interval_us(e) << (e->losses - 3 > 8 ? 8 : e->losses - 3);
-	return wait_us > ELECTION_HOLD_DOWN_MAX_US ? ELECTION_HOLD_DOWN_MAX_US : wait_us;
+static void forget_offer(struct election_elector *e)
+{
+	e->offered = false;
+	e->offer_at_us = BASE_USEC_NEVER;
 }
 
 static void become_following(struct election_elector *e)
 {
 	e->state = ELECTION_STATE_FOLLOWING;
-	e->confirmed = false;
-	e->rival_us = 0;
+	e->confirmed = e->claimed = e->proving = false;
+	e->rival_us = e->mediating_us = 0;
 	e->successor = ELECTION_NOBODY;
-	e->claim_at_us = BASE_USEC_NEVER;
-	e->watch_us = BASE_USEC_NEVER;
+	e->claim_at_us = e->watch_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->was_probed = false;
+	forget_offer(e);
 }
 
 static void listen_anew(struct election_elector *e, struct election_actions *actions)
@@ -156,13 +194,24 @@ static void listen_anew(struct election_elector *e, struct election_actions *act
 
 static enum base_reason takeover_reason(const struct election_elector *e)
 {
-	if (!e->ever_heard && (!e->lease.exists || e->lease.holder == ELECTION_NOBODY))
-		return BASE_REASON_OWNER_ELECTED;
-	if (e->lease.exists && e->lease.successor == e->config.self)
+	switch (e->claim) {
+	case ELECTION_CLAIM_SUCCESSOR:
 		return BASE_REASON_HANDOVER;
-	if (e->lease.exists && e->lease.holder == ELECTION_NOBODY)
-		return BASE_REASON_OWNER_RESIGNED;
-	return BASE_REASON_OWNER_LOST;
+	case ELECTION_CLAIM_RELIEF:
+		return BASE_REASON_GATEWAY_UNREACHABLE;
+	case ELECTION_CLAIM_RETURN:
+		return BASE_REASON_STARTED;
+	case ELECTION_CLAIM_FREE:
+		return e->ever_heard ? BASE_REASON_OWNER_RESIGNED : BASE_REASON_OWNER_ELECTED;
+	case ELECTION_CLAIM_MEDIATE:
+		return BASE_REASON_SPLIT_BRAIN_RESOLVED;
+	case ELECTION_CLAIM_SILENCE:
+		break;
+	}
+	return e->ever_heard || (e->lease.exists && e->lease.holder != ELECTION_NOBODY &&
+				 e->lease.holder != e->config.self)
+		       ? BASE_REASON_OWNER_LOST
+		       : BASE_REASON_OWNER_ELECTED;
 }
 
 static void become_owning(struct election_elector *e, struct election_actions *actions,
@@ -172,35 +221,49 @@ static void become_owning(struct election_elector *e, struct election_actions *a
 
 	e->state = ELECTION_STATE_OWNING;
 	e->confirmed = confirmed;
+	e->confirmed_us = confirmed ? now_us : 0;
 	e->term = e->lease.term;
-	e->active_us = now_us;
 	e->rival_us = 0;
+	e->claimed = e->proving = false;
+	e->mediating_us = e->claim == ELECTION_CLAIM_MEDIATE ? now_us + 3 * interval_us(e) : 0;
 	e->quorum_misses = 0;
-	e->successor = ELECTION_NOBODY;
+	e->gateway_lost_us = 0;
+	e->successor = e->speaker = ELECTION_NOBODY;
 	e->silent = false;
 	e->last_owner = e->config.self;
-	e->claim_at_us = BASE_USEC_NEVER;
+	e->claim_at_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->watch_us = now_us + ELECTION_WATCH_US;
 	e->renew_us = now_us + e->config.renew_us - jitter_us(e, e->config.renew_us / 4);
+	forget_offer(e);
 	add(actions, ELECTION_ACTION_ACTIVATE);
-	transition(e, actions, why, from, e->config.self);
+	transition(actions, why, from, e->config.self);
 }
 
-/* Gives the address up. With `resign` the LAN is told by priority 0. */
+/* Gives the address up at once; with `resign` the LAN is told by priority 0. */
 static void leave(struct election_elector *e, struct election_actions *actions,
 		  enum base_reason why, bool resign, uint8_t to, uint64_t now_us)
 {
-	bool planned = why == BASE_REASON_HANDOVER || why == BASE_REASON_MAINTENANCE ||
-		       why == BASE_REASON_REBALANCED || why == BASE_REASON_DRILL_STARTED;
-
-	add(actions, resign ? ELECTION_ACTION_RESIGN : ELECTION_ACTION_YIELD)->planned = planned;
+	add(actions, resign ? ELECTION_ACTION_RESIGN : ELECTION_ACTION_YIELD);
 	become_following(e);
-	if (!planned)
-		note_loss(e, now_us);
-	e->silent = false;
+	note_loss(e, now_us);
 	e->last_owner = to < ELECTION_CANDIDATES_MAX ? to : ELECTION_NOBODY;
-	transition(e, actions, why, e->config.self, to);
-	add(actions, ELECTION_ACTION_LISTEN);
+	transition(actions, why, e->config.self, to);
+	listen_anew(e, actions);
+}
+
+/* Rule 10: resigns, but answers until the successor is heard, or the fence runs out. */
+static void become_leaving(struct election_elector *e, struct election_actions *actions, uint8_t to,
+			   uint64_t now_us)
+{
+	enum base_reason why = e->moving_why;
+
+	add(actions, ELECTION_ACTION_RESIGN)->planned = true;
+	become_following(e);
+	e->state = ELECTION_STATE_LEAVING;
+	e->silent = false;
+	e->claim_at_us = now_us + interval_us(e) * 3 / 2;
+	e->last_owner = to < ELECTION_CANDIDATES_MAX ? to : ELECTION_NOBODY;
+	transition(actions, why, e->config.self, to);
 }
 
 static void become_probing(struct election_elector *e, struct election_actions *actions,
@@ -212,23 +275,32 @@ static void become_probing(struct election_elector *e, struct election_actions *
 }
 
 static void become_claiming(struct election_elector *e, struct election_actions *actions,
-			    uint64_t now_us)
+			    enum election_claim claim, uint64_t now_us)
 {
-	struct election_lease lease = lease_for(e, e->config.self);
-
 	e->state = ELECTION_STATE_CLAIMING;
+	e->claim = claim;
+	e->claim_why = takeover_reason(e); /* by the Lease before ours */
+	e->claimed = false;
 	e->claim_at_us = now_us + ELECTION_CLAIM_BOUND_US;
-	write_lease(e, actions, &lease, now_us);
+	write_holder(e, actions, e->config.self, now_us);
 }
 
-/* Time at which a leased router may be claimed, by what the Lease says; rules 2, 3, 9. */
+/* Unconfirmed: the LAN alone decides (rule 4), or there is no Lease at all. */
+static void take_unconfirmed(struct election_elector *e, struct election_actions *actions,
+			     uint64_t now_us)
+{
+	e->claim = ELECTION_CLAIM_SILENCE;
+	become_owning(e, actions, takeover_reason(e), false, now_us);
+}
+
+/* --- claims --- */
+
+/* Time at which a silent owner's Lease may be claimed: rule 2. */
 static uint64_t lease_allows_us(const struct election_elector *e, uint64_t now_us)
 {
 	if (!e->lease_seen)
 		return base_usec_add(e->started_us, ELECTION_COLD_START_US);
-	if (!e->lease.exists || e->lease.holder == ELECTION_NOBODY)
-		return now_us;
-	if (e->lease.holder == e->config.self || e->heard_in_term)
+	if (unheld(e) || e->lease.holder == e->config.self || e->heard_in_term)
 		return now_us;
 	return lease_expiry_us(e);
 }
@@ -239,17 +311,14 @@ static uint64_t lease_allows_us(const struct election_elector *e, uint64_t now_u
  */
 static void try_claim(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
-	uint64_t allowed_us;
+	uint64_t allowed_us = now_us;
 
 	if (!may_own(e)) {
 		e->claim_at_us = BASE_USEC_NEVER;
 		return;
 	}
-	allowed_us = e->config.leased ? lease_allows_us(e, now_us) : now_us;
-	if (hold_down_us(e, now_us) > 0)
-		allowed_us = base_usec_add(e->last_loss_us, hold_down_us(e, now_us)) > allowed_us
-				     ? e->last_loss_us + hold_down_us(e, now_us)
-				     : allowed_us;
+	if (e->config.leased)
+		allowed_us = lease_allows_us(e, now_us);
 	if (allowed_us > now_us) {
 		e->claim_at_us = allowed_us;
 		return;
@@ -259,70 +328,202 @@ static void try_claim(struct election_elector *e, struct election_actions *actio
 		e->claim_at_us = now_us + interval_us(e);
 		return;
 	}
-	if (!e->ever_heard && !e->was_probed &&
-	    (!e->lease.exists || e->lease.holder != e->config.self)) {
+	if (!e->ever_heard && !e->was_probed) {
 		become_probing(e, actions, now_us);
 		return;
 	}
-	if (!e->config.leased) {
-		become_owning(e, actions, takeover_reason(e), false, now_us);
-	} else if (e->lease_seen && e->lease.exists && e->lease.holder == e->config.self) {
-		become_owning(e, actions, takeover_reason(e), true, now_us);
-	} else if (e->writing) {
-		e->claim_at_us = now_us + interval_us(e);
-	} else if (e->lease_seen && e->api_reachable) {
-		become_claiming(e, actions, now_us);
-	} else {
-		become_owning(e, actions, takeover_reason(e), false, now_us);
+	if (!coordinated(e) ||
+	    (e->writing && base_usec_since(now_us, e->write_started_us) > ELECTION_CLAIM_BOUND_US))
+		take_unconfirmed(e, actions, now_us);
+	else if (e->writing)
+		e->claim_at_us = e->write_started_us + ELECTION_CLAIM_BOUND_US + 1;
+	else
+		become_claiming(e, actions, ELECTION_CLAIM_SILENCE, now_us);
+}
+
+/* What the Lease as last seen offers us, if anything. */
+static bool find_offer(const struct election_elector *e, uint64_t now_us, enum election_claim *claim)
+{
+	if (!listening(e) || !may_own(e) || !coordinated(e) || e->writing)
+		return false;
+	if (unheld(e)) {
+		*claim = ELECTION_CLAIM_FREE;
+		return e->speaker == ELECTION_NOBODY;
 	}
+	if (e->lease.holder == e->config.self) {
+		*claim = ELECTION_CLAIM_RETURN;
+		return e->speaker == ELECTION_NOBODY && !flapping(e, now_us);
+	}
+	*claim = ELECTION_CLAIM_SUCCESSOR;
+	if (e->lease.successor == e->config.self)
+		return true;
+	*claim = ELECTION_CLAIM_RELIEF;
+	return e->lease.degraded;
+}
+
+/* Takes the offer if its time has come and all that it needs is known. */
+static void take_offer(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	enum election_claim claim;
+
+	if (!e->offered || now_us < e->offer_at_us || !find_offer(e, now_us, &claim))
+		return;
+	switch (claim) {
+	case ELECTION_CLAIM_SILENCE:
+	case ELECTION_CLAIM_MEDIATE:
+		return;
+	case ELECTION_CLAIM_FREE:
+	case ELECTION_CLAIM_RETURN:
+		if (!e->witnessed || !quorum(e) || (!e->ever_heard && !e->was_probed))
+			return;
+		break;
+	case ELECTION_CLAIM_SUCCESSOR:
+		break;
+	case ELECTION_CLAIM_RELIEF:
+		if (!e->witnessed || !e->gateway_known || !e->gateway_reachable)
+			return;
+		break;
+	}
+	forget_offer(e);
+	become_claiming(e, actions, claim, now_us);
+}
+
+/* The Lease changed, or something that kept us from what it offers. */
+static void consider(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	enum election_claim claim;
+
+	if (e->state == ELECTION_STATE_FOLLOWING && coordinated(e) && !e->writing &&
+	    e->config.self != ELECTION_NOBODY && holds(e, e->config.self) && !may_own(e) &&
+	    e->speaker == ELECTION_NOBODY) {
+		write_holder(e, actions, ELECTION_NOBODY, now_us); /* who waits for us waits in vain */
+		return;
+	}
+	if (e->offered || !find_offer(e, now_us, &claim))
+		return;
+	e->offered = true;
+	e->offer_at_us = now_us;
+	if (claim == ELECTION_CLAIM_FREE)
+		e->offer_at_us += spacing_us(e, ELECTION_NOBODY);
+	else if (claim == ELECTION_CLAIM_RELIEF)
+		e->offer_at_us += spacing_us(e, e->lease.holder);
+	if (claim != ELECTION_CLAIM_SUCCESSOR) {
+		e->witnessed = false;
+		add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+	}
+	if ((claim == ELECTION_CLAIM_FREE || claim == ELECTION_CLAIM_RETURN) && !e->ever_heard &&
+	    !e->was_probed)
+		become_probing(e, actions, now_us);
+	take_offer(e, actions, now_us);
 }
 
 /* An unconfirmed owner asks for the Lease as soon as it can; rule 4. */
 static void try_confirm(struct election_elector *e, struct election_actions *actions,
 			uint64_t now_us)
 {
-	struct election_lease lease;
-
-	if (!e->config.leased || !owning(e) || e->writing || !e->lease_seen)
+	if (!owning(e) || e->writing || !coordinated(e))
 		return;
-	if (e->lease.exists && e->lease.holder == e->config.self) {
-		if (!e->confirmed) {
-			e->confirmed = true;
-			e->term = e->lease.term;
-			add(actions, ELECTION_ACTION_PRIORITY);
-		}
+	if (!holds(e, e->config.self))
+		write_holder(e, actions, e->config.self, now_us);
+}
+
+static void confirm(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	bool was = e->confirmed;
+
+	e->confirmed = true;
+	e->confirmed_us = now_us;
+	e->term = e->lease.term;
+	if (!was)
+		add(actions, ELECTION_ACTION_PRIORITY);
+}
+
+static void doubt(struct election_elector *e, struct election_actions *actions)
+{
+	if (!owning(e) || !e->confirmed)
+		return;
+	e->confirmed = e->proving = false;
+	add(actions, ELECTION_ACTION_PRIORITY);
+}
+
+/* It did not answer. Nobody may tell that it does again, if its other connections never broke. */
+static void distrust(struct election_elector *e, struct election_actions *actions)
+{
+	e->api_reachable = false;
+	if (e->contact)
+		add(actions, ELECTION_ACTION_READ);
+}
+
+/* --- the LAN --- */
+
+static void become_released(struct election_elector *e, struct election_actions *actions)
+{
+	e->state = ELECTION_STATE_RELEASED;
+	add(actions, ELECTION_ACTION_RELEASED);
+}
+
+/* Nothing is answered for any more; the Lease must not name who will not come back. */
+static void finish_release(struct election_elector *e, struct election_actions *actions,
+			   uint64_t now_us)
+{
+	if (coordinated(e) && !e->writing &&
+	    (holds(e, e->config.self) || (e->speaker == ELECTION_NOBODY && !unheld(e))))
+		write_holder(e, actions, ELECTION_NOBODY, now_us);
+	if (!e->writing) {
+		become_released(e, actions);
 		return;
 	}
-	if (!e->api_reachable)
-		return;
-	lease = lease_for(e, e->config.self);
-	write_lease(e, actions, &lease, now_us);
+	e->state = ELECTION_STATE_RELEASING;
+	e->claim_at_us = now_us + ELECTION_RELEASE_WRITE_US;
 }
 
 static void on_silence(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
 	e->silent = true;
 	e->speaker = ELECTION_NOBODY;
-	if (e->state == ELECTION_STATE_STARTING || e->state == ELECTION_STATE_FOLLOWING)
+	if (listening(e))
 		try_claim(e, actions, now_us);
 }
 
-/* The owner said that it stops. */
+/* The owner said that it stops; its fence is closed, or waits for us to be heard. */
 static void on_resigned(struct election_elector *e, const struct election_event *event,
 			struct election_actions *actions)
 {
-	bool named = e->lease.exists && e->lease.successor == e->config.self &&
-		     e->lease.ready == e->config.self && e->lease.holder == event->from;
+	uint64_t now_us = event->now_us;
 
-	e->last_owner = event->from < ELECTION_CANDIDATES_MAX ? event->from : e->last_owner;
-	if (!may_own(e) || event->from >= ELECTION_CANDIDATES_MAX)
+	if (event->from != e->speaker && event->from != e->lease.holder)
+		return; /* an echo: it does not own it, so it has nothing to resign */
+	e->speaker = ELECTION_NOBODY;
+	e->last_owner = event->from;
+	if (e->state == ELECTION_STATE_CLAIMING && e->claimed) {
+		become_owning(e, actions, e->claim_why, true, now_us);
 		return;
-	if (e->state != ELECTION_STATE_FOLLOWING && e->state != ELECTION_STATE_STARTING)
+	}
+	if (!listening(e) || !may_own(e))
 		return;
-	if (e->config.leased && named)
-		become_owning(e, actions, BASE_REASON_HANDOVER, false, event->now_us);
-	else if (!e->config.leased && rank(e, event->from) == 0)
-		become_owning(e, actions, BASE_REASON_OWNER_RESIGNED, false, event->now_us);
+	if (coordinated(e)) {
+		/* Named somebody else: that one is about to speak. Else the ranks claim one by one. */
+		if (holds(e, event->from) && e->heard_in_term && rank(e, event->from) == 0 &&
+		    !e->writing)
+			become_claiming(e, actions, ELECTION_CLAIM_FREE, now_us);
+		else
+			consider(e, actions, now_us);
+	} else if (rank(e, event->from) == 0 && (!e->config.leased || e->lease_seen)) {
+		e->claim = ELECTION_CLAIM_FREE;
+		become_owning(e, actions, BASE_REASON_OWNER_RESIGNED, false, now_us);
+	}
+}
+
+/* Two confirmed owners: the Lease knows better. Whoever cannot renew it now is not its holder. */
+static void prove(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	if (e->proving || base_usec_since(now_us, e->confirmed_us) < 2 * interval_us(e))
+		return; /* just proved, or just about to be */
+	if (e->writing && base_usec_since(now_us, e->write_started_us) <= ELECTION_CLAIM_BOUND_US)
+		return;
+	write_holder(e, actions, e->config.self, now_us);
+	e->proving = true;
+	e->prove_at_us = now_us + ELECTION_CLAIM_BOUND_US;
 }
 
 /* Two actives hear each other: rule 5. */
@@ -331,201 +532,168 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 {
 	bool rival_confirmed = event->priority >= ELECTION_CONFIRMED_MIN;
 	uint8_t mine = election_elector_wire_priority(e);
+	uint64_t now_us = event->now_us;
 	bool stronger;
 
-	if (event->from == ELECTION_OTHER)
-		return; /* a stranger never moves an address; the caller reports it: rule 13 */
-	if (e->confirmed && rival_confirmed)
-		stronger = base_usec_since(event->now_us, e->active_us) > 8 * interval_us(e);
-	else if (e->confirmed != rival_confirmed)
+	if (e->state == ELECTION_STATE_MOVING && rival_confirmed && event->from == e->successor) {
+		/* It did not wait for us to resign, which is as good. */
+		become_leaving(e, actions, event->from, now_us);
+		return;
+	}
+	if (e->confirmed && rival_confirmed && holds(e, e->config.self) && e->lease.degraded) {
+		e->moving_why = BASE_REASON_GATEWAY_UNREACHABLE; /* we asked for it */
+		become_leaving(e, actions, event->from, now_us);
+		return;
+	}
+	if (e->confirmed && rival_confirmed && e->config.leased) {
+		add(actions, ELECTION_ACTION_ANNOUNCE);
+		prove(e, actions, now_us);
+		return;
+	}
+	if ((mine >= ELECTION_CONFIRMED_MIN) != rival_confirmed)
 		stronger = rival_confirmed;
 	else
 		stronger = event->priority > mine ||
 			   (event->priority == mine && event->address_higher);
 	if (!stronger) {
-		if (!e->rival_us || base_usec_since(event->now_us, e->heard_us[event->from]) >
-					    2 * interval_us(e))
-			e->rival_us = event->now_us;
-		if (base_usec_since(event->now_us, e->rival_us) <= 3 * interval_us(e)) {
+		if (!e->rival_us ||
+		    base_usec_since(now_us, e->heard_us[event->from]) > 2 * interval_us(e))
+			e->rival_us = now_us;
+		if (base_usec_since(now_us, e->rival_us) <= interval_us(e) * 3 / 2) {
 			add(actions, ELECTION_ACTION_ANNOUNCE);
 			return;
 		}
 	}
-	leave(e, actions, BASE_REASON_SPLIT_BRAIN_RESOLVED, false, event->from, event->now_us);
+	/* The rival may never have heard us: it must, or it would not tell the clients again. */
+	add(actions, ELECTION_ACTION_ANSWER);
+	leave(e, actions, BASE_REASON_SPLIT_BRAIN_RESOLVED, false, event->from, now_us);
 	if (e->config.leased)
 		add(actions, ELECTION_ACTION_READ);
+}
+
+/*
+ * Two own it and go on although each should have heard the other: they are cut from each other, but
+ * not from us. Whoever hears both is heard by both, so it takes it over from both.
+ */
+static void mediate(struct election_elector *e, const struct election_event *event,
+		    struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us, since_us;
+
+	if (event->from != e->other || e->speaker == event->from ||
+	    base_usec_since(now_us, e->heard_us[e->other]) > 2 * interval_us(e)) {
+		if (e->speaker != event->from) {
+			e->other = e->speaker;
+			e->alternations = 0;
+			e->alternating_us = now_us;
+		}
+		return;
+	}
+	e->other = e->speaker; /* and the speaker will be the sender */
+	e->alternations++;
+	since_us = base_usec_since(now_us, e->alternating_us);
+	if (e->alternations < 3 || since_us < 2 * interval_us(e) + spacing_us(e, ELECTION_NOBODY) ||
+	    !listening(e) || !may_own(e) || !e->config.candidate_count || e->writing)
+		return;
+	e->alternations = 0;
+	e->alternating_us = now_us;
+	if (coordinated(e)) {
+		become_claiming(e, actions, ELECTION_CLAIM_MEDIATE, now_us);
+	} else {
+		e->claim = ELECTION_CLAIM_MEDIATE;
+		become_owning(e, actions, takeover_reason(e), false, now_us);
+	}
+}
+
+static void note_speaker(struct election_elector *e, const struct election_event *event,
+			 struct election_actions *actions)
+{
+	e->heard_us[event->from] = event->now_us;
+	e->ever_heard = true;
+	if (!owning(e)) {
+		if (e->speaker != event->from && e->last_owner != event->from) {
+			transition(actions, BASE_REASON_OWNER_OBSERVED, e->last_owner, event->from);
+			e->last_owner = event->from;
+		}
+		e->speaker = event->from;
+	}
+}
+
+/* Somebody owns it: whatever we were about to do rested on nobody doing so. */
+static void stand_back(struct election_elector *e, struct election_actions *actions, uint8_t owner,
+		       uint64_t now_us)
+{
+	e->silent = false;
+	e->isolated_us = 0;
+	switch (e->state) {
+	case ELECTION_STATE_CLAIMING:
+		/*
+		 * The write may have landed, or land: then that owner learns from the Lease that it
+		 * is ours. Nothing but its answer can tell, so it is waited for.
+		 */
+		return;
+	case ELECTION_STATE_LEAVING:
+		e->speaker = owner; /* the successor is there */
+		if (e->releasing) {
+			finish_release(e, actions, now_us);
+			return;
+		}
+		break;
+	case ELECTION_STATE_STARTING:
+	case ELECTION_STATE_FOLLOWING:
+		if (e->offered && holds(e, owner))
+			return; /* it offers it itself: degraded, or we are to succeed it */
+		break;
+	case ELECTION_STATE_PROBING:
+	case ELECTION_STATE_CONFLICT:
+		break;
+	case ELECTION_STATE_OWNING:
+	case ELECTION_STATE_MOVING:
+	case ELECTION_STATE_RELEASING:
+	case ELECTION_STATE_RELEASED:
+		return;
+	}
+	become_following(e);
+	e->witnessed = false;
 }
 
 static void on_heard(struct election_elector *e, const struct election_event *event,
 		     struct election_actions *actions)
 {
-	if (event->from == ELECTION_OTHER && e->config.leased && e->lease.exists &&
-	    e->lease.holder == e->config.self)
-		return; /* rule 13 */
+	if (event->from >= ELECTION_CANDIDATES_MAX)
+		return; /* a stranger neither keeps us from it nor moves it: rule 13 */
 	if (event->priority == 0) {
-		on_resigned(e, event, actions);
+		if (owning(e))
+			add(actions, ELECTION_ACTION_ANNOUNCE); /* clients may have it from there */
+		else
+			on_resigned(e, event, actions);
 		return;
 	}
 	if (owning(e)) {
 		on_rival(e, event, actions);
 	} else {
-		e->silent = false;
-		e->witnessed = false;
-		e->isolated_us = 0;
-		e->was_probed = false;
-		e->claim_at_us = BASE_USEC_NEVER;
-		if (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING ||
-		    e->state == ELECTION_STATE_CONFLICT || e->state == ELECTION_STATE_STARTING)
-			become_following(e);
+		stand_back(e, actions, event->from, event->now_us);
+		mediate(e, event, actions);
 	}
-	if (event->from >= ELECTION_CANDIDATES_MAX)
-		return;
-	e->heard_us[event->from] = event->now_us;
-	e->ever_heard = true;
-	if (!owning(e)) {
-		if (e->speaker != event->from && e->last_owner != event->from) {
-			transition(e, actions, BASE_REASON_OWNER_OBSERVED, e->last_owner, event->from);
-			e->last_owner = event->from;
-		}
-		e->speaker = event->from;
-	}
-	if (e->lease.exists && e->lease.holder == event->from)
+	note_speaker(e, event, actions);
+	if (holds(e, event->from))
 		e->heard_in_term = true;
 }
 
-/* As successor: all is set behind our closed fence, so say so. */
-static void answer_successor(struct election_elector *e, struct election_actions *actions,
-			     uint64_t now_us)
+/* Its kernel answers for the address, which it does only while its adverts leave. */
+static void on_held(struct election_elector *e, const struct election_event *event,
+		    struct election_actions *actions)
 {
-	struct election_lease lease = e->lease;
-
-	if (e->state != ELECTION_STATE_FOLLOWING || !may_own(e) || e->writing ||
-	    e->lease.successor != e->config.self || e->lease.ready == e->config.self)
+	if (owning(e) || e->claimed)
 		return;
-	lease.ready = e->config.self;
-	write_lease(e, actions, &lease, now_us);
+	stand_back(e, actions, event->from, event->now_us);
+	if (event->from < ELECTION_CANDIDATES_MAX)
+		note_speaker(e, event, actions);
+	if (listening(e))
+		add(actions, ELECTION_ACTION_LISTEN);
 }
 
-/* Rule 10, the owner's half: resign to the successor that says ready. */
-static void finish_handover(struct election_elector *e, struct election_actions *actions,
-			    uint64_t now_us)
-{
-	struct election_lease lease = lease_for(e, e->successor);
-	bool releasing = e->releasing;
-
-	leave(e, actions, e->moving_why, true, e->successor, now_us);
-	lease.successor = lease.holder;
-	lease.ready = lease.holder;
-	write_lease(e, actions, &lease, now_us);
-	if (releasing) {
-		e->state = ELECTION_STATE_RELEASING;
-		e->claim_at_us = now_us + ELECTION_RELEASE_WRITE_US;
-	}
-}
-
-/* A degraded holder asks to be relieved: whoever sees the gateway claims, by rank. */
-static void relieve(struct election_elector *e, uint64_t now_us)
-{
-	if (e->state != ELECTION_STATE_FOLLOWING || !may_own(e) || !e->gateway_known ||
-	    !e->gateway_reachable || e->lease.holder == e->config.self)
-		return;
-	if (e->claim_at_us == BASE_USEC_NEVER)
-		e->claim_at_us = now_us + rank(e, e->lease.holder) * interval_us(e);
-}
-
-static void on_lease(struct election_elector *e, const struct election_lease *lease,
-		     struct election_actions *actions, uint64_t now_us)
-{
-	bool first = !e->lease_seen;
-	bool new_term = first || lease->term != e->lease.term ||
-			lease->holder != e->lease.holder || lease->exists != e->lease.exists;
-	bool released_now = new_term && (!lease->exists || lease->holder == ELECTION_NOBODY);
-
-	if (!first && lease->exists && e->lease.exists && lease->term < e->lease.term)
-		return; /* an old answer that was under way */
-	e->lease_seen = true;
-	e->lease = *lease;
-	e->lease_changed_us = now_us;
-	if (new_term) {
-		e->heard_in_term = false;
-		if (lease->exists && lease->holder < ELECTION_CANDIDATES_MAX &&
-		    e->heard_us[lease->holder] &&
-		    base_usec_since(now_us, e->heard_us[lease->holder]) < 3 * interval_us(e))
-			e->heard_in_term = true;
-	}
-	if (owning(e)) {
-		if (!lease->exists || lease->holder == ELECTION_NOBODY) {
-			try_confirm(e, actions, now_us); /* rule 7: re-claimed by the active */
-		} else if (lease->holder == e->config.self) {
-			try_confirm(e, actions, now_us);
-			if (e->state == ELECTION_STATE_MOVING && lease->successor == e->successor &&
-			    lease->ready == e->successor)
-				finish_handover(e, actions, now_us);
-		} else if (lease->term > e->term) {
-			leave(e, actions, BASE_REASON_DEPOSED, true, lease->holder, now_us);
-		} else {
-			try_confirm(e, actions, now_us);
-		}
-		return;
-	}
-	if (e->state == ELECTION_STATE_STARTING)
-		become_following(e);
-	if (e->state != ELECTION_STATE_FOLLOWING)
-		return;
-	answer_successor(e, actions, now_us);
-	if (lease->exists && lease->holder == e->config.self && may_own(e) &&
-	    e->speaker == ELECTION_NOBODY) {
-		/* Restarted in place, or named by the old owner: it is ours already. */
-		become_owning(e, actions,
-			      lease->successor == e->config.self ? BASE_REASON_HANDOVER
-								  : BASE_REASON_STARTED,
-			      true, now_us);
-	} else if (lease->exists && lease->degraded) {
-		relieve(e, now_us);
-	} else if (released_now && may_own(e)) {
-		e->claim_at_us = now_us + rank(e, ELECTION_NOBODY) * interval_us(e) / 2;
-		add(actions, ELECTION_ACTION_PROBE_WITNESSES);
-	} else if (e->silent) {
-		try_claim(e, actions, now_us);
-	}
-}
-
-static void on_written(struct election_elector *e, const struct election_event *event,
-		       struct election_actions *actions)
-{
-	uint64_t now_us = event->now_us;
-	bool was_writing = e->writing;
-
-	e->writing = false;
-	if (event->result == ELECTION_RESULT_UNKNOWN)
-		e->api_reachable = false;
-	if (e->state == ELECTION_STATE_RELEASING) {
-		e->state = ELECTION_STATE_RELEASED;
-		add(actions, ELECTION_ACTION_RELEASED);
-		return;
-	}
-	if (event->result == ELECTION_RESULT_OK) {
-		enum base_reason why = takeover_reason(e); /* by the Lease before ours */
-
-		e->api_reachable = true;
-		on_lease(e, &event->lease, actions, now_us);
-		if (e->state == ELECTION_STATE_CLAIMING && was_writing &&
-		    event->lease.holder == e->config.self)
-			become_owning(e, actions, why, true, now_us);
-		return;
-	}
-	if (e->state != ELECTION_STATE_CLAIMING)
-		return;
-	if (event->result == ELECTION_RESULT_CONFLICT) {
-		become_following(e); /* somebody was faster */
-		listen_anew(e, actions);
-	} else if (quorum(e)) {
-		become_owning(e, actions, takeover_reason(e), false, now_us);
-	} else {
-		become_following(e);
-		e->claim_at_us = now_us + interval_us(e);
-	}
-}
+/* --- giving it away --- */
 
 static uint8_t best_successor(const struct election_elector *e)
 {
@@ -546,118 +714,345 @@ static uint8_t best_successor(const struct election_elector *e)
 	return best;
 }
 
-/* Resigns without a ready successor: nobody took it, or there is no Lease to arrange it with. */
-static void resign(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+/* Gives it up at once and for a reason that leaves no choice; the Lease is free for the others. */
+static void resign(struct election_elector *e, struct election_actions *actions,
+		   enum base_reason why, uint64_t now_us)
 {
-	struct election_lease lease = lease_for(e, ELECTION_NOBODY);
-	bool write = e->config.leased && e->lease_seen && e->api_reachable && e->confirmed;
 	bool releasing = e->releasing;
+	bool write = coordinated(e) && holds(e, e->config.self);
 
-	leave(e, actions, e->moving_why, true, ELECTION_NOBODY, now_us);
-	if (write)
-		write_lease(e, actions, &lease, now_us);
-	if (!releasing)
-		return;
-	e->state = write ? ELECTION_STATE_RELEASING : ELECTION_STATE_RELEASED;
-	e->claim_at_us = now_us + ELECTION_RELEASE_WRITE_US;
-	if (!write)
-		add(actions, ELECTION_ACTION_RELEASED);
+	leave(e, actions, why, true, ELECTION_NOBODY, now_us);
+	if (releasing)
+		finish_release(e, actions, now_us);
+	else if (write && !e->writing)
+		write_holder(e, actions, ELECTION_NOBODY, now_us);
 }
 
-static void on_handover(struct election_elector *e, const struct election_event *event,
-			struct election_actions *actions)
+static void name_successor(struct election_elector *e, struct election_actions *actions,
+			   uint64_t now_us)
 {
-	struct election_lease lease;
-	uint8_t to = event->to;
+	struct election_lease lease = lease_for(e, e->config.self);
 
+	if (e->writing)
+		return; /* the timer does it as soon as the other write is answered */
+	lease.successor = e->successor;
+	write_lease(e, actions, &lease, now_us);
+}
+
+static void begin_handover(struct election_elector *e, struct election_actions *actions, uint8_t to,
+			   enum base_reason why, uint64_t now_us)
+{
 	if (e->state != ELECTION_STATE_OWNING)
 		return;
 	if (to >= e->config.candidate_count || to == e->config.self)
 		to = best_successor(e);
-	if (to == ELECTION_NOBODY && !e->releasing && !e->config.excluded)
+	if (to == ELECTION_NOBODY && !e->releasing)
 		return; /* nobody else may own it: it stays */
-	e->moving_why = event->why ? event->why : BASE_REASON_HANDOVER;
-	if (!e->config.leased || !e->confirmed || !e->api_reachable || to == ELECTION_NOBODY) {
-		resign(e, actions, event->now_us);
+	e->moving_why = why;
+	if (to == ELECTION_NOBODY || !coordinated(e) || !e->confirmed) {
+		become_leaving(e, actions, to, now_us); /* by the LAN alone */
 		return;
 	}
 	e->state = ELECTION_STATE_MOVING;
 	e->successor = to;
-	e->claim_at_us = event->now_us + ELECTION_HANDOVER_US;
-	lease = lease_for(e, e->config.self);
-	lease.successor = to;
-	if (e->writing)
-		return; /* the timer writes it as soon as the other write is answered */
-	write_lease(e, actions, &lease, event->now_us);
+	e->claim_at_us = now_us + ELECTION_HANDOVER_US;
+	name_successor(e, actions, now_us);
 }
 
-static void on_release(struct election_elector *e, const struct election_event *event,
-		       struct election_actions *actions)
+/* The named successor did not claim it. */
+static void give_up_handover(struct election_elector *e, struct election_actions *actions,
+			     uint64_t now_us)
 {
-	struct election_event handover = { .now_us = event->now_us,
-					   .to = ELECTION_NOBODY,
-					   .why = BASE_REASON_HANDOVER };
+	e->state = ELECTION_STATE_OWNING;
+	e->successor = ELECTION_NOBODY;
+	e->claim_at_us = BASE_USEC_NEVER;
+	if (e->releasing) {
+		become_leaving(e, actions, ELECTION_NOBODY, now_us); /* whoever wants it */
+		return;
+	}
+	if (e->config.excluded)
+		e->retry_at_us = now_us + ELECTION_HANDOVER_WAIT_US;
+	if (!e->writing && coordinated(e) && holds(e, e->config.self))
+		write_holder(e, actions, e->config.self, now_us);
+}
 
+/* Nobody was heard since we resigned, and our fence is about to run out. */
+static void end_leaving(struct election_elector *e, struct election_actions *actions,
+			uint64_t now_us)
+{
+	if (e->releasing) {
+		finish_release(e, actions, now_us);
+	} else if (e->config.self == ELECTION_NOBODY || !e->eligible) {
+		become_following(e);
+	} else if (coordinated(e) && !e->writing) {
+		become_claiming(e, actions, ELECTION_CLAIM_RETURN, now_us);
+	} else {
+		e->claim = ELECTION_CLAIM_RETURN;
+		become_owning(e, actions, takeover_reason(e), false, now_us);
+	}
+}
+
+static void on_release(struct election_elector *e, struct election_actions *actions,
+		       uint64_t now_us)
+{
 	if (e->releasing)
 		return;
 	e->releasing = true;
 	if (owning(e)) {
 		e->state = ELECTION_STATE_OWNING;
-		on_handover(e, &handover, actions);
+		begin_handover(e, actions, ELECTION_NOBODY, BASE_REASON_HANDOVER, now_us);
 		return;
 	}
-	e->state = ELECTION_STATE_RELEASED;
-	add(actions, ELECTION_ACTION_RELEASED);
+	if (e->state == ELECTION_STATE_LEAVING)
+		return; /* already on its way */
+	finish_release(e, actions, now_us);
 }
+
+/* --- the Lease --- */
+
+static void learn(struct election_elector *e, const struct election_lease *lease, uint64_t now_us)
+{
+	bool first = !e->lease_seen;
+	bool new_term = first || lease->term != e->lease.term ||
+			lease->holder != e->lease.holder || lease->exists != e->lease.exists;
+
+	if (first || lease->version == 0 || lease->version != e->lease.version)
+		e->lease_changed_us = now_us;
+	if (lease->exists && lease->holder == ELECTION_NOBODY && !first &&
+	    e->lease.holder == e->speaker)
+		e->speaker = ELECTION_NOBODY; /* resigned where the LAN did not carry it */
+	if (!lease->exists || (first && owning(e)))
+		e->term = lease->term; /* whatever is written next is newer */
+	e->lease_seen = true;
+	e->lease = *lease;
+	if (!new_term)
+		return;
+	e->heard_in_term = lease->exists && lease->holder < ELECTION_CANDIDATES_MAX &&
+			   e->heard_us[lease->holder] &&
+			   base_usec_since(now_us, e->heard_us[lease->holder]) <
+				   3 * interval_us(e);
+}
+
+static void owner_lease(struct election_elector *e, struct election_actions *actions,
+			uint64_t now_us)
+{
+	if (holds(e, e->config.self)) {
+		confirm(e, actions, now_us);
+		return;
+	}
+	if (unheld(e)) {
+		doubt(e, actions);
+		try_confirm(e, actions, now_us); /* rule 7: re-claimed by the active */
+	} else if (e->state == ELECTION_STATE_MOVING && e->lease.holder == e->successor) {
+		become_leaving(e, actions, e->successor, now_us);
+	} else if (e->lease.term > e->term && e->lease.term > 0) {
+		leave(e, actions, BASE_REASON_DEPOSED, true, e->lease.holder, now_us);
+	} else {
+		doubt(e, actions);
+		try_confirm(e, actions, now_us);
+	}
+}
+
+/* The Lease is ours. An owner that is still there resigns when it sees that. */
+static void win(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	if (e->claimed)
+		return;
+	if (e->speaker == ELECTION_NOBODY || e->claim == ELECTION_CLAIM_MEDIATE) {
+		become_owning(e, actions, e->claim_why, true, now_us);
+		return;
+	}
+	e->claimed = true;
+	e->claim_at_us = now_us + (interval_us(e) > ELECTION_SPACING_MAX_US ? interval_us(e)
+									    : ELECTION_SPACING_MAX_US);
+}
+
+static void on_lease(struct election_elector *e, const struct election_lease *lease,
+		     struct election_actions *actions, uint64_t now_us)
+{
+	bool was_degraded = owning(e) && holds(e, e->config.self) && e->lease.degraded;
+
+	learn(e, lease, now_us);
+	switch (e->state) {
+	case ELECTION_STATE_OWNING:
+	case ELECTION_STATE_MOVING:
+		if (was_degraded && !unheld(e) && !holds(e, e->config.self)) {
+			e->moving_why = BASE_REASON_GATEWAY_UNREACHABLE;
+			become_leaving(e, actions, e->lease.holder, now_us);
+			return;
+		}
+		owner_lease(e, actions, now_us);
+		return;
+	case ELECTION_STATE_CLAIMING:
+		if (holds(e, e->config.self)) {
+			win(e, actions, now_us);
+		} else if (e->claimed) {
+			become_following(e);
+			listen_anew(e, actions);
+		}
+		return;
+	case ELECTION_STATE_STARTING:
+		become_following(e);
+		break;
+	case ELECTION_STATE_FOLLOWING:
+		forget_offer(e);
+		break;
+	case ELECTION_STATE_PROBING:
+	case ELECTION_STATE_LEAVING:
+	case ELECTION_STATE_CONFLICT:
+	case ELECTION_STATE_RELEASING:
+	case ELECTION_STATE_RELEASED:
+		return;
+	}
+	consider(e, actions, now_us);
+	if (e->state == ELECTION_STATE_FOLLOWING && e->silent)
+		try_claim(e, actions, now_us);
+}
+
+/* The claim will not be answered, or not in time: rule 4. */
+static void fall_back(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	bool dark = e->claim == ELECTION_CLAIM_SILENCE || e->claim == ELECTION_CLAIM_RETURN ||
+		    e->claim == ELECTION_CLAIM_FREE;
+
+	if (dark && e->speaker == ELECTION_NOBODY && e->witnessed && quorum(e)) {
+		become_owning(e, actions, takeover_reason(e), false, now_us);
+		return;
+	}
+	become_following(e);
+	listen_anew(e, actions);
+}
+
+static void on_written(struct election_elector *e, const struct election_event *event,
+		       struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us;
+	bool proving = e->proving;
+
+	e->writing = e->proving = false;
+	if (event->result == ELECTION_RESULT_UNKNOWN)
+		distrust(e, actions);
+	else if (event->result != ELECTION_RESULT_REFUSED)
+		e->api_reachable = true;
+	if (e->state == ELECTION_STATE_RELEASING) {
+		if (event->result == ELECTION_RESULT_OK)
+			learn(e, &event->lease, now_us);
+		become_released(e, actions);
+		return;
+	}
+	if (event->result == ELECTION_RESULT_OK) {
+		on_lease(e, &event->lease, actions, now_us);
+		if (e->state == ELECTION_STATE_CLAIMING && !holds(e, e->config.self)) {
+			become_following(e); /* landed, and somebody else's after it */
+			listen_anew(e, actions);
+		}
+		return;
+	}
+	if (owning(e)) {
+		if (event->result == ELECTION_RESULT_CONFLICT)
+			add(actions, ELECTION_ACTION_READ);
+		else if (proving || event->result == ELECTION_RESULT_UNKNOWN)
+			doubt(e, actions);
+		return;
+	}
+	if (e->state != ELECTION_STATE_CLAIMING || e->claimed)
+		return;
+	if (event->result == ELECTION_RESULT_CONFLICT) {
+		become_following(e); /* somebody was faster */
+		listen_anew(e, actions);
+		add(actions, ELECTION_ACTION_READ);
+	} else {
+		fall_back(e, actions, now_us);
+	}
+}
+
+static void on_api(struct election_elector *e, const struct election_event *event,
+		   struct election_actions *actions)
+{
+	bool was = e->api_reachable;
+
+	e->contact = e->api_reachable = event->reachable;
+	if (!event->reachable) {
+		doubt(e, actions);
+		forget_offer(e);
+	} else if (!was && e->config.leased && e->lease_seen) {
+		add(actions, ELECTION_ACTION_READ);
+	}
+}
+
+/* --- this node --- */
 
 static void on_adopt(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
-	bool named = e->lease_seen && e->lease.exists && e->lease.holder == e->config.self;
-
-	if ((e->state != ELECTION_STATE_STARTING && e->state != ELECTION_STATE_FOLLOWING) ||
-	    !may_own(e) || e->speaker != ELECTION_NOBODY)
+	if (!listening(e) || !may_own(e) || e->speaker != ELECTION_NOBODY)
 		return;
-	if (e->config.leased && e->lease_seen && e->lease.exists && !named)
+	if (e->lease_seen && !unheld(e) && !holds(e, e->config.self))
 		return; /* it was given to somebody meanwhile: rule 7 */
 	e->last_owner = e->config.self;
-	become_owning(e, actions, BASE_REASON_STARTED, e->config.leased && named, now_us);
-	try_confirm(e, actions, now_us);
+	e->claim = ELECTION_CLAIM_RETURN;
+	/* Confirmed only by a write of our own: somebody may be about to win a claim. */
+	become_owning(e, actions, BASE_REASON_STARTED, false, now_us);
+	if (coordinated(e) && !e->writing)
+		write_holder(e, actions, e->config.self, now_us);
 }
 
 static void on_eligible(struct election_elector *e, const struct election_event *event,
 			struct election_actions *actions)
 {
 	bool was = e->eligible;
-	struct election_event handover = { .now_us = event->now_us,
-					   .to = ELECTION_NOBODY,
-					   .why = event->why };
 
 	e->eligible = event->eligible;
 	e->not_eligible_why = event->why;
-	if (was && !event->eligible && owning(e)) {
-		/* The link is gone or the rules are: nothing to be gentle with. */
-		e->moving_why = handover.why;
-		resign(e, actions, event->now_us);
-	} else if (!was && event->eligible && !owning(e)) {
-		answer_successor(e, actions, event->now_us);
+	if (was == e->eligible)
+		return;
+	if (!e->eligible) {
+		if (owning(e)) {
+			/* The link is gone or the rules are: nothing to be gentle with. */
+			resign(e, actions, event->why, event->now_us);
+		} else if (e->state == ELECTION_STATE_CLAIMING ||
+			   e->state == ELECTION_STATE_PROBING ||
+			   e->state == ELECTION_STATE_FOLLOWING) {
+			become_following(e);
+			consider(e, actions, event->now_us);
+		}
+	} else if (listening(e)) {
+		/* What was heard before says nothing about now. */
+		e->speaker = ELECTION_NOBODY;
 		listen_anew(e, actions);
-		if (e->lease_seen && e->state == ELECTION_STATE_FOLLOWING)
-			on_lease(e, &(struct election_lease){ .exists = e->lease.exists,
-							      .holder = e->lease.holder,
-							      .term = e->lease.term,
-							      .duration_ms = e->lease.duration_ms,
-							      .successor = e->lease.successor,
-							      .ready = e->lease.ready,
-							      .degraded = e->lease.degraded },
-				 actions, event->now_us);
+		consider(e, actions, event->now_us);
 	}
+}
+
+static void owner_witnesses(struct election_elector *e, struct election_actions *actions,
+			    uint64_t now_us)
+{
+	struct election_lease lease;
+
+	if (quorum(e)) {
+		e->quorum_misses = 0;
+	} else if (base_usec_since(now_us, e->quorum_missed_us) > ELECTION_WATCH_US / 2) {
+		e->quorum_misses++; /* once per look, however often its answers are told */
+		e->quorum_missed_us = now_us;
+	}
+	if (e->quorum_misses >= 2 && !coordinated(e)) {
+		leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
+		return;
+	}
+	if (e->state != ELECTION_STATE_OWNING || !e->confirmed || e->writing || !coordinated(e))
+		return;
+	lease = lease_for(e, e->config.self);
+	lease.degraded = e->gateway_lost_us &&
+			 base_usec_since(now_us, e->gateway_lost_us) > ELECTION_GATEWAY_LOST_US;
+	if (lease.degraded != e->lease.degraded)
+		write_lease(e, actions, &lease, now_us);
 }
 
 static void on_witnesses(struct election_elector *e, const struct election_event *event,
 			 struct election_actions *actions)
 {
-	struct election_lease lease;
 	uint64_t now_us = event->now_us;
+	bool back = (event->witnesses & ~e->witnesses) ||
+		    (event->gateway_reachable && !e->gateway_reachable);
 
 	e->witnesses = event->witnesses;
 	e->gateway_known = event->gateway_known;
@@ -667,153 +1062,46 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 		e->gateway_lost_us = 0;
 	else if (!e->gateway_lost_us)
 		e->gateway_lost_us = now_us;
-	if (!owning(e)) {
-		if (!e->silent || (e->state != ELECTION_STATE_FOLLOWING &&
-				   e->state != ELECTION_STATE_STARTING))
-			return;
-		if (!quorum(e) && !e->isolated_us)
-			e->isolated_us = now_us;
-		if (!quorum(e))
-			return;
-		/* Back among the others after a while: an owner that they have must be heard first. */
-		if (e->isolated_us &&
-		    base_usec_since(now_us, e->isolated_us) > 3 * interval_us(e))
-			listen_anew(e, actions);
-		else if (e->claim_at_us != BASE_USEC_NEVER)
-			try_claim(e, actions, now_us);
-		e->isolated_us = 0;
-		return;
-	}
-	if (quorum(e)) {
-		e->quorum_misses = 0;
-	} else if (base_usec_since(now_us, e->quorum_missed_us) > ELECTION_WATCH_US / 2) {
-		e->quorum_misses++; /* once per look, however often its answers are told */
-		e->quorum_missed_us = now_us;
-	}
-	if (e->quorum_misses >= 2 && (!e->config.leased || !e->api_reachable)) {
-		leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
-		return;
-	}
-	if (e->gateway_lost_us && e->confirmed && !e->lease.degraded && !e->writing &&
-	    base_usec_since(now_us, e->gateway_lost_us) > ELECTION_GATEWAY_LOST_US) {
-		lease = lease_for(e, e->config.self);
-		lease.degraded = true;
-		write_lease(e, actions, &lease, now_us);
-	}
-}
-
-/* An owner's own clockwork: renewal, witnesses, confirmation, the bound of a move. */
-static void owner_timer(struct election_elector *e, struct election_actions *actions,
-			uint64_t now_us)
-{
-	struct election_lease lease;
-
-	if (e->writing && base_usec_since(now_us, e->write_started_us) > ELECTION_HANDOVER_US)
-		e->writing = false; /* its answer is lost; what the Lease says will be seen */
-	if (e->state == ELECTION_STATE_MOVING && now_us >= e->claim_at_us) {
-		e->state = ELECTION_STATE_OWNING;
-		e->claim_at_us = BASE_USEC_NEVER;
-		if (e->releasing || e->config.excluded) {
-			resign(e, actions, now_us);
-			return;
-		}
-		e->successor = ELECTION_NOBODY; /* nobody was ready: it stays here */
-	}
-	if (e->state == ELECTION_STATE_MOVING && !e->writing &&
-	    e->lease.successor != e->successor) {
-		lease = lease_for(e, e->config.self);
-		lease.successor = e->successor;
-		write_lease(e, actions, &lease, now_us);
-	}
-	if (now_us >= e->watch_us) {
-		e->watch_us = now_us + ELECTION_WATCH_US;
-		add(actions, ELECTION_ACTION_PROBE_WITNESSES);
-		try_confirm(e, actions, now_us);
-	}
-	if (now_us >= e->renew_us && e->config.leased) {
-		e->renew_us = now_us + e->config.renew_us - jitter_us(e, e->config.renew_us / 4);
-		if (e->confirmed && !e->writing && e->state == ELECTION_STATE_OWNING) {
-			lease = lease_for(e, e->config.self);
-			lease.degraded = e->gateway_lost_us != 0 && e->lease.degraded;
-			write_lease(e, actions, &lease, now_us);
-		}
-	}
-}
-
-static void on_timer(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
-{
 	if (owning(e)) {
-		owner_timer(e, actions, now_us);
+		if (back) /* clients that were cut off with it may have the address elsewhere */
+			add(actions, ELECTION_ACTION_ANNOUNCE);
+		owner_witnesses(e, actions, now_us);
 		return;
 	}
-	if (e->writing && base_usec_since(now_us, e->write_started_us) > ELECTION_HANDOVER_US)
-		e->writing = false;
-	if (now_us < e->claim_at_us)
+	take_offer(e, actions, now_us);
+	if (!e->silent || !listening(e))
 		return;
-	e->claim_at_us = BASE_USEC_NEVER;
-	switch (e->state) {
-	case ELECTION_STATE_STARTING:
-	case ELECTION_STATE_FOLLOWING:
-		if (e->silent) {
-			try_claim(e, actions, now_us);
-		} else if (e->lease_seen && may_own(e) && !e->writing && e->api_reachable &&
-			   ((e->lease.exists && e->lease.degraded) ||
-			    ((!e->lease.exists || e->lease.holder == ELECTION_NOBODY) &&
-			     e->speaker == ELECTION_NOBODY && e->witnessed && quorum(e)))) {
-			/* Rules 3 and 9: offered, so the silence need not be waited for. */
-			if (e->ever_heard || e->was_probed)
-				become_claiming(e, actions, now_us);
-			else
-				become_probing(e, actions, now_us);
-		}
+	if (!quorum(e)) {
+		if (!e->isolated_us)
+			e->isolated_us = now_us;
 		return;
-	case ELECTION_STATE_PROBING:
-		/* No answer from our own probing: the interface is of no use now. */
-		become_following(e);
-		e->silent = true;
-		e->claim_at_us = now_us + ELECTION_WATCH_US;
-		return;
-	case ELECTION_STATE_CLAIMING:
-		/* Rule 4: the API is silent; what the LAN says decides. */
-		e->api_reachable = false;
-		if (e->witnessed && quorum(e)) {
-			become_owning(e, actions, takeover_reason(e), false, now_us);
-		} else {
-			become_following(e);
-			e->silent = true;
-			e->claim_at_us = now_us + interval_us(e);
-		}
-		return;
-	case ELECTION_STATE_CONFLICT:
-		become_following(e);
-		e->silent = true;
+	}
+	/* Back among the others after a while: an owner that they have must be heard first. */
+	if (e->isolated_us && base_usec_since(now_us, e->isolated_us) > 3 * interval_us(e))
+		listen_anew(e, actions);
+	else if (e->claim_at_us != BASE_USEC_NEVER)
 		try_claim(e, actions, now_us);
-		return;
-	case ELECTION_STATE_RELEASING:
-		e->state = ELECTION_STATE_RELEASED;
-		add(actions, ELECTION_ACTION_RELEASED);
-		return;
-	case ELECTION_STATE_OWNING:
-	case ELECTION_STATE_MOVING:
-	case ELECTION_STATE_RELEASED:
-		return;
-	}
+	e->isolated_us = 0;
 }
 
 static void on_address_free(struct election_elector *e, struct election_actions *actions,
 			    uint64_t now_us)
 {
+	bool offered = e->offered;
+	uint64_t offer_at_us = e->offer_at_us;
+
 	if (e->state != ELECTION_STATE_PROBING)
 		return;
 	become_following(e);
 	e->was_probed = true;
-	if (!e->silent && e->config.leased && e->lease_seen && e->api_reachable && !e->writing &&
-	    (!e->lease.exists || e->lease.holder == ELECTION_NOBODY)) {
-		become_claiming(e, actions, now_us);
+	e->offered = offered;
+	e->offer_at_us = offer_at_us;
+	take_offer(e, actions, now_us);
+	if (!listening(e) || e->offered)
 		return;
-	}
-	e->silent = true;
-	try_claim(e, actions, now_us);
+	consider(e, actions, now_us); /* the Lease may have come meanwhile */
+	if (listening(e) && e->silent)
+		try_claim(e, actions, now_us);
 }
 
 static void on_address_taken(struct election_elector *e, struct election_actions *actions,
@@ -822,8 +1110,9 @@ static void on_address_taken(struct election_elector *e, struct election_actions
 	if (e->state != ELECTION_STATE_PROBING)
 		return;
 	e->state = ELECTION_STATE_CONFLICT;
+	forget_offer(e);
 	e->claim_at_us = now_us + ELECTION_CONFLICT_US;
-	transition(e, actions, BASE_REASON_FOREIGN_ADDRESS, ELECTION_NOBODY, ELECTION_NOBODY);
+	transition(actions, BASE_REASON_FOREIGN_ADDRESS, ELECTION_NOBODY, ELECTION_NOBODY);
 }
 
 static void on_overslept(struct election_elector *e, struct election_actions *actions,
@@ -831,12 +1120,127 @@ static void on_overslept(struct election_elector *e, struct election_actions *ac
 {
 	if (owning(e)) {
 		leave(e, actions, BASE_REASON_OVERSLEPT, false, ELECTION_NOBODY, now_us);
+		if (e->releasing)
+			finish_release(e, actions, now_us);
 		return;
 	}
-	if (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING)
+	if (e->state == ELECTION_STATE_LEAVING && e->releasing) {
+		finish_release(e, actions, now_us);
+		return;
+	}
+	if (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING ||
+	    e->state == ELECTION_STATE_LEAVING)
 		become_following(e);
-	if (e->state == ELECTION_STATE_FOLLOWING || e->state == ELECTION_STATE_STARTING)
+	if (listening(e)) {
+		forget_offer(e);
 		listen_anew(e, actions);
+	}
+}
+
+/* --- time --- */
+
+/* An owner's own clockwork: renewal, witnesses, confirmation, the bound of a move. */
+static void owner_timer(struct election_elector *e, struct election_actions *actions,
+			uint64_t now_us)
+{
+	struct election_lease lease;
+
+	if (e->mediating_us && now_us >= e->mediating_us) {
+		e->mediating_us = 0;
+		add(actions, ELECTION_ACTION_PRIORITY);
+	}
+	if (e->proving && now_us >= e->prove_at_us)
+		doubt(e, actions); /* who cannot prove it is the weaker one */
+	if (e->state == ELECTION_STATE_MOVING && now_us >= e->claim_at_us) {
+		give_up_handover(e, actions, now_us);
+		if (!owning(e))
+			return;
+	}
+	if (e->state == ELECTION_STATE_MOVING && !e->writing && holds(e, e->config.self) &&
+	    e->lease.successor != e->successor)
+		name_successor(e, actions, now_us);
+	if (now_us >= e->retry_at_us) {
+		e->retry_at_us = BASE_USEC_NEVER;
+		if (e->config.excluded)
+			begin_handover(e, actions, ELECTION_NOBODY, e->config.excluded_why, now_us);
+		if (!owning(e))
+			return;
+	}
+	if (now_us >= e->watch_us) {
+		e->watch_us = now_us + ELECTION_WATCH_US;
+		add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+		if (e->contact && !e->api_reachable)
+			add(actions, ELECTION_ACTION_READ);
+		try_confirm(e, actions, now_us);
+	}
+	if (now_us >= e->renew_us) {
+		e->renew_us = now_us + e->config.renew_us - jitter_us(e, e->config.renew_us / 4);
+		if (e->confirmed && !e->writing && coordinated(e) &&
+		    e->state == ELECTION_STATE_OWNING) {
+			lease = lease_for(e, e->config.self);
+			lease.degraded = e->lease.degraded;
+			write_lease(e, actions, &lease, now_us);
+		}
+	}
+}
+
+static void on_deadline(struct election_elector *e, struct election_actions *actions,
+			uint64_t now_us)
+{
+	e->claim_at_us = BASE_USEC_NEVER;
+	switch (e->state) {
+	case ELECTION_STATE_STARTING:
+	case ELECTION_STATE_FOLLOWING:
+		if (e->silent)
+			try_claim(e, actions, now_us);
+		return;
+	case ELECTION_STATE_PROBING:
+		/* No answer from our own probing: the interface is of no use now. */
+		become_following(e);
+		e->silent = true;
+		e->claim_at_us = now_us + ELECTION_WATCH_US;
+		return;
+	case ELECTION_STATE_CLAIMING:
+		if (e->claimed) {
+			become_owning(e, actions, e->claim_why, true, now_us);
+			return;
+		}
+		distrust(e, actions);
+		fall_back(e, actions, now_us);
+		return;
+	case ELECTION_STATE_LEAVING:
+		end_leaving(e, actions, now_us);
+		return;
+	case ELECTION_STATE_CONFLICT:
+		become_following(e);
+		e->silent = true;
+		try_claim(e, actions, now_us);
+		return;
+	case ELECTION_STATE_RELEASING:
+		become_released(e, actions);
+		return;
+	case ELECTION_STATE_OWNING:
+	case ELECTION_STATE_MOVING:
+	case ELECTION_STATE_RELEASED:
+		return;
+	}
+}
+
+static void on_timer(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	if (e->writing && base_usec_since(now_us, e->write_started_us) > ELECTION_WRITE_US)
+		e->writing = false; /* its answer is lost; what the Lease says will be seen */
+	if (owning(e)) {
+		owner_timer(e, actions, now_us);
+		return;
+	}
+	if (now_us >= e->claim_at_us)
+		on_deadline(e, actions, now_us);
+	if (e->offered && now_us >= e->offer_at_us) {
+		take_offer(e, actions, now_us);
+		if (e->offered) /* something is missing still; its coming will be told */
+			e->offer_at_us = now_us + interval_us(e);
+	}
 }
 
 void election_elector_init(struct election_elector *e, const struct election_config *config,
@@ -846,40 +1250,73 @@ void election_elector_init(struct election_elector *e, const struct election_con
 	e->config = *config;
 	e->random = random_seed | 1;
 	e->state = config->leased ? ELECTION_STATE_STARTING : ELECTION_STATE_FOLLOWING;
-	e->lease.holder = e->lease.successor = e->lease.ready = ELECTION_NOBODY;
-	e->speaker = e->successor = e->last_owner = ELECTION_NOBODY;
+	e->lease.holder = e->lease.successor = ELECTION_NOBODY;
+	e->speaker = e->other = e->successor = e->last_owner = ELECTION_NOBODY;
 	e->started_us = now_us;
-	e->claim_at_us = e->renew_us = e->watch_us = BASE_USEC_NEVER;
+	e->claim_at_us = e->offer_at_us = e->retry_at_us = BASE_USEC_NEVER;
+	e->renew_us = e->watch_us = BASE_USEC_NEVER;
+}
+
+static uint8_t move_index(const uint8_t *moved, uint8_t index)
+{
+	return index < ELECTION_CANDIDATES_MAX ? moved[index] : index;
+}
+
+/* Indices are other nodes now. */
+static void move_indices(struct election_elector *e, const uint8_t *moved)
+{
+	uint64_t heard_us[ELECTION_CANDIDATES_MAX] = { 0 };
+	uint32_t witnesses = 0;
+
+	for (unsigned i = 0; i < ELECTION_CANDIDATES_MAX; i++) {
+		if (moved[i] >= ELECTION_CANDIDATES_MAX)
+			continue;
+		heard_us[moved[i]] = e->heard_us[i];
+		if (e->witnesses & UINT32_C(1) << i)
+			witnesses |= UINT32_C(1) << moved[i];
+	}
+	memcpy(e->heard_us, heard_us, sizeof heard_us);
+	e->witnesses = witnesses;
+	e->speaker = move_index(moved, e->speaker);
+	if (e->speaker == ELECTION_OTHER)
+		e->speaker = ELECTION_NOBODY;
+	e->other = ELECTION_NOBODY;
+	e->last_owner = move_index(moved, e->last_owner);
+	if (e->last_owner == ELECTION_OTHER)
+		e->last_owner = ELECTION_NOBODY;
+	e->successor = move_index(moved, e->successor);
+	e->lease.holder = move_index(moved, e->lease.holder);
+	e->lease.successor = move_index(moved, e->lease.successor);
 }
 
 void election_elector_configure(struct election_elector *e, const struct election_config *config,
-				uint64_t now_us, struct election_actions *actions)
+				const uint8_t moved[ELECTION_CANDIDATES_MAX], uint64_t now_us,
+				struct election_actions *actions)
 {
-	bool moved = config->candidate_count != e->config.candidate_count ||
-		     config->self != e->config.self;
-	struct election_event order = { .now_us = now_us,
-					.to = ELECTION_NOBODY,
-					.why = config->excluded_why };
+	bool was_excluded = e->config.excluded;
+	bool held = holds(e, e->config.self);
 
 	actions->count = 0;
-	e->config = *config;
-	if (moved) {
-		/* Indices are other nodes now. */
-		memset(e->heard_us, 0, sizeof e->heard_us);
-		e->witnesses = 0;
-		e->witnessed = false;
-		e->speaker = ELECTION_NOBODY;
-		e->last_owner = owning(e) ? config->self : ELECTION_NOBODY;
-	}
 	if (owning(e) && config->self == ELECTION_NOBODY) {
+		/* No candidate any more. The others may not know us by now: the Lease tells them. */
 		e->moving_why = BASE_REASON_REBALANCED;
-		resign(e, actions, now_us);
-	} else if (e->state == ELECTION_STATE_OWNING && config->excluded) {
-		on_handover(e, &order, actions);
-	} else if (e->silent && !owning(e) && e->state == ELECTION_STATE_FOLLOWING &&
-		   e->claim_at_us == BASE_USEC_NEVER && may_own(e)) {
-		e->claim_at_us = now_us; /* what kept us from it may be gone */
+		become_leaving(e, actions, ELECTION_NOBODY, now_us);
+		if (coordinated(e) && held && !e->writing)
+			write_holder(e, actions, ELECTION_NOBODY, now_us);
 	}
+	e->config = *config;
+	if (moved)
+		move_indices(e, moved);
+	if (config->self == ELECTION_NOBODY &&
+	    (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING))
+		become_following(e);
+	if (e->state == ELECTION_STATE_OWNING && config->excluded && !was_excluded)
+		begin_handover(e, actions, ELECTION_NOBODY, config->excluded_why, now_us);
+	if (!listening(e))
+		return;
+	consider(e, actions, now_us);
+	if (e->silent && listening(e) && e->claim_at_us == BASE_USEC_NEVER && may_own(e))
+		e->claim_at_us = now_us; /* what kept us from it may be gone */
 }
 
 void election_elector_step(struct election_elector *e, const struct election_event *event,
@@ -895,14 +1332,21 @@ void election_elector_step(struct election_elector *e, const struct election_eve
 		on_timer(e, actions, now_us);
 		return;
 	case ELECTION_EVENT_SUSPECT:
-		if (may_own(e) && !owning(e))
+		if (may_own(e) && !owning(e)) {
+			e->witnessed = false;
 			add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+			if (e->contact && !e->api_reachable)
+				add(actions, ELECTION_ACTION_READ);
+		}
 		return;
 	case ELECTION_EVENT_SILENCE:
 		on_silence(e, actions, now_us);
 		return;
 	case ELECTION_EVENT_HEARD:
 		on_heard(e, event, actions);
+		return;
+	case ELECTION_EVENT_HELD:
+		on_held(e, event, actions);
 		return;
 	case ELECTION_EVENT_LEASE:
 		e->api_reachable = true;
@@ -912,9 +1356,7 @@ void election_elector_step(struct election_elector *e, const struct election_eve
 		on_written(e, event, actions);
 		return;
 	case ELECTION_EVENT_API:
-		e->api_reachable = event->reachable;
-		if (event->reachable)
-			try_confirm(e, actions, now_us);
+		on_api(e, event, actions);
 		return;
 	case ELECTION_EVENT_WITNESSES:
 		on_witnesses(e, event, actions);
@@ -929,20 +1371,17 @@ void election_elector_step(struct election_elector *e, const struct election_eve
 		on_address_taken(e, actions, now_us);
 		return;
 	case ELECTION_EVENT_HANDOVER:
-		on_handover(e, event, actions);
+		begin_handover(e, actions, event->to,
+			       event->why ? event->why : BASE_REASON_HANDOVER, now_us);
 		return;
 	case ELECTION_EVENT_RELEASE:
-		on_release(e, event, actions);
+		on_release(e, actions, now_us);
 		return;
 	case ELECTION_EVENT_ADOPT:
 		on_adopt(e, actions, now_us);
 		return;
 	case ELECTION_EVENT_OVERSLEPT:
 		on_overslept(e, actions, now_us);
-		return;
-	case ELECTION_EVENT_KERNEL_FAILED:
-		if (owning(e))
-			leave(e, actions, BASE_REASON_KERNEL_REFUSED, true, ELECTION_NOBODY, now_us);
 		return;
 	}
 }
@@ -953,8 +1392,15 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 
 	if (e->state == ELECTION_STATE_RELEASED)
 		return BASE_USEC_NEVER;
+	if (e->offered)
+		deadline_us = base_usec_earlier(deadline_us, e->offer_at_us);
 	if (owning(e)) {
 		deadline_us = base_usec_earlier(deadline_us, e->watch_us);
+		deadline_us = base_usec_earlier(deadline_us, e->retry_at_us);
+		if (e->proving)
+			deadline_us = base_usec_earlier(deadline_us, e->prove_at_us);
+		if (e->mediating_us)
+			deadline_us = base_usec_earlier(deadline_us, e->mediating_us);
 		if (e->config.leased)
 			deadline_us = base_usec_earlier(deadline_us, e->renew_us);
 	}
@@ -982,7 +1428,8 @@ uint8_t election_elector_wire_priority(const struct election_elector *e)
 				   : 1;
 
 	priority = (uint8_t)((priority + 1) / 2); /* 1..127 */
-	return e->confirmed ? (uint8_t)(priority + ELECTION_CONFIRMED_MIN - 1) : priority;
+	return e->confirmed || e->mediating_us ? (uint8_t)(priority + ELECTION_CONFIRMED_MIN - 1)
+						: priority;
 }
 
 const char *election_state_name(enum election_state state)
@@ -991,8 +1438,8 @@ const char *election_state_name(enum election_state state)
 		[ELECTION_STATE_STARTING] = "Starting",	  [ELECTION_STATE_FOLLOWING] = "Following",
 		[ELECTION_STATE_PROBING] = "Probing",	  [ELECTION_STATE_CLAIMING] = "Claiming",
 		[ELECTION_STATE_OWNING] = "Owning",	  [ELECTION_STATE_MOVING] = "Moving",
-		[ELECTION_STATE_CONFLICT] = "Conflict",	  [ELECTION_STATE_RELEASING] = "Releasing",
-		[ELECTION_STATE_RELEASED] = "Released",
+		[ELECTION_STATE_LEAVING] = "Leaving",	  [ELECTION_STATE_CONFLICT] = "Conflict",
+		[ELECTION_STATE_RELEASING] = "Releasing", [ELECTION_STATE_RELEASED] = "Released",
 	};
 
 	return names[state];

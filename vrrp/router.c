@@ -32,9 +32,13 @@ static uint64_t silence_end_us(const struct vrrp_router *router)
 	return base_usec_add(router->silence_started_us, silence_us(router));
 }
 
+/* Its fence lasts 2.5 intervals: whoever answers for it after that is alive, not left over. */
 static uint64_t suspicion_us(const struct vrrp_router *router)
 {
-	return base_usec_add(router->silence_started_us, silence_us(router) / 3 * 2);
+	uint64_t fence_us = (uint64_t)router->active_interval_us * 13 / 5;
+
+	return base_usec_add(router->silence_started_us,
+			     router->resigned ? silence_us(router) / 3 * 2 : fence_us);
 }
 
 static void start_silence(struct vrrp_router *router, uint64_t now_us, bool resigned)

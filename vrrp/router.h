@@ -60,7 +60,7 @@ enum vrrp_action_type {
 	VRRP_ACTION_SEND_ADVERT, /* with .priority; 0 = resigning */
 	VRRP_ACTION_ACTIVE,	 /* became Active: take the addresses, then announce them */
 	VRRP_ACTION_BACKUP,	 /* left Active: drop the addresses before anything else */
-	VRRP_ACTION_SUSPECT,	 /* arbitrated Backup: two thirds of the silence have passed */
+	VRRP_ACTION_SUSPECT,	 /* arbitrated Backup: 2.6 intervals without an advert */
 	VRRP_ACTION_CLAIM,	 /* arbitrated Backup: Active_Down_Timer fired */
 	VRRP_ACTION_CONTEST,	 /* arbitrated Active heard another Active; .stronger by the RFC */
 };

@@ -56,7 +56,6 @@ void lease_read(const cJSON *object, struct message_lease *lease)
 	snprintf(lease->version, sizeof lease->version, "%s", text_of(metadata, "resourceVersion"));
 	snprintf(lease->successor, sizeof lease->successor, "%s",
 		 text_of(notes, ANNOTATION_SUCCESSOR));
-	snprintf(lease->ready, sizeof lease->ready, "%s", text_of(notes, ANNOTATION_READY));
 	lease->degraded = *text_of(notes, ANNOTATION_DEGRADED) != '\0';
 }
 
@@ -81,8 +80,6 @@ cJSON *lease_write(const struct message_lease *lease, const char *namespace, con
 	notes = cJSON_AddObjectToObject(metadata, "annotations");
 	if (lease->successor[0])
 		cJSON_AddStringToObject(notes, ANNOTATION_SUCCESSOR, lease->successor);
-	if (lease->ready[0])
-		cJSON_AddStringToObject(notes, ANNOTATION_READY, lease->ready);
 	if (lease->degraded)
 		cJSON_AddStringToObject(notes, ANNOTATION_DEGRADED, "GatewayUnreachable");
 	spec = cJSON_AddObjectToObject(object, "spec");

@@ -10,7 +10,6 @@
 #define LEASE_LABEL	     "vipd.dev/virtual-router"
 #define LEASE_SELECTOR	     "vipd.dev%2Fvirtual-router%3Dtrue"
 #define ANNOTATION_SUCCESSOR "vipd.dev/successor"
-#define ANNOTATION_READY     "vipd.dev/ready"
 #define ANNOTATION_DEGRADED  "vipd.dev/degraded"
 
 void lease_read(const cJSON *object, struct message_lease *lease);

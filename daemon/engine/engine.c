@@ -615,6 +615,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 		if (virtual_router_owns(&router->core) && router->segment)
 			engine_addresses_add(engine, router->segment, router->wish.addresses,
 					     router->wish.address_count);
+		router_review(router);
 		router_report(router);
 	}
 	report_node(engine);

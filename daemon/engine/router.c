@@ -135,6 +135,10 @@ static void add_addresses(struct router *router)
 	r = engine_addresses_add(router->engine, router->segment, router->wish.addresses,
 				 router->wish.address_count);
 	router->addresses_added = r >= 0;
+	if (r < 0) {
+		router->refused_us = engine_now(router->engine); /* looked at after this round */
+		engine_cluster_changed(router->engine);
+	}
 	if (r >= 0)
 		engine_addresses_wait(router->engine, router->wish.addresses,
 				      router->wish.address_count);
@@ -195,7 +199,6 @@ static void send_lease_write(struct router *router, const struct virtual_router_
 	lease->duration_ms = action->write.lease.duration_ms;
 	snprintf(lease->version, sizeof lease->version, "%s", action->write.expected_version);
 	snprintf(lease->successor, sizeof lease->successor, "%s", action->write.lease.successor);
-	snprintf(lease->ready, sizeof lease->ready, "%s", action->write.lease.ready);
 	lease->degraded = action->write.lease.degraded;
 	/* Without a feeder nobody answers, and the elector goes on as with a silent API server. */
 	engine_tell(router->engine, &message);
@@ -261,16 +264,15 @@ void router_seen(struct router *router, struct base_address address, struct base
 		ours = base_address_equal(&router->wish.addresses[i], &address);
 	if (!ours)
 		return;
-	if (router->probing &&
-	    (member = segment_peer_by_mac(router->segment,
-					  (enum base_family)router->wish.family, &mac))) {
-		/* A member owns it whose adverts did not reach us (yet): as good as an advert. */
+	member = segment_peer_by_mac(router->segment, (enum base_family)router->wish.family, &mac);
+	if (member && !virtual_router_owns(&router->core) &&
+	    (router->probing || base_usec_since(engine_now(router->engine), router->asked_us) <
+					router->core.config.interval_us)) {
+		/* A member owns it whose adverts do not reach us (yet): it answers, so it sends them. */
 		router->probing = false;
-		event.type = VIRTUAL_ROUTER_EVENT_ADVERT;
+		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
 		event.now_us = engine_now(router->engine);
 		event.advert.source = member->address;
-		event.advert.priority = 1;
-		event.advert.interval_us = router->core.config.interval_us;
 		router_feed(router, &event);
 		return;
 	}
@@ -287,14 +289,17 @@ void router_seen(struct router *router, struct base_address address, struct base
 		return;
 	if (segment_peer_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
 		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
-		uint64_t now_us = engine_now(router->engine);
+		uint64_t now_us = engine_now(router->engine), due_us;
 
 		if (now_us < router->crossed_until_us)
 			return;
 		router->crossed_until_us = now_us + router->core.config.interval_us * 3 / 2;
-		router->announced = 1;
-		sd_event_source_set_time(router->announce_timer, router->crossed_until_us);
-		sd_event_source_set_enabled(router->announce_timer, SD_EVENT_ONESHOT);
+		if (sd_event_source_get_time(router->announce_timer, &due_us) >= 0 &&
+		    due_us > router->crossed_until_us) {
+			router->announced = 1;
+			sd_event_source_set_time(router->announce_timer, router->crossed_until_us);
+			sd_event_source_set_enabled(router->announce_timer, SD_EVENT_ONESHOT);
+		}
 	} else {
 		log_foreigner(router, &address, &mac, "announced again in defence");
 		if (router->announced == ROUTER_ANNOUNCE_TIMES)
@@ -319,6 +324,10 @@ static void probe_witnesses(struct router *router, uint64_t now_us)
 	gateway = segment_gateway(router->segment, router->wish.family);
 	if (gateway.family != BASE_FAMILY_NONE)
 		segment_ask(router->segment, &gateway, now_us);
+	if (!virtual_router_owns(&router->core)) {
+		router->asked_us = now_us;
+		engine_probe_addresses(router);
+	}
 	engine_witnesses_asked(router->engine, router->segment);
 }
 
@@ -499,6 +508,9 @@ void router_review(struct router *router)
 		why = BASE_REASON_KERNEL_REFUSED;
 	if (why == BASE_REASON_NONE && !router->rules_present)
 		why = BASE_REASON_KERNEL_REFUSED;
+	if (why == BASE_REASON_NONE && router->refused_us &&
+	    base_usec_since(engine_now(router->engine), router->refused_us) < ENGINE_REFUSED_US)
+		why = BASE_REASON_KERNEL_REFUSED;
 	if (why == BASE_REASON_NONE && family_index(router) &&
 	    segment_link_local(segment).family == BASE_FAMILY_NONE)
 		why = BASE_REASON_NOT_ON_SEGMENT;
@@ -611,7 +623,6 @@ static void copy_lease(struct virtual_router_lease *to, const struct message_lea
 	snprintf(to->holder, sizeof to->holder, "%s", from->holder);
 	snprintf(to->version, sizeof to->version, "%s", from->version);
 	snprintf(to->successor, sizeof to->successor, "%s", from->successor);
-	snprintf(to->ready, sizeof to->ready, "%s", from->ready);
 }
 
 void router_lease(struct router *router, const struct message_lease *lease)
@@ -640,12 +651,16 @@ void router_lease_result(struct router *router, const struct message_lease_resul
 	router_feed(router, &event);
 }
 
-/* Since it was asked last, or so lately that the question may still be under way. */
-static bool answered(const struct segment_peer *peer, uint64_t now_us, uint64_t fresh_us)
+/*
+ * Since it was asked last. A question just asked, by another router perhaps, may be under way: what
+ * was heard shortly before it counts that long.
+ */
+static bool answered(const struct segment_peer *peer, uint64_t now_us)
 {
 	return peer && peer->heard_us &&
 	       (peer->heard_us >= peer->asked_us ||
-		base_usec_since(now_us, peer->heard_us) < fresh_us);
+		(base_usec_since(now_us, peer->asked_us) < ENGINE_WITNESS_WAIT_US &&
+		 base_usec_since(now_us, peer->heard_us) < ENGINE_WITNESS_FRESH_US));
 }
 
 void router_witnesses(struct router *router, uint64_t now_us)
@@ -653,25 +668,22 @@ void router_witnesses(struct router *router, uint64_t now_us)
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
 					      .now_us = now_us };
 	struct base_address gateway;
-	uint64_t fresh_us = router->core.config.interval_us;
 	const struct segment_peer *peer;
 
 	if (!router->segment)
 		return;
-	if (fresh_us < ENGINE_WITNESS_FRESH_US)
-		fresh_us = ENGINE_WITNESS_FRESH_US;
 	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
 		const struct base_address *address = &router->core.config.candidates[i].address;
 
 		if (address->family != BASE_FAMILY_NONE &&
-		    answered(segment_peer(router->segment, address), now_us, fresh_us))
+		    answered(segment_peer(router->segment, address), now_us))
 			event.witnesses.reachable |= UINT32_C(1) << i;
 	}
 	gateway = segment_gateway(router->segment, router->wish.family);
 	if (gateway.family != BASE_FAMILY_NONE) {
 		peer = segment_peer(router->segment, &gateway);
 		event.witnesses.gateway_known = true;
-		event.witnesses.gateway_reachable = answered(peer, now_us, fresh_us);
+		event.witnesses.gateway_reachable = answered(peer, now_us);
 	}
 	router_feed(router, &event);
 }

@@ -32,8 +32,10 @@ struct router {
 	bool lingering;	      /* handed over; what still comes is passed on for a grace time */
 	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
 	bool rules_present;
+	uint64_t refused_us; /* when the kernel refused an address; 0: never */
 	bool released;
 	bool conflict, probing;
+	uint64_t asked_us; /* when everybody was asked who has its addresses */
 	sd_event_source *probe_timer;
 	struct log_gate conflict_gate, stranger_gate;
 	struct base_mac conflict_mac;

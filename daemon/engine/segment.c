@@ -165,6 +165,8 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 		bool new_mac = !peer->mac_known ||
 			       memcmp(&peer->mac, &seen->mac, sizeof peer->mac) != 0;
 
+		if (peer->asked_us > peer->heard_us) /* late or not: whoever waits for it is told */
+			engine_witnesses_asked(segment->engine, segment);
 		peer->mac = seen->mac;
 		peer->mac_known = true;
 		peer->heard_us = engine_now(segment->engine);

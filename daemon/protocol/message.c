@@ -227,7 +227,6 @@ static void code_lease(struct coder *coder, struct message_lease *lease)
 	code_u32(coder, &lease->duration_ms);
 	code_text(coder, lease->version, sizeof lease->version);
 	code_text(coder, lease->successor, sizeof lease->successor);
-	code_text(coder, lease->ready, sizeof lease->ready);
 	code_bool(coder, &lease->degraded);
 }
 

@@ -159,7 +159,6 @@ struct message_lease {
 	uint32_t duration_ms;
 	char version[MESSAGE_VERSION_SIZE];
 	char successor[MESSAGE_NAME_SIZE];
-	char ready[MESSAGE_NAME_SIZE];
 	bool degraded;
 };
 

@@ -116,8 +116,7 @@ void sim_api_delete_lease(struct sim_world *world)
 		return;
 	world->lease = (struct sim_lease){ .version = ++world->revision,
 					   .holder = SIM_NOBODY,
-					   .successor = SIM_NOBODY,
-					   .ready = SIM_NOBODY };
+					   .successor = SIM_NOBODY };
 	stream_lease(world);
 }
 

@@ -9,7 +9,7 @@
  * are released.
  */
 #define ELECTION_STATES (ELECTION_STATE_RELEASED + 1)
-#define ELECTION_EVENTS (ELECTION_EVENT_KERNEL_FAILED + 1)
+#define ELECTION_EVENTS (ELECTION_EVENT_OVERSLEPT + 1)
 #define VRRP_STATES	(VRRP_STATE_ACTIVE + 1)
 #define VRRP_EVENTS	(VRRP_EVENT_LISTEN + 1)
 
@@ -22,6 +22,7 @@ static const char *const election_events[ELECTION_EVENTS] = {
 	[ELECTION_EVENT_SUSPECT] = "suspect",
 	[ELECTION_EVENT_SILENCE] = "silence",
 	[ELECTION_EVENT_HEARD] = "heard",
+	[ELECTION_EVENT_HELD] = "held",
 	[ELECTION_EVENT_LEASE] = "lease",
 	[ELECTION_EVENT_WRITTEN] = "written",
 	[ELECTION_EVENT_API] = "api",
@@ -31,8 +32,8 @@ static const char *const election_events[ELECTION_EVENTS] = {
 	[ELECTION_EVENT_ADDRESS_TAKEN] = "taken",
 	[ELECTION_EVENT_HANDOVER] = "handover",
 	[ELECTION_EVENT_RELEASE] = "release",
+	[ELECTION_EVENT_ADOPT] = "adopt",
 	[ELECTION_EVENT_OVERSLEPT] = "overslept",
-	[ELECTION_EVENT_KERNEL_FAILED] = "kernel",
 };
 
 static const char *const vrrp_states[VRRP_STATES] = { "Initialize", "Backup", "Active" };

@@ -105,6 +105,10 @@ static void probe_witnesses(struct sim_world *world, unsigned n)
 	}
 	if (world->config.gateway)
 		ask(world, n, SIM_GATEWAY, false);
+	if (!virtual_router_owns(&node->router)) {
+		node->holder_asked_us = world->now_us;
+		ask(world, n, SIM_TARGET_VIP, true);
+	}
 	if (node->witnesses_at_us == BASE_USEC_NEVER)
 		node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
 }
@@ -123,7 +127,6 @@ static void write_lease(struct sim_world *world, unsigned n,
 		.lease = { .exists = true,
 			   .holder = lease_host(lease->holder),
 			   .successor = lease_host(lease->successor),
-			   .ready = lease_host(lease->ready),
 			   .degraded = lease->degraded,
 			   .term = lease->term,
 			   .duration_ms = lease->duration_ms },
@@ -162,7 +165,10 @@ static void add_addresses(struct sim_world *world, unsigned n)
 	node->linger_end_us = BASE_USEC_NEVER;
 	node->addresses_added = true;
 	node->last_advert_us = 0;
-	sim_kernel_address(world, n, true);
+	if (sim_kernel_address(world, n, true) < 0) {
+		node->refused_us = world->now_us;
+		node->links_changed = true;
+	}
 	if (node->kernel_slow)
 		node->busy_until_us = world->now_us +
 				      base_random_below(&world->clock, world->config.interval_us);
@@ -428,10 +434,12 @@ static void on_router_timer(struct sim_world *world, unsigned n)
 			 sim_host_name(n), election_state_name(node->router.elector.state));
 }
 
-static bool answered(const struct sim_node *node, unsigned host, uint64_t now_us, uint64_t fresh_us)
+static bool answered(const struct sim_node *node, unsigned host, uint64_t now_us)
 {
-	return node->heard_us[host] && (node->heard_us[host] >= node->asked_us[host] ||
-					base_usec_since(now_us, node->heard_us[host]) < fresh_us);
+	return node->heard_us[host] &&
+	       (node->heard_us[host] >= node->asked_us[host] ||
+		(base_usec_since(now_us, node->asked_us[host]) < ENGINE_WITNESS_WAIT_US &&
+		 base_usec_since(now_us, node->heard_us[host]) < ENGINE_WITNESS_FRESH_US));
 }
 
 static void on_witnesses(struct sim_world *world, unsigned n)
@@ -439,17 +447,14 @@ static void on_witnesses(struct sim_world *world, unsigned n)
 	struct sim_node *node = &world->nodes[n];
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
 					      .now_us = world->now_us };
-	uint64_t fresh_us = world->config.interval_us;
 
 	node->witnesses_at_us = BASE_USEC_NEVER;
-	if (fresh_us < ENGINE_WITNESS_FRESH_US)
-		fresh_us = ENGINE_WITNESS_FRESH_US;
 	for (unsigned i = 0; i < node->config.candidate_count; i++)
-		if (answered(node, node_of(node->config.candidates[i].node), world->now_us, fresh_us))
+		if (answered(node, node_of(node->config.candidates[i].node), world->now_us))
 			event.witnesses.reachable |= UINT32_C(1) << i;
 	event.witnesses.gateway_known = world->config.gateway;
 	event.witnesses.gateway_reachable = world->config.gateway &&
-					    answered(node, SIM_GATEWAY, world->now_us, fresh_us);
+					    answered(node, SIM_GATEWAY, world->now_us);
 	feed(world, n, &event);
 }
 
@@ -462,31 +467,40 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 
 	memmove(node->neighbours, node->neighbours + 1, --node->neighbour_count * sizeof packet);
 	if (packet.type == SIM_PACKET_ASK || packet.target != SIM_TARGET_VIP) {
+		if (node->asked_us[packet.from] > node->heard_us[packet.from] &&
+		    node->witnesses_at_us == BASE_USEC_NEVER)
+			node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
 		node->heard_us[packet.from] = world->now_us;
 		node->mac_known[packet.from] = true;
 		return;
 	}
-	if (!node->probing) {
-		/* Two began at once: adverts settle it, then the one that stays has the last word. */
-		if (virtual_router_owns(&node->router) && world->now_us >= node->crossed_until_us) {
-			node->crossed_until_us =
-				world->now_us + (uint64_t)world->config.interval_us * 3 / 2;
+	if (packet.from < SIM_NODES_MAX && node->mac_known[packet.from] &&
+	    !virtual_router_owns(&node->router) &&
+	    (node->probing || base_usec_since(world->now_us, node->holder_asked_us) <
+				      world->config.interval_us)) {
+		node->probing = false;
+		node->probe_end_us = BASE_USEC_NEVER;
+		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
+		event.advert.source = address_of(packet.from);
+		feed(world, n, &event);
+		return;
+	}
+	if (node->probing) {
+		node->probing = false;
+		node->probe_end_us = BASE_USEC_NEVER;
+		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN;
+		feed(world, n, &event);
+		return;
+	}
+	/* Two began at once: adverts settle it, then the one that stays has the last word. */
+	if (virtual_router_owns(&node->router) && world->now_us >= node->crossed_until_us) {
+		node->crossed_until_us =
+			world->now_us + (uint64_t)world->config.interval_us * 3 / 2;
+		if (node->announce_at_us > node->crossed_until_us) {
 			node->announced = 1;
 			node->announce_at_us = node->crossed_until_us;
 		}
-		return;
 	}
-	node->probing = false;
-	node->probe_end_us = BASE_USEC_NEVER;
-	if (packet.from < SIM_NODES_MAX && node->mac_known[packet.from]) {
-		event.type = VIRTUAL_ROUTER_EVENT_ADVERT;
-		event.advert.source = address_of(packet.from);
-		event.advert.priority = 1;
-		event.advert.interval_us = world->config.interval_us;
-	} else {
-		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN;
-	}
-	feed(world, n, &event);
 }
 
 static void on_announce(struct sim_world *world, unsigned n)
@@ -531,7 +545,9 @@ static void review(struct sim_world *world, unsigned n)
 	struct sim_node *node = &world->nodes[n];
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ELIGIBLE,
 					      .now_us = world->now_us };
-	bool eligible = node->carrier && node->rules;
+	bool refused = node->refused_us &&
+		       base_usec_since(world->now_us, node->refused_us) < ENGINE_REFUSED_US;
+	bool eligible = node->carrier && node->rules && !refused;
 
 	if (eligible == node->eligible)
 		return;
@@ -549,9 +565,9 @@ static void on_links(struct sim_world *world, unsigned n)
 	struct sim_node *node = &world->nodes[n];
 
 	node->links_changed = false;
+	review(world, n);
 	if (node->addresses_added && virtual_router_owns(&node->router) && !node->address)
 		sim_kernel_address(world, n, true);
-	review(world, n);
 }
 
 static void on_rules(struct sim_world *world, unsigned n)
@@ -622,7 +638,6 @@ static void name_lease(const struct sim_lease *from, struct virtual_router_lease
 	to->degraded = from->degraded;
 	snprintf(to->holder, sizeof to->holder, "%s", node_name(from->holder));
 	snprintf(to->successor, sizeof to->successor, "%s", node_name(from->successor));
-	snprintf(to->ready, sizeof to->ready, "%s", node_name(from->ready));
 	snprintf(to->version, sizeof to->version, "%llu", (unsigned long long)from->version);
 }
 
@@ -634,6 +649,8 @@ static void read_message(struct sim_world *world, unsigned n)
 
 	memmove(node->messages, node->messages + 1, --node->message_count * sizeof message);
 	if (message.type == SIM_MESSAGE_WISH) {
+		if (message.wish.version < node->disk.version)
+			return;
 		node->wish = node->disk = message.wish;
 		if (!node->synced)
 			become_synced(world, n);
@@ -684,6 +701,7 @@ static void on_refresh(struct sim_world *world, unsigned n)
 	for (unsigned i = 0; i < world->config.nodes; i++)
 		if (i != n && !node->mac_known[i])
 			ask(world, n, i, false);
+	review(world, n);
 }
 
 /* State file: nothing was said from outside, so what was wanted last is served. */
@@ -794,6 +812,7 @@ void sim_engine_start(struct sim_world *world, unsigned n)
 	node->lingering = false;
 	node->restarted = world->now_us < node->alive_until_us;
 	node->synced_at_us = world->now_us + (node->restarted ? 5000 : ENGINE_STATE_WAIT_US);
+	node->holder_asked_us = node->refused_us = 0;
 	memset(node->heard_us, 0, sizeof node->heard_us);
 	memset(node->asked_us, 0, sizeof node->asked_us);
 	memset(node->mac_known, 0, sizeof node->mac_known);

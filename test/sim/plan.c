@@ -17,7 +17,7 @@ static uint64_t tick_us(const struct sim_world *world)
 static void enter(struct sim_world *world, enum sim_phase phase)
 {
 	world->phase = phase;
-	world->phase_us = world->now_us;
+	world->phase_us = world->settled_us = world->now_us;
 }
 
 void sim_plan_start(struct sim_world *world)
@@ -39,23 +39,51 @@ static bool one_owner(const struct sim_world *world)
 	return true;
 }
 
-/* As if nothing had ever happened: ready for the next fault. */
-static bool settled(const struct sim_world *world)
+static const char *missing(const struct sim_world *world, unsigned n)
 {
-	if (!one_owner(world) || sim_active_count(world) > 0)
+	const struct sim_node *node = &world->nodes[n];
+	const struct election_elector *elector = &node->router.elector;
+	bool leased = world->config.leased;
+
+	if (!node->running || !node->synced || node->stopping)
+		return "not running";
+	if (!node->eligible)
+		return "not eligible";
+	if (node->busy_until_us > world->now_us)
+		return "busy";
+	if (node->wish.version != world->wish.version)
+		return "old wishes";
+	if (leased && !(node->agent.connected && node->agent.contact))
+		return "no contact to the API server";
+	if (n == world->owner)
+		return elector->state == ELECTION_STATE_OWNING ? NULL : "not owning";
+	if (elector->state != ELECTION_STATE_FOLLOWING)
+		return "not following";
+	if (elector->speaker == ELECTION_NOBODY || (leased && !elector->heard_in_term))
+		return "owner not heard"; /* rule 2 */
+	return NULL;
+}
+
+/* As if nothing had ever happened: ready for the next fault. */
+static bool settled(struct sim_world *world)
+{
+	const struct sim_lease *lease = &world->lease;
+
+	world->unsettled_node = SIM_NOBODY;
+	world->unsettled = "a fault is active";
+	if (sim_active_count(world) > 0)
 		return false;
-	if (world->config.leased && (!world->lease.exists || world->lease.holder != world->owner ||
-				     world->lease.successor != SIM_NOBODY || world->lease.degraded))
+	world->unsettled = "not one owner";
+	if (!one_owner(world))
+		return false;
+	world->unsettled = "Lease of somebody else, or offered";
+	if (world->config.leased && (!lease->exists || lease->holder != world->owner ||
+				     lease->successor != SIM_NOBODY || lease->degraded))
 		return false;
 	for (unsigned i = 0; i < world->config.nodes; i++) {
-		const struct sim_node *node = &world->nodes[i];
-
-		if (!node->running || !node->synced || !node->eligible || node->stopping ||
-		    node->busy_until_us > world->now_us || node->wish.version != world->wish.version ||
-		    (world->config.leased && !(node->agent.connected && node->agent.contact)))
-			return false;
-		if (node->router.elector.state != (i == world->owner ? ELECTION_STATE_OWNING
-								     : ELECTION_STATE_FOLLOWING))
+		world->unsettled_node = i;
+		world->unsettled = missing(world, i);
+		if (world->unsettled)
 			return false;
 	}
 	return true;
@@ -169,21 +197,25 @@ static void recover(struct sim_world *world)
 	uint64_t since_us = world->now_us - world->healed_us;
 	uint64_t limit_us = sim_settle_us(world);
 
+	if (world->owner != SIM_NOBODY) /* clients learn it when the owner looks around */
+		limit_us += ELECTION_WATCH_US + 10 * BASE_USEC_PER_MSEC;
 	if (one_owner(world)) {
 		if (!world->recovered && since_us > world->statistics->recover_max_us)
 			world->statistics->recover_max_us = since_us;
 		world->recovered = true;
 	} else if (since_us > limit_us) {
-		sim_fail(world, SIM_LIVENESS,
-			 "L1: %llu us after the last fault was healed not exactly one node answers",
+		sim_fail(world, SIM_LIVENESS, "%s %llu us after the last fault was healed",
+			 world->owner == SIM_NOBODY ? "L1: not exactly one node answers"
+						    : "L4: a client has the address elsewhere",
 			 (unsigned long long)since_us);
 		return;
 	}
 	if (!settled(world)) {
 		world->settled_us = world->now_us;
 		if (since_us > limit_us + 70 * BASE_USEC_PER_SEC)
-			sim_fail(world, SIM_LIVENESS, "L1: not settled %llu us after the healing",
-				 (unsigned long long)since_us);
+			sim_fail(world, SIM_LIVENESS, "L1: not settled %llu us after the healing: %s %s",
+				 (unsigned long long)since_us, sim_host_name(world->unsettled_node),
+				 world->unsettled);
 		return;
 	}
 	if (world->now_us - world->settled_us < world->settle_for_us)

@@ -153,7 +153,7 @@ struct sim_path {
 
 struct sim_lease {
 	bool exists;
-	uint8_t holder, successor, ready;
+	uint8_t holder, successor;
 	bool degraded;
 	uint32_t term, duration_ms;
 	uint64_t version;
@@ -222,7 +222,7 @@ struct sim_node {
 	uint64_t witnesses_at_us, probe_end_us, announce_at_us, refresh_at_us;
 	unsigned announced;
 	bool probing, addresses_added, released, lingering, restarted;
-	uint64_t linger_end_us, crossed_until_us;
+	uint64_t linger_end_us, crossed_until_us, holder_asked_us, refused_us;
 	uint64_t heard_us[SIM_HOSTS], asked_us[SIM_HOSTS];
 	bool mac_known[SIM_HOSTS];
 	struct virtual_router router;
@@ -350,6 +350,8 @@ struct sim_world {
 	uint64_t healed_us, settled_us, settle_for_us, next_fault_us;
 	uint64_t without; /* classes drawn, but left out */
 	bool recovered;
+	const char *unsettled; /* what is missing still */
+	unsigned unsettled_node;
 
 	/* judge */
 	bool dirty;

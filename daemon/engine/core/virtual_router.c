@@ -35,7 +35,7 @@ static const char *name_of(const struct virtual_router *router, uint8_t index)
 {
 	if (index < router->config.candidate_count)
 		return router->config.candidates[index].node;
-	return index == ELECTION_OTHER ? router->holder : "";
+	return index == ELECTION_OTHER ? router->lease.holder : "";
 }
 
 static uint8_t sender_of(const struct virtual_router *router, const struct base_address *source)
@@ -96,22 +96,46 @@ static void name_lease(const struct virtual_router *router, const struct electio
 	to->degraded = from->degraded;
 	snprintf(to->holder, sizeof to->holder, "%s", name_of(router, from->holder));
 	snprintf(to->successor, sizeof to->successor, "%s", name_of(router, from->successor));
-	snprintf(to->ready, sizeof to->ready, "%s", name_of(router, from->ready));
 }
 
-static struct election_lease index_lease(struct virtual_router *router,
+/* Greater is newer; 0 if this server's versions are no numbers. */
+static uint64_t version_of(const struct virtual_router_lease *lease)
+{
+	uint64_t number = 0;
+
+	for (const char *digit = lease->version; *digit; digit++) {
+		if (*digit < '0' || *digit > '9' || number > UINT64_MAX / 10 - 1)
+			return 0;
+		number = number * 10 + (uint64_t)(*digit - '0');
+	}
+	return number;
+}
+
+/* Takes over what is told, unless it was overtaken on its way. */
+static bool accept_lease(struct virtual_router *router, const struct virtual_router_lease *lease)
+{
+	uint64_t version = version_of(lease);
+
+	if (version > 0 && version < router->newest)
+		return false;
+	if (version > router->newest)
+		router->newest = version;
+	router->lease = *lease;
+	return true;
+}
+
+static struct election_lease index_lease(const struct virtual_router *router,
 					 const struct virtual_router_lease *lease)
 {
-	snprintf(router->version, sizeof router->version, "%s", lease->exists ? lease->version : "");
-	snprintf(router->holder, sizeof router->holder, "%s", lease->holder);
 	return (struct election_lease){
 		.exists = lease->exists,
-		.holder = index_of(&router->config, lease->holder),
+		.holder = lease->exists ? index_of(&router->config, lease->holder)
+					: ELECTION_NOBODY,
 		.term = lease->term,
 		.duration_ms = lease->duration_ms,
 		.successor = index_of(&router->config, lease->successor),
-		.ready = index_of(&router->config, lease->ready),
 		.degraded = lease->degraded,
+		.version = version_of(lease),
 	};
 }
 
@@ -214,8 +238,9 @@ static void add_write(struct virtual_router *router, const struct election_actio
 	struct virtual_router_action *action = add(actions, VIRTUAL_ROUTER_ACTION_LEASE_WRITE);
 
 	action->write.id = ++router->write_id;
-	snprintf(action->write.expected_version, sizeof action->write.expected_version, "%s",
-		 router->version);
+	if (router->lease.exists)
+		snprintf(action->write.expected_version, sizeof action->write.expected_version,
+			 "%s", router->lease.version);
 	name_lease(router, &wish->lease, &action->write.lease);
 }
 
@@ -232,6 +257,10 @@ static void apply(struct virtual_router *router, const struct election_action *w
 		run_vrrp(router, &vrrp, actions);
 		add(actions, VIRTUAL_ROUTER_ACTION_ANNOUNCE);
 		return;
+	case ELECTION_ACTION_ANSWER:
+		add(actions, VIRTUAL_ROUTER_ACTION_SEND_ADVERT)->priority =
+			router->vrrp.config.priority;
+		return;
 	case ELECTION_ACTION_YIELD:
 		add(actions, VIRTUAL_ROUTER_ACTION_CLOSE_FENCE);
 		vrrp.type = VRRP_EVENT_YIELD;
@@ -240,8 +269,11 @@ static void apply(struct virtual_router *router, const struct election_action *w
 		configure_vrrp(router);
 		return;
 	case ELECTION_ACTION_RESIGN: /* the priority 0 advert closes the fence on its way out */
-		if (wish->planned)
-			add(actions, VIRTUAL_ROUTER_ACTION_LINGER); /* unless told so before: rule 10 */
+		if (wish->planned) { /* rule 10: open as long as can be, until the next is heard */
+			add(actions, VIRTUAL_ROUTER_ACTION_SEND_ADVERT)->priority =
+				router->vrrp.config.priority;
+			add(actions, VIRTUAL_ROUTER_ACTION_LINGER);
+		}
 		vrrp.type = VRRP_EVENT_RESIGN;
 		run_vrrp(router, &vrrp, actions);
 		if (!wish->planned) {
@@ -322,10 +354,20 @@ void virtual_router_init(struct virtual_router *router, const struct virtual_rou
 	vrrp_router_step(&router->vrrp, &startup, &none);
 }
 
+static void map_candidates(const struct virtual_router_config *from,
+			   const struct virtual_router_config *to,
+			   uint8_t moved[ELECTION_CANDIDATES_MAX])
+{
+	memset(moved, ELECTION_OTHER, ELECTION_CANDIDATES_MAX);
+	for (unsigned i = 0; i < from->candidate_count; i++)
+		moved[i] = index_of(to, from->candidates[i].node);
+}
+
 void virtual_router_configure(struct virtual_router *router,
 			      const struct virtual_router_config *config, uint64_t now_us,
 			      struct virtual_router_actions *actions)
 {
+	uint8_t moved[ELECTION_CANDIDATES_MAX];
 	struct election_actions wishes;
 	struct election_config election;
 
@@ -333,9 +375,12 @@ void virtual_router_configure(struct virtual_router *router,
 	if (memcmp(config, &router->config, sizeof *config) == 0)
 		return;
 	make_election_config(config, &election);
+	map_candidates(&router->config, config, moved);
+	election_elector_configure(&router->elector, &election, moved, now_us, &wishes);
 	router->config = *config;
 	router->self = election.self;
-	election_elector_configure(&router->elector, &election, now_us, &wishes);
+	router->elector.lease.holder = index_lease(router, &router->lease).holder;
+	router->elector.lease.successor = index_lease(router, &router->lease).successor;
 	apply_all(router, &wishes, actions, now_us);
 	configure_vrrp(router);
 }
@@ -386,8 +431,13 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 	vrrp.advert.source = event->advert.source;
 	vrrp.advert.priority = event->advert.priority;
 	vrrp.advert.interval_us = event->advert.interval_us;
-	/* Rule 13: a stranger neither ends our silence nor makes us resign. */
-	if (election.from != ELECTION_OTHER) {
+	/*
+	 * Rule 13: a stranger neither ends our silence nor makes us resign. And only an owner can
+	 * resign: an old advert of priority 0 that comes again shortens no silence.
+	 */
+	if (election.from != ELECTION_OTHER &&
+	    (event->advert.priority > 0 || virtual_router_owns(router) ||
+	     router->elector.speaker == election.from)) {
 		run_vrrp(router, &vrrp, actions);
 		router->last_heard_us = event->now_us;
 	}
@@ -405,7 +455,8 @@ static void on_written(struct virtual_router *router, const struct virtual_route
 	switch (event->write.result) {
 	case VIRTUAL_ROUTER_WRITE_OK:
 		election.result = ELECTION_RESULT_OK;
-		election.lease = index_lease(router, &event->write.lease);
+		accept_lease(router, &event->write.lease);
+		election.lease = index_lease(router, &router->lease);
 		break;
 	case VIRTUAL_ROUTER_WRITE_CONFLICT:
 		election.result = ELECTION_RESULT_CONFLICT;
@@ -458,7 +509,13 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 	case VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN:
 		election.type = ELECTION_EVENT_ADDRESS_TAKEN;
 		break;
+	case VIRTUAL_ROUTER_EVENT_ADDRESS_HELD:
+		election.type = ELECTION_EVENT_HELD;
+		election.from = sender_of(router, &event->advert.source);
+		break;
 	case VIRTUAL_ROUTER_EVENT_LEASE:
+		if (!accept_lease(router, &event->lease))
+			return;
 		election.type = ELECTION_EVENT_LEASE;
 		election.lease = index_lease(router, &event->lease);
 		break;
@@ -476,9 +533,6 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 		break;
 	case VIRTUAL_ROUTER_EVENT_ADOPT:
 		election.type = ELECTION_EVENT_ADOPT;
-		break;
-	case VIRTUAL_ROUTER_EVENT_KERNEL_FAILED:
-		election.type = ELECTION_EVENT_KERNEL_FAILED;
 		break;
 	}
 	run_election(router, &election, actions);
@@ -503,6 +557,7 @@ enum virtual_router_state virtual_router_state(const struct virtual_router *rout
 	case ELECTION_STATE_OWNING:
 		return VIRTUAL_ROUTER_STATE_ACTIVE;
 	case ELECTION_STATE_MOVING:
+	case ELECTION_STATE_LEAVING:
 		return VIRTUAL_ROUTER_STATE_MOVING;
 	case ELECTION_STATE_CONFLICT:
 		return VIRTUAL_ROUTER_STATE_CONFLICT;

@@ -53,8 +53,7 @@ struct virtual_router_lease {
 	uint32_t term;			       /* leaseTransitions */
 	uint32_t duration_ms;		       /* 0: unset */
 	char version[VIRTUAL_ROUTER_VERSION_SIZE];
-	char successor[VIRTUAL_ROUTER_NODE_SIZE]; /* planned handover: who shall be next */
-	char ready[VIRTUAL_ROUTER_NODE_SIZE];	  /* who says: behind my closed fence all is set */
+	char successor[VIRTUAL_ROUTER_NODE_SIZE]; /* planned handover: who may claim it */
 	bool degraded; /* the holder asks to be relieved (rule 9) */
 };
 
@@ -65,6 +64,7 @@ enum virtual_router_event_type {
 	VIRTUAL_ROUTER_EVENT_WITNESSES,	   /* answer to PROBE_WITNESSES, or a change of it */
 	VIRTUAL_ROUTER_EVENT_ADDRESS_FREE, /* answer to PROBE_ADDRESSES: nobody answered */
 	VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN, /* somebody foreign answers for one of the addresses */
+	VIRTUAL_ROUTER_EVENT_ADDRESS_HELD, /* .advert.source: a candidate answers for one of them */
 	VIRTUAL_ROUTER_EVENT_LEASE,	   /* the Lease was seen; also the first time (absent) */
 	VIRTUAL_ROUTER_EVENT_LEASE_RESULT, /* answer to a LEASE_WRITE */
 	VIRTUAL_ROUTER_EVENT_API_CONTACT,  /* .reachable: the API server answers, or does not */
@@ -75,7 +75,6 @@ enum virtual_router_event_type {
 	 * advertisement interval ago: nobody can have taken over.
 	 */
 	VIRTUAL_ROUTER_EVENT_ADOPT,
-	VIRTUAL_ROUTER_EVENT_KERNEL_FAILED, /* an address or advert could not be placed */
 };
 
 enum virtual_router_write_result {
@@ -130,7 +129,7 @@ enum virtual_router_action_type {
 	 */
 	VIRTUAL_ROUTER_ACTION_LINGER,
 	VIRTUAL_ROUTER_ACTION_ANNOUNCE,	       /* gratuitous ARP / unsolicited NA burst (rule 12) */
-	VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES, /* ARP/NS to the other candidates and the gateway */
+	VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES, /* ARP/NS to candidates, gateway, our addresses */
 	VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES, /* one ARP/NS probe for a foreign holder (rule 13) */
 	VIRTUAL_ROUTER_ACTION_LEASE_WRITE,     /* .write: compare-and-swap */
 	VIRTUAL_ROUTER_ACTION_LEASE_READ,      /* ask what the Lease says now */
@@ -177,8 +176,8 @@ struct virtual_router {
 	struct vrrp_router vrrp;
 	struct election_elector elector;
 	uint8_t self; /* index of this node among the candidates, or ELECTION_NOBODY */
-	char version[VIRTUAL_ROUTER_VERSION_SIZE]; /* of the Lease last seen */
-	char holder[VIRTUAL_ROUTER_NODE_SIZE];	   /* of the Lease last seen */
+	struct virtual_router_lease lease; /* last seen */
+	uint64_t newest;		   /* its version, as a number; older ones are outdated */
 	uint32_t write_id;
 	uint64_t last_heard_us; /* any advert of this router */
 	bool released;
