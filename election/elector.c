@@ -227,6 +227,7 @@ static void become_owning(struct election_elector *e, struct election_actions *a
 	e->claimed = e->proving = false;
 	e->mediating_us = e->claim == ELECTION_CLAIM_MEDIATE ? now_us + 3 * interval_us(e) : 0;
 	e->quorum_misses = 0;
+	e->watched = false;
 	e->gateway_lost_us = 0;
 	e->successor = e->speaker = ELECTION_NOBODY;
 	e->silent = false;
@@ -263,7 +264,8 @@ static void become_leaving(struct election_elector *e, struct election_actions *
 	e->silent = false;
 	e->claim_at_us = now_us + interval_us(e) * 3 / 2;
 	e->last_owner = to < ELECTION_CANDIDATES_MAX ? to : ELECTION_NOBODY;
-	transition(actions, why, e->config.self, to);
+	transition(actions, why, e->config.self == ELECTION_NOBODY ? ELECTION_FORMER : e->config.self,
+		   to);
 }
 
 static void become_probing(struct election_elector *e, struct election_actions *actions,
@@ -393,8 +395,10 @@ static void consider(struct election_elector *e, struct election_actions *action
 {
 	enum election_claim claim;
 
-	if (e->state == ELECTION_STATE_FOLLOWING && coordinated(e) && !e->writing &&
-	    e->config.self != ELECTION_NOBODY && holds(e, e->config.self) && !may_own(e) &&
+	bool in_vain = holds(e, ELECTION_FORMER) ||
+		       (e->config.self != ELECTION_NOBODY && holds(e, e->config.self) && !may_own(e));
+
+	if (in_vain && e->state == ELECTION_STATE_FOLLOWING && coordinated(e) && !e->writing &&
 	    e->speaker == ELECTION_NOBODY) {
 		write_holder(e, actions, ELECTION_NOBODY, now_us); /* who waits for us waits in vain */
 		return;
@@ -494,7 +498,8 @@ static void on_resigned(struct election_elector *e, const struct election_event 
 	if (event->from != e->speaker && event->from != e->lease.holder)
 		return; /* an echo: it does not own it, so it has nothing to resign */
 	e->speaker = ELECTION_NOBODY;
-	e->last_owner = event->from;
+	e->last_owner = e->leaver = event->from;
+	e->left_us = now_us;
 	if (e->state == ELECTION_STATE_CLAIMING && e->claimed) {
 		become_owning(e, actions, e->claim_why, true, now_us);
 		return;
@@ -514,6 +519,16 @@ static void on_resigned(struct election_elector *e, const struct election_event 
 	}
 }
 
+/* For an API server that answers, when another owner answers meanwhile. */
+static uint64_t patience_us(const struct election_elector *e)
+{
+	uint64_t patience = interval_us(e);
+
+	if (patience < ELECTION_SPACING_MAX_US)
+		patience = ELECTION_SPACING_MAX_US;
+	return patience > ELECTION_CLAIM_BOUND_US ? ELECTION_CLAIM_BOUND_US : patience;
+}
+
 /* Two confirmed owners: the Lease knows better. Whoever cannot renew it now is not its holder. */
 static void prove(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
@@ -523,7 +538,7 @@ static void prove(struct election_elector *e, struct election_actions *actions, 
 		return;
 	write_holder(e, actions, e->config.self, now_us);
 	e->proving = true;
-	e->prove_at_us = now_us + ELECTION_CLAIM_BOUND_US;
+	e->prove_at_us = now_us + patience_us(e);
 }
 
 /* Two actives hear each other: rule 5. */
@@ -580,19 +595,19 @@ static void mediate(struct election_elector *e, const struct election_event *eve
 {
 	uint64_t now_us = event->now_us, since_us;
 
-	if (event->from != e->other || e->speaker == event->from ||
-	    base_usec_since(now_us, e->heard_us[e->other]) > 2 * interval_us(e)) {
-		if (e->speaker != event->from) {
-			e->other = e->speaker;
-			e->alternations = 0;
-			e->alternating_us = now_us;
-		}
+	if (event->from == e->speaker)
+		return;
+	if (event->from != e->other || e->speaker == ELECTION_NOBODY ||
+	    base_usec_since(now_us, e->heard_us[event->from]) > 2 * interval_us(e)) {
+		e->other = e->speaker;
+		e->alternations = 0;
+		e->alternating_us = now_us;
 		return;
 	}
 	e->other = e->speaker; /* and the speaker will be the sender */
 	e->alternations++;
 	since_us = base_usec_since(now_us, e->alternating_us);
-	if (e->alternations < 3 || since_us < 2 * interval_us(e) + spacing_us(e, ELECTION_NOBODY) ||
+	if (e->alternations < 3 || since_us < interval_us(e) * 3 / 2 + spacing_us(e, ELECTION_NOBODY) ||
 	    !listening(e) || !may_own(e) || !e->config.candidate_count || e->writing)
 		return;
 	e->alternations = 0;
@@ -610,6 +625,8 @@ static void note_speaker(struct election_elector *e, const struct election_event
 {
 	e->heard_us[event->from] = event->now_us;
 	e->ever_heard = true;
+	if (e->leaver == event->from)
+		e->leaver = ELECTION_NOBODY;
 	if (!owning(e)) {
 		if (e->speaker != event->from && e->last_owner != event->from) {
 			transition(actions, BASE_REASON_OWNER_OBSERVED, e->last_owner, event->from);
@@ -684,7 +701,10 @@ static void on_heard(struct election_elector *e, const struct election_event *ev
 static void on_held(struct election_elector *e, const struct election_event *event,
 		    struct election_actions *actions)
 {
-	if (owning(e) || e->claimed)
+	/* Who offers it, or left it, answers until the next owner is heard. */
+	if (owning(e) || e->claimed || (e->offered && e->lease.exists) ||
+	    (event->from == e->leaver &&
+	     base_usec_since(event->now_us, e->left_us) < 3 * interval_us(e)))
 		return;
 	stand_back(e, actions, event->from, event->now_us);
 	if (event->from < ELECTION_CANDIDATES_MAX)
@@ -975,8 +995,10 @@ static void on_api(struct election_elector *e, const struct election_event *even
 	if (!event->reachable) {
 		doubt(e, actions);
 		forget_offer(e);
-	} else if (!was && e->config.leased && e->lease_seen) {
-		add(actions, ELECTION_ACTION_READ);
+	} else if (!was && owning(e) && e->lease_seen) {
+		add(actions, ELECTION_ACTION_READ); /* confirmed by what is said now */
+	} else if (!was) {
+		consider(e, actions, event->now_us);
 	}
 }
 
@@ -1028,16 +1050,6 @@ static void owner_witnesses(struct election_elector *e, struct election_actions 
 {
 	struct election_lease lease;
 
-	if (quorum(e)) {
-		e->quorum_misses = 0;
-	} else if (base_usec_since(now_us, e->quorum_missed_us) > ELECTION_WATCH_US / 2) {
-		e->quorum_misses++; /* once per look, however often its answers are told */
-		e->quorum_missed_us = now_us;
-	}
-	if (e->quorum_misses >= 2 && !coordinated(e)) {
-		leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
-		return;
-	}
 	if (e->state != ELECTION_STATE_OWNING || !e->confirmed || e->writing || !coordinated(e))
 		return;
 	lease = lease_for(e, e->config.self);
@@ -1149,8 +1161,10 @@ static void owner_timer(struct election_elector *e, struct election_actions *act
 		e->mediating_us = 0;
 		add(actions, ELECTION_ACTION_PRIORITY);
 	}
-	if (e->proving && now_us >= e->prove_at_us)
-		doubt(e, actions); /* who cannot prove it is the weaker one */
+	if (e->proving && now_us >= e->prove_at_us) {
+		doubt(e, actions); /* who cannot prove it is the weaker one, and hears so at once */
+		add(actions, ELECTION_ACTION_ANSWER);
+	}
 	if (e->state == ELECTION_STATE_MOVING && now_us >= e->claim_at_us) {
 		give_up_handover(e, actions, now_us);
 		if (!owning(e))
@@ -1167,6 +1181,13 @@ static void owner_timer(struct election_elector *e, struct election_actions *act
 			return;
 	}
 	if (now_us >= e->watch_us) {
+		/* Whoever answers the last look has done so by now. */
+		e->quorum_misses = !e->watched || quorum(e) ? 0 : e->quorum_misses + 1;
+		if (e->quorum_misses >= 2 && !coordinated(e)) {
+			leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
+			return;
+		}
+		e->watched = true;
 		e->watch_us = now_us + ELECTION_WATCH_US;
 		add(actions, ELECTION_ACTION_PROBE_WITNESSES);
 		if (e->contact && !e->api_reachable)
@@ -1251,7 +1272,8 @@ void election_elector_init(struct election_elector *e, const struct election_con
 	e->random = random_seed | 1;
 	e->state = config->leased ? ELECTION_STATE_STARTING : ELECTION_STATE_FOLLOWING;
 	e->lease.holder = e->lease.successor = ELECTION_NOBODY;
-	e->speaker = e->other = e->successor = e->last_owner = ELECTION_NOBODY;
+	e->speaker = e->other = e->leaver = ELECTION_NOBODY;
+	e->successor = e->last_owner = ELECTION_NOBODY;
 	e->started_us = now_us;
 	e->claim_at_us = e->offer_at_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->renew_us = e->watch_us = BASE_USEC_NEVER;
@@ -1278,35 +1300,34 @@ static void move_indices(struct election_elector *e, const uint8_t *moved)
 	memcpy(e->heard_us, heard_us, sizeof heard_us);
 	e->witnesses = witnesses;
 	e->speaker = move_index(moved, e->speaker);
-	if (e->speaker == ELECTION_OTHER)
+	if (e->speaker >= ELECTION_CANDIDATES_MAX)
 		e->speaker = ELECTION_NOBODY;
-	e->other = ELECTION_NOBODY;
+	e->other = e->leaver = ELECTION_NOBODY;
 	e->last_owner = move_index(moved, e->last_owner);
-	if (e->last_owner == ELECTION_OTHER)
+	if (e->last_owner >= ELECTION_CANDIDATES_MAX)
 		e->last_owner = ELECTION_NOBODY;
 	e->successor = move_index(moved, e->successor);
-	e->lease.holder = move_index(moved, e->lease.holder);
-	e->lease.successor = move_index(moved, e->lease.successor);
 }
 
 void election_elector_configure(struct election_elector *e, const struct election_config *config,
-				const uint8_t moved[ELECTION_CANDIDATES_MAX], uint64_t now_us,
+				const uint8_t moved[ELECTION_CANDIDATES_MAX],
+				const struct election_lease *lease, uint64_t now_us,
 				struct election_actions *actions)
 {
 	bool was_excluded = e->config.excluded;
-	bool held = holds(e, e->config.self);
 
 	actions->count = 0;
+	e->config = *config;
+	move_indices(e, moved);
+	e->lease.holder = lease->holder;
+	e->lease.successor = lease->successor;
 	if (owning(e) && config->self == ELECTION_NOBODY) {
 		/* No candidate any more. The others may not know us by now: the Lease tells them. */
 		e->moving_why = BASE_REASON_REBALANCED;
 		become_leaving(e, actions, ELECTION_NOBODY, now_us);
-		if (coordinated(e) && held && !e->writing)
+		if (coordinated(e) && holds(e, ELECTION_FORMER) && !e->writing)
 			write_holder(e, actions, ELECTION_NOBODY, now_us);
 	}
-	e->config = *config;
-	if (moved)
-		move_indices(e, moved);
 	if (config->self == ELECTION_NOBODY &&
 	    (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING))
 		become_following(e);

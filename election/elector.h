@@ -15,6 +15,7 @@
 #define ELECTION_CANDIDATES_MAX 32
 #define ELECTION_NOBODY		255 /* no holder */
 #define ELECTION_OTHER		254 /* somebody who is no candidate */
+#define ELECTION_FORMER		253 /* this node, which is no candidate any more */
 
 #define ELECTION_CLAIM_BOUND_US	  (150 * BASE_USEC_PER_MSEC) /* rule 4: then VRRP alone decides */
 #define ELECTION_HANDOVER_US	  (1 * BASE_USEC_PER_SEC)    /* for the successor to claim it */
@@ -73,7 +74,7 @@ struct election_config {
 
 struct election_lease {
 	bool exists;
-	uint8_t holder; /* index, ELECTION_OTHER, ELECTION_NOBODY = released */
+	uint8_t holder; /* index, OTHER, FORMER, or NOBODY = released */
 	uint32_t term;
 	uint32_t duration_ms;
 	uint8_t successor; /* index or ELECTION_NOBODY */
@@ -89,7 +90,7 @@ enum election_event_type {
 	ELECTION_EVENT_HELD,	/* .from answers for the address, so its fence is open */
 	ELECTION_EVENT_LEASE,	/* .lease; also when it is known to be absent */
 	ELECTION_EVENT_WRITTEN, /* .result of the write in flight; .lease with OK */
-	ELECTION_EVENT_API,	/* .reachable; once it is, LEASE is told anew */
+	ELECTION_EVENT_API,	/* .reachable */
 	ELECTION_EVENT_WITNESSES,
 	ELECTION_EVENT_ELIGIBLE, /* .eligible, .why */
 	ELECTION_EVENT_ADDRESS_FREE,
@@ -170,6 +171,8 @@ struct election_elector {
 	uint64_t heard_us[ELECTION_CANDIDATES_MAX]; /* last advert with priority > 0 */
 	bool heard_in_term;			    /* rule 2 */
 	uint8_t speaker;			    /* who owns it as we hear; ELECTION_NOBODY */
+	uint8_t leaver;				    /* who resigned last, */
+	uint64_t left_us;			    /* and when */
 	bool silent;				    /* the Active_Down_Interval has passed */
 	bool ever_heard;
 	uint8_t other;		   /* who owned it before the speaker did, and perhaps does still */
@@ -180,8 +183,8 @@ struct election_elector {
 	uint64_t isolated_us; /* silent and without quorum since then; 0: not */
 	bool gateway_known, gateway_reachable;
 	uint64_t gateway_lost_us;
-	unsigned quorum_misses;
-	uint64_t quorum_missed_us;
+	bool watched;		/* an owner has asked its witnesses once */
+	unsigned quorum_misses; /* looks in a row without quorum */
 
 	/* claiming */
 	enum election_claim claim;
@@ -219,12 +222,13 @@ void election_elector_init(struct election_elector *elector, const struct electi
 			   uint64_t now_us, uint64_t random_seed);
 
 /*
- * Unchanged settings yield no action (S8). `moved[i]` is where the old candidate i is now:
- * an index, or ELECTION_OTHER. NULL: all stay where they were.
+ * Unchanged settings yield no action (S8). `moved[i]` is where the old candidate i is now: an index,
+ * OTHER or FORMER. `lease` is the Lease last seen, in the new indices.
  */
 void election_elector_configure(struct election_elector *elector,
 				const struct election_config *config,
-				const uint8_t moved[ELECTION_CANDIDATES_MAX], uint64_t now_us,
+				const uint8_t moved[ELECTION_CANDIDATES_MAX],
+				const struct election_lease *lease, uint64_t now_us,
 				struct election_actions *actions);
 
 void election_elector_step(struct election_elector *elector, const struct election_event *event,

@@ -178,7 +178,8 @@ static void send_loopback(struct engine *engine, const struct router *router, ui
 			      six ? sizeof to6 : sizeof to4);
 }
 
-static void send_failed(struct engine *engine, const struct router *router, int r)
+/* False, and said, if it did not leave. */
+static bool has_left(struct engine *engine, const struct router *router, int r)
 {
 	if (r < 0 && log_gate_pass(&engine->send_gate, NULL))
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED,
@@ -186,53 +187,81 @@ static void send_failed(struct engine *engine, const struct router *router, int 
 				    { "INTERFACE", router->segment->name }),
 			 "cannot send adverts of %s on %s: %s", router->wish.name,
 			 router->segment->name, strerror(-r));
+	return r >= 0;
 }
 
-static void send_packet(struct router *router, uint8_t version, uint8_t priority)
+/* To each candidate; true: to one at least. */
+static bool send_unicast(struct router *router, uint8_t version, uint8_t priority,
+			 struct vrrp_packet_meta *meta)
+{
+	struct segment *segment = router->segment;
+	struct vrrp_socket *socket = segment->sockets[router->wish.family == BASE_FAMILY_IPV6];
+	uint8_t data[VRRP_PACKET_SIZE_MAX];
+	bool left = false;
+	size_t size;
+
+	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
+		meta->destination = router->core.config.candidates[i].address;
+		if (meta->destination.family == BASE_FAMILY_NONE ||
+		    strcmp(router->core.config.candidates[i].node, router->engine->node) == 0)
+			continue;
+		size = build(router, version, priority, meta, data, sizeof data);
+		if (size > 0 &&
+		    has_left(router->engine, router,
+			     vrrp_socket_send(socket, &meta->source, &meta->destination, data, size)))
+			left = true;
+	}
+	return left;
+}
+
+static bool send_packet(struct router *router, uint8_t version, uint8_t priority)
 {
 	struct segment *segment = router->segment;
 	int six = router->wish.family == BASE_FAMILY_IPV6;
 	struct vrrp_socket *socket = segment->sockets[six];
 	struct vrrp_packet_meta meta = {
-		.destination = vrrp_group(router->wish.family),
 		.source = six ? segment_link_local(segment)
 			      : segment_own_address(segment, &router->wish.addresses[0]),
 	};
 	uint8_t data[VRRP_PACKET_SIZE_MAX];
 	size_t size;
+	int r;
 
 	if (!socket || meta.source.family == BASE_FAMILY_NONE)
-		return;
-	if (!router->wish.unicast || version >= NFT_LINGER_VERSION) {
-		size = build(router, version, priority, &meta, data, sizeof data);
-		if (size == 0)
-			return;
-		size = (size_t)vrrp_socket_send(socket, &meta.source, NULL, data, size);
-		if (version < NFT_LINGER_VERSION) /* the chain drops those, and says so */
-			send_failed(router->engine, router, (int)size);
-		return;
-	}
-	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
-		meta.destination = router->core.config.candidates[i].address;
-		if (meta.destination.family == BASE_FAMILY_NONE ||
-		    strcmp(router->core.config.candidates[i].node, router->engine->node) == 0)
-			continue;
-		size = build(router, version, priority, &meta, data, sizeof data);
-		if (size > 0)
-			send_failed(router->engine, router,
-				    vrrp_socket_send(socket, &meta.source, &meta.destination, data,
-						     size));
-	}
+		return false;
+	if (router->wish.unicast && version < NFT_LINGER_VERSION &&
+	    send_unicast(router, version, priority, &meta))
+		return true;
+	/* Unicast without anybody to send to: the fence wants to see an advert all the same. */
+	meta.destination = vrrp_group(router->wish.family);
+	size = build(router, version, priority, &meta, data, sizeof data);
+	if (size == 0)
+		return false;
+	r = vrrp_socket_send(socket, &meta.source, NULL, data, size);
+	if (version >= NFT_LINGER_VERSION)
+		return true; /* the chain drops those, and says so */
+	return has_left(router->engine, router, r);
 }
 
 void engine_send_advert(struct router *router, uint8_t priority)
 {
+	uint64_t now_us = engine_now(router->engine);
+
 	if (!router->segment)
 		return;
-	send_packet(router, router->wish.version, priority);
-	if (!router->engine->abilities.egress)
-		send_loopback(router->engine, router, router->wish.version, priority);
 	router->adverts_sent++;
+	if (send_packet(router, router->wish.version, priority)) {
+		router->sent_us = now_us;
+		if (!router->engine->abilities.egress)
+			send_loopback(router->engine, router, router->wish.version, priority);
+		return;
+	}
+	/* Unheard for so long it is taken for dead: then it must not speak up again as the owner. */
+	if (priority > 0 && base_usec_since(now_us, router->sent_us) >
+				    router->core.config.interval_us * UINT64_C(3) / 2) {
+		router->refused_us = now_us;
+		engine_cluster_changed(router->engine);
+	}
 }
 
 /*

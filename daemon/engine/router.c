@@ -10,9 +10,13 @@
 #include "daemon/engine/segment.h"
 #include "daemon/log.h"
 
-/* First announcements after a takeover: past the 1 s in which Linux ignores a second update. */
+/*
+ * First announcements after a takeover: soon once more, for those of two owners that crossed on the
+ * wire, and past the 1 s in which Linux ignores a second update.
+ */
 static const uint64_t announce_times_us[ROUTER_ANNOUNCE_TIMES] = {
 	0,
+	5 * BASE_USEC_PER_MSEC,
 	50 * BASE_USEC_PER_MSEC,
 	1100 * BASE_USEC_PER_MSEC,
 	5000 * BASE_USEC_PER_MSEC,
@@ -135,6 +139,7 @@ static void add_addresses(struct router *router)
 	r = engine_addresses_add(router->engine, router->segment, router->wish.addresses,
 				 router->wish.address_count);
 	router->addresses_added = r >= 0;
+	router->sent_us = engine_now(router->engine);
 	if (r < 0) {
 		router->refused_us = engine_now(router->engine); /* looked at after this round */
 		engine_cluster_changed(router->engine);

@@ -16,7 +16,7 @@ struct segment;
  * One virtual router with the world around its pure core: timer, addresses, announcements, Lease
  * messages, status. Belongs to the engine; found by name, or by segment, family and VRID.
  */
-#define ROUTER_ANNOUNCE_TIMES 4
+#define ROUTER_ANNOUNCE_TIMES 5
 
 struct router {
 	struct router *next;
@@ -32,7 +32,8 @@ struct router {
 	bool lingering;	      /* handed over; what still comes is passed on for a grace time */
 	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
 	bool rules_present;
-	uint64_t refused_us; /* when the kernel refused an address; 0: never */
+	uint64_t refused_us; /* when the kernel refused an address or adverts; 0: never */
+	uint64_t sent_us;    /* the last advert that left, or when the first was due */
 	bool released;
 	bool conflict, probing;
 	uint64_t asked_us; /* when everybody was asked who has its addresses */

@@ -191,7 +191,10 @@ static void on_connect(struct sim_world *world, const struct sim_event *event)
 	tell(world, n, &wish);
 	if (contact_first)
 		tell_contact(world, n, true);
-	tell(world, n, &message);
+	if (!agent->listed || agent->told_version != world->lease.version)
+		tell(world, n, &message); /* what the engine knows is not told again */
+	agent->listed = true;
+	agent->told_version = world->lease.version;
 	tell_contact(world, n, true);
 }
 
@@ -204,7 +207,7 @@ void sim_agent_start(struct sim_world *world, unsigned n)
 		return;
 	node->agent.running = true;
 	node->agent.incarnation++;
-	node->agent.contact = node->agent.connected = false;
+	node->agent.contact = node->agent.connected = node->agent.listed = false;
 	if (!world->config.leased) {
 		sim_engine_message(world, n, &wish);
 		return;
@@ -301,8 +304,11 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 		return;
 	case SIM_EVENT_WATCH:
 		if (agent->running && event->incarnation == agent->connection &&
-		    reachable(world, n))
+		    reachable(world, n)) {
+			if (event->message.type == SIM_MESSAGE_LEASE)
+				agent->told_version = event->message.lease.version;
 			tell(world, n, &event->message);
+		}
 		return;
 	case SIM_EVENT_CONNECT:
 		on_connect(world, event);

@@ -9,8 +9,8 @@
  * The engine around the cores: daemon/engine/{router,segment,announce,engine}.c without sockets.
  * What is done here must be what is done there, in the same order and with the same waits.
  */
-static const uint64_t announce_times_us[] = { 0, 50000, 1100000, 5000000 };
-#define ANNOUNCE_TIMES	    4
+static const uint64_t announce_times_us[] = { 0, 5000, 50000, 1100000, 5000000 };
+#define ANNOUNCE_TIMES	    5
 #define ANNOUNCE_REFRESH_US (60 * BASE_USEC_PER_SEC)
 
 static void feed(struct sim_world *world, unsigned n, struct virtual_router_event *event);
@@ -92,6 +92,13 @@ static void ask(struct sim_world *world, unsigned n, unsigned target, bool probe
 		sim_lan_broadcast(world, &packet);
 }
 
+static void ask_members(struct sim_world *world, unsigned n)
+{
+	for (unsigned i = 0; i < world->config.nodes; i++)
+		if (i != n && !world->nodes[n].mac_known[i])
+			ask(world, n, i, false);
+}
+
 static void probe_witnesses(struct sim_world *world, unsigned n)
 {
 	struct sim_node *node = &world->nodes[n];
@@ -138,12 +145,10 @@ static void write_lease(struct sim_world *world, unsigned n,
 	sim_agent_request(world, n, &request);
 }
 
-static void check_advert(struct sim_world *world, unsigned n, uint8_t priority)
+static void check_advert(struct sim_world *world, unsigned n)
 {
 	struct sim_node *node = &world->nodes[n];
 
-	if (priority == 0)
-		return;
 	if (!node->addresses_added)
 		sim_fail(world, SIM_SAFETY, "S4: %s advertises without owning", sim_host_name(n));
 	if (node->last_advert_us &&
@@ -153,6 +158,21 @@ static void check_advert(struct sim_world *world, unsigned n, uint8_t priority)
 			 sim_host_name(n),
 			 (unsigned long long)(world->now_us - node->last_advert_us));
 	node->last_advert_us = world->now_us;
+}
+
+static void send_advert(struct sim_world *world, unsigned n, uint8_t priority)
+{
+	struct sim_node *node = &world->nodes[n];
+
+	if (sim_kernel_advert(world, n, priority)) {
+		node->sent_us = world->now_us;
+		if (priority > 0)
+			check_advert(world, n);
+	} else if (priority > 0 && world->now_us - node->sent_us >
+					   (uint64_t)world->config.interval_us * 3 / 2) {
+		node->refused_us = world->now_us;
+		node->links_changed = true;
+	}
 }
 
 static void add_addresses(struct sim_world *world, unsigned n)
@@ -165,6 +185,7 @@ static void add_addresses(struct sim_world *world, unsigned n)
 	node->linger_end_us = BASE_USEC_NEVER;
 	node->addresses_added = true;
 	node->last_advert_us = 0;
+	node->sent_us = world->now_us;
 	if (sim_kernel_address(world, n, true) < 0) {
 		node->refused_us = world->now_us;
 		node->links_changed = true;
@@ -215,8 +236,7 @@ static void apply(struct sim_world *world, unsigned n, const struct virtual_rout
 
 	switch (action->type) {
 	case VIRTUAL_ROUTER_ACTION_SEND_ADVERT:
-		check_advert(world, n, action->priority);
-		sim_kernel_advert(world, n, action->priority);
+		send_advert(world, n, action->priority);
 		return;
 	case VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES:
 		add_addresses(world, n);
@@ -601,6 +621,7 @@ static void become_synced(struct sim_world *world, unsigned n)
 			    base_random_next(&world->jitter));
 	node->rules_at_us = world->now_us + 2000 + base_random_below(&world->process, 20000);
 	node->refresh_at_us = world->now_us + ENGINE_REFRESH_US;
+	ask_members(world, n);
 }
 
 static void configure(struct sim_world *world, unsigned n)
@@ -698,9 +719,7 @@ static void on_refresh(struct sim_world *world, unsigned n)
 	node->refresh_at_us = world->now_us + ENGINE_REFRESH_US;
 	if (virtual_router_owns(&node->router))
 		sim_kernel_address(world, n, true);
-	for (unsigned i = 0; i < world->config.nodes; i++)
-		if (i != n && !node->mac_known[i])
-			ask(world, n, i, false);
+	ask_members(world, n);
 	review(world, n);
 }
 

@@ -60,6 +60,10 @@ static void split(struct sim_world *world, const struct sim_active *active, bool
 
 static void all_paths(struct sim_world *world, const struct sim_active *active, bool begin)
 {
+	uint32_t delay_us = world->config.interval_us / 2;
+
+	if (delay_us > 50000)
+		delay_us = 50000;
 	for (unsigned from = 0; from < SIM_HOSTS; from++)
 		for (unsigned to = 0; to < SIM_HOSTS; to++) {
 			struct sim_path *path = &world->paths[from][to];
@@ -70,7 +74,7 @@ static void all_paths(struct sim_world *world, const struct sim_active *active, 
 						       : world->config.loss_ppm;
 				break;
 			case SIM_FAULT_DELAY:
-				path->delay_us = begin ? world->config.interval_us / 2 : 0;
+				path->delay_us = begin ? delay_us : 0;
 				break;
 			case SIM_FAULT_DUPLICATE:
 				path->duplicate_ppm = begin ? 300000 : 0;
@@ -132,17 +136,13 @@ static void api(struct sim_world *world, uint32_t *counter, unsigned n, bool beg
 		sim_agent_path_changed(world, n);
 }
 
-static void shuffle_priorities(struct sim_world *world, uint64_t draw)
+static void change_priorities(struct sim_world *world, uint64_t draw)
 {
 	struct base_random random = { draw };
 
-	for (unsigned i = world->config.nodes - 1; i > 0; i--) {
-		unsigned j = (unsigned)base_random_below(&random, i + 1);
-		uint8_t kept = world->wish.priorities[i];
-
-		world->wish.priorities[i] = world->wish.priorities[j];
-		world->wish.priorities[j] = kept;
-	}
+	for (unsigned i = 0; i < world->config.nodes; i++)
+		if (world->wish.priorities[i])
+			world->wish.priorities[i] = (uint8_t)(1 + base_random_below(&random, 254));
 	sim_api_publish(world);
 }
 
@@ -274,10 +274,10 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		return;
 	case SIM_FAULT_PRIORITIES:
 		if (begin)
-			shuffle_priorities(world, active->mask);
+			change_priorities(world, active->mask);
 		return;
 	case SIM_FAULT_CANDIDATE:
-		world->wish.priorities[a] = begin ? 0 : world->config.priorities[a];
+		world->wish.priorities[a] = begin ? 0 : (uint8_t)(1 + active->mask % 254);
 		sim_api_publish(world);
 		return;
 	case SIM_FAULT_MAINTENANCE:

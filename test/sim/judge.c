@@ -1,3 +1,4 @@
+#include "daemon/engine/core/timing.h"
 #include "test/sim/sim.h"
 
 /*
@@ -21,6 +22,12 @@ uint64_t sim_settle_us(const struct sim_world *world)
 	uint64_t interval_us = world->config.interval_us;
 	uint64_t limit_us = 4 * interval_us + 2 * lan_us(world) + 100 * BASE_USEC_PER_MSEC;
 
+	if (world->config.regime != SIM_REGIME_SINGLE)
+		limit_us += 2 * interval_us; /* what is still under way may undo it once */
+
+	for (unsigned i = 0; i < world->last_count; i++)
+		if (world->last[i].fault == SIM_FAULT_KERNEL || world->config.regime == SIM_REGIME_CHAOS)
+			limit_us += ENGINE_REFUSED_US / world->last_count;
 	/* processes start, agents connect again, with a back-off */
 	limit_us += 200 * BASE_USEC_PER_MSEC;
 	if (world->config.leased)
@@ -66,9 +73,12 @@ static uint64_t dual_bound_us(const struct sim_world *world)
 	uint64_t interval_us = world->config.interval_us;
 	uint64_t slow_us = ELECTION_CLAIM_BOUND_US;
 
-	for (unsigned i = 0; i < world->last_count; i++)
+	for (unsigned i = 0; i < world->last_count; i++) {
 		if (world->last[i].fault == SIM_FAULT_CUT && world->config.nodes == 2)
 			return BASE_USEC_NEVER; /* nobody is left who could notice */
+		if (world->last[i].fault == SIM_FAULT_LOSS)
+			interval_us = 2 * interval_us; /* every other advert is lost, in effect */
+	}
 	switch (world->config.regime) {
 	case SIM_REGIME_SINGLE:
 		return single_bound_us(world);
@@ -122,6 +132,8 @@ static void note_dual(struct sim_world *world, unsigned c, unsigned count)
 	if (!client->dual_us)
 		return;
 	dual_us = world->now_us - client->dual_us;
+	if (client->dual_bound_us < dual_bound_us(world))
+		client->dual_bound_us = dual_bound_us(world); /* another fault since */
 	if (dual_us > world->statistics->dual_max_us[world->config.regime])
 		world->statistics->dual_max_us[world->config.regime] = dual_us;
 	if (dual_us > client->dual_bound_us)
@@ -216,7 +228,8 @@ static void judge_single(struct sim_world *world)
 		sim_fail(world, SIM_LIVENESS, "L3: %s moved the address for no reason", name);
 	else if (!may_move && world->episode_dark && fault->fault != SIM_FAULT_ADDRESS)
 		sim_fail(world, SIM_LIVENESS, "L4: %s cut a client off", name);
-	else if (promise->planned && world->episode_dark)
+	else if (promise->planned && world->episode_dark &&
+		 (world->config.leased || fault->fault != SIM_FAULT_CANDIDATE))
 		sim_fail(world, SIM_LIVENESS, "L4: planned %s cut a client off for %llu us", name,
 			 (unsigned long long)outage_us);
 	else if (!promise->splits && !promise->lan && fault->fault != SIM_FAULT_REPLAY &&

@@ -47,7 +47,7 @@ void sim_kernel_edge(struct sim_world *world, unsigned n)
 }
 
 /* An advert that leaves refreshes the fence on its way out; priority 0 closes it. */
-void sim_kernel_advert(struct sim_world *world, unsigned n, uint8_t priority)
+bool sim_kernel_advert(struct sim_world *world, unsigned n, uint8_t priority)
 {
 	struct sim_node *node = &world->nodes[n];
 	struct sim_packet packet = { .type = SIM_PACKET_ADVERT,
@@ -60,7 +60,7 @@ void sim_kernel_advert(struct sim_world *world, unsigned n, uint8_t priority)
 
 	sim_trace(world, SIM_TRACE_ADVERT, n, priority, !fails, 0);
 	if (fails)
-		return;
+		return false;
 	if (early_us > sim_fence_us(world) / 8)
 		early_us = sim_fence_us(world) / 8;
 	if (priority > 0) {
@@ -78,6 +78,7 @@ void sim_kernel_advert(struct sim_world *world, unsigned n, uint8_t priority)
 	}
 	world->dirty = true;
 	sim_lan_broadcast(world, &packet);
+	return true;
 }
 
 void sim_kernel_close(struct sim_world *world, unsigned n)

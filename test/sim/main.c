@@ -97,18 +97,51 @@ static uint64_t run(const struct options *options, const struct sim_config *conf
 	return world->hash;
 }
 
-static void report(const struct options *options, const struct sim_world *world,
+static long long relative(const struct sim_world *w, uint64_t time_us)
+{
+	return time_us == BASE_USEC_NEVER ? -1 : (long long)(time_us - w->now_us);
+}
+
+/* What each node believed when it went wrong. */
+static void print_nodes(const struct sim_world *w)
+{
+	for (unsigned i = 0; i < w->config.nodes; i++) {
+		const struct sim_node *node = &w->nodes[i];
+		const struct election_elector *e = &node->router.elector;
+
+		printf("%s %s%s%s%s: %s claim=%d speaker=%u holder=%u term=%u%s%s%s%s%s%s%s%s, deadline "
+		       "%lld claim %lld offer %lld vrrp %lld us from now\n",
+		       sim_host_name(i), node->powered ? "" : "off ",
+		       node->running ? "" : "not running ", node->synced ? "" : "not synced ",
+		       e->config.self == ELECTION_NOBODY ? "no candidate"
+		       : e->config.excluded		 ? "excluded"
+		       : node->eligible			 ? "eligible"
+							 : "not eligible", election_state_name(e->state),
+		       (int)e->claim, e->speaker, e->lease.exists ? e->lease.holder : ELECTION_NOBODY,
+		       e->lease.term, e->lease_seen ? "" : " lease-unseen",
+		       e->api_reachable ? " api" : "", e->writing ? " writing" : "",
+		       e->silent ? " silent" : "", e->heard_in_term ? " heard-in-term" : "",
+		       e->witnessed ? " witnessed" : "", e->offered ? " offered" : "",
+		       e->confirmed ? " confirmed" : "",
+		       relative(w, virtual_router_deadline(&node->router)),
+		       relative(w, e->claim_at_us), relative(w, e->offer_at_us),
+		       relative(w, vrrp_router_deadline(&node->router.vrrp)));
+	}
+}
+
+static void report(const struct options *options, const struct sim_world *w,
 		   const char *scenario)
 {
 	if (!options->trace)
-		sim_print_lines(world);
-	sim_config_print(&world->config);
-	printf("FAILED at %.6f s: %s\n", (double)world->now_us / 1e6, world->failure);
+		sim_print_lines(w);
+	print_nodes(w);
+	sim_config_print(&w->config);
+	printf("FAILED at %.6f s: %s\n", (double)w->now_us / 1e6, w->failure);
 	if (scenario)
 		printf("again: build/dev/test/sim/sim --scenario=%s --trace\n", scenario);
 	else
 		printf("again: build/dev/test/sim/sim --seed=0x%" PRIx64 "%s --until=%.3f --trace\n",
-		       world->config.seed, options->base, (double)world->now_us / 1e6 + 0.001);
+		       w->config.seed, options->base, (double)w->now_us / 1e6 + 0.001);
 }
 
 static void print_statistics(const struct sim_statistics *s, unsigned runs, double seconds)

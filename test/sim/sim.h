@@ -191,7 +191,8 @@ struct sim_request {
 };
 
 struct sim_agent {
-	bool running, connected, contact;
+	bool running, connected, contact, listed;
+	uint64_t told_version;
 	uint32_t incarnation; /* of the process */
 	uint32_t connection;  /* of the watch */
 	uint32_t request;     /* the newest; older ones are answered too */
@@ -234,6 +235,7 @@ struct sim_node {
 	struct virtual_router_actions pending; /* interrupted by a slow call */
 	unsigned pending_at;
 	uint64_t last_advert_us; /* S2 */
+	uint64_t sent_us;
 	unsigned spins;		 /* S7: wake-ups without time passing */
 	uint64_t spin_us;
 
@@ -402,7 +404,7 @@ void sim_lan_replay(struct sim_world *world, unsigned pick);
 /* kernel.c: what a node's kernel does by itself */
 bool sim_kernel_answers(const struct sim_world *world, unsigned node); /* ARP for the address */
 bool sim_kernel_accepts(const struct sim_world *world, unsigned node); /* packets for it */
-void sim_kernel_advert(struct sim_world *world, unsigned node, uint8_t priority);
+bool sim_kernel_advert(struct sim_world *world, unsigned node, uint8_t priority);
 void sim_kernel_close(struct sim_world *world, unsigned node);
 void sim_kernel_linger(struct sim_world *world, unsigned node);
 int sim_kernel_address(struct sim_world *world, unsigned node, bool present);

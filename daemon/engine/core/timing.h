@@ -12,7 +12,7 @@
 #define ENGINE_LEASE_DURATION_MS 30000
 #define ENGINE_LEASE_RENEW_MS	 10000
 #define ENGINE_ADDRESS_VALID_S	 10
-#define ENGINE_REFUSED_US	 (5 * BASE_USEC_PER_SEC) /* then the kernel is tried again */
+#define ENGINE_REFUSED_US	 (2 * BASE_USEC_PER_SEC) /* then the kernel is tried again */
 #define ENGINE_REFRESH_US	 (3 * BASE_USEC_PER_SEC)
 #define ENGINE_STATE_WAIT_US	 (3 * BASE_USEC_PER_SEC) /* for the feeder; then the state file */
 #define ENGINE_STOP_US		 (4 * BASE_USEC_PER_SEC) /* for everything to be handed over */

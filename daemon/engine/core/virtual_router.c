@@ -28,13 +28,15 @@ static uint8_t index_of(const struct virtual_router_config *config, const char *
 	for (unsigned i = 0; i < config->candidate_count; i++)
 		if (strcmp(config->candidates[i].node, node) == 0)
 			return (uint8_t)i;
-	return ELECTION_OTHER;
+	return strcmp(node, config->node) == 0 ? ELECTION_FORMER : ELECTION_OTHER;
 }
 
 static const char *name_of(const struct virtual_router *router, uint8_t index)
 {
 	if (index < router->config.candidate_count)
 		return router->config.candidates[index].node;
+	if (index == ELECTION_FORMER)
+		return router->config.node;
 	return index == ELECTION_OTHER ? router->lease.holder : "";
 }
 
@@ -62,7 +64,7 @@ static void make_election_config(const struct virtual_router_config *config,
 	};
 	for (unsigned i = 0; i < config->candidate_count; i++)
 		election->priorities[i] = config->candidates[i].priority;
-	if (election->self == ELECTION_OTHER)
+	if (election->self == ELECTION_FORMER)
 		election->self = ELECTION_NOBODY;
 }
 
@@ -370,17 +372,17 @@ void virtual_router_configure(struct virtual_router *router,
 	uint8_t moved[ELECTION_CANDIDATES_MAX];
 	struct election_actions wishes;
 	struct election_config election;
+	struct election_lease lease;
 
 	actions->count = 0;
 	if (memcmp(config, &router->config, sizeof *config) == 0)
 		return;
 	make_election_config(config, &election);
 	map_candidates(&router->config, config, moved);
-	election_elector_configure(&router->elector, &election, moved, now_us, &wishes);
 	router->config = *config;
 	router->self = election.self;
-	router->elector.lease.holder = index_lease(router, &router->lease).holder;
-	router->elector.lease.successor = index_lease(router, &router->lease).successor;
+	lease = index_lease(router, &router->lease);
+	election_elector_configure(&router->elector, &election, moved, &lease, now_us, &wishes);
 	apply_all(router, &wishes, actions, now_us);
 	configure_vrrp(router);
 }
