@@ -569,7 +569,9 @@ static bool write_status(struct address *address, const cJSON *status, uint64_t 
 		if (!wish.moving)
 			wait_until(address, router->status_us + MOVING_US);
 	}
-	if (!said->owned && mine && !said->owner[0]) {
+	if (!said->owned && mine &&
+	    (!said->owner[0] || strcmp(said->owner, agent->node) == 0)) {
+		/* The engine knows of nobody else; the Lease may name us still. */
 		wish.given_up = agent->stopping || held_us >= GIVEN_UP_US;
 		if (!wish.given_up)
 			wait_until(address, router->owned_us + GIVEN_UP_US);

@@ -37,14 +37,19 @@ static bool become(const struct identity *identity)
 	       setresuid(identity->uid, identity->uid, identity->uid) == 0;
 }
 
-/* Also of root, for whom they would come back with the next program it runs. */
+/* So that they do not come back with a program that is run; needs one of them itself. */
+static void forget_capabilities(void)
+{
+	for (int i = 0; i < CAPABILITIES_MAX; i++)
+		prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
+}
+
+/* Also of root, who keeps them over a change of identity to root. */
 static void drop_capabilities(void)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct none[2] = { 0 };
 
-	for (int i = 0; i < CAPABILITIES_MAX; i++)
-		prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
 	syscall(SYS_capset, &header, none);
 }
 
@@ -62,6 +67,7 @@ void agent_drop_privileges(const char *kubeconfig)
 	size_t i = 0;
 
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	forget_capabilities();
 	if (getuid() == 0) {
 		if (k8s_config_load(&config, kubeconfig, NULL, &error) >= 0)
 			stat(config.token_file ? config.token_file

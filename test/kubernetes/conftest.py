@@ -42,6 +42,7 @@ def pytest_runtest_makereport(item):
     cluster = getattr(item, "funcargs", {}).get("api")
     if not cluster or not report.failed:
         return
-    for process in cluster.processes:
-        if "controller" in process.name and "kube" not in process.name:
+    rack = getattr(item, "funcargs", {}).get("rack")
+    for process in [*cluster.processes, *(rack.lab.processes if rack else [])]:
+        if ("controller" in process.name and "kube" not in process.name) or process.name.endswith("/vipd"):
             report.sections.append((process.name, "\n".join(process.output().splitlines()[-60:])))
