@@ -210,9 +210,10 @@ static int check_address(const struct asking *asking, const struct pool *pool,
 	const struct entry *entry = ipam_entry_find(asking->ipam, address);
 	const struct taken *taken = ipam_taken_by(asking->ipam, address, asking->service);
 	const struct service *holder = NULL, *last = NULL;
-	char name[BASE_ADDRESS_TEXT_SIZE];
+	char name[BASE_ADDRESS_TEXT_SIZE] = "";
 
-	base_address_format(address, name);
+	if (asking->error)
+		base_address_format(address, name);
 	if (taken)
 		return refuse_taken(asking, address, taken);
 	if (entry && entry->state == ENTRY_HELD && entry->holder_count == 0)
@@ -466,6 +467,15 @@ static const struct reservation *find_reservation(const struct asking *asking, i
 	return NULL;
 }
 
+/* Somebody named it in spec.externalIPs: shared on request only. */
+static bool external_for_any(const struct entry *entry)
+{
+	for (size_t i = 0; i < entry->holder_count; i++)
+		if (ipam_is_external(entry->holders[i]->service, &entry->address))
+			return true;
+	return false;
+}
+
 static struct entry *shared_address(const struct asking *asking)
 {
 	struct base_address from = { .family = (uint8_t)family_of(asking->family) };
@@ -480,7 +490,7 @@ static struct entry *shared_address(const struct asking *asking)
 		struct entry *entry = holding->entry;
 
 		if (!is_holder(asking, entry) && pool_wanted(asking, entry->pool) &&
-		    !entry->orphan && !ipam_is_external(holding->service, &entry->address) &&
+		    !entry->orphan && !external_for_any(entry) &&
 		    barred(asking, entry->pool, false) == BAR_NONE) {
 			struct asking silent = *asking;
 

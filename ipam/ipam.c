@@ -707,9 +707,9 @@ int ipam_release(struct ipam *ipam, const struct ipam_name *name,
 
 	if (!service || !entry || !holds(service, entry))
 		return -ENOENT;
+	ipam_expire(ipam, now_us);
 	if (ipam_prepare(ipam, 1) < 0)
 		return -ENOMEM;
-	ipam_expire(ipam, now_us);
 	while (entry->holders[i]->service != service)
 		i++;
 	service->named++;
@@ -911,13 +911,21 @@ bool ipam_advance(struct ipam *ipam, uint64_t now_us)
 
 void ipam_free(struct ipam *ipam)
 {
-	struct ipam_tree_node *node;
+	struct ipam_tree_node *node, *next;
 
 	if (!ipam)
 		return;
-	ipam_taken_clear(ipam);
+	/* Without pools to tell nothing below needs memory. */
 	while ((node = ipam_tree_first(&ipam->order)))
-		ipam_pool_unput(ipam, ipam_pool_in_order(node));
+		ipam_pool_retire(ipam, ipam_pool_in_order(node));
+	ipam_taken_clear(ipam);
+	for (node = ipam_tree_first(&ipam->pools); node; node = next) {
+		struct pool *pool = IPAM_TREE_ITEM(node, struct pool, tree);
+
+		next = ipam_tree_next(node);
+		if (pool->present)
+			ipam_pool_unput(ipam, pool);
+	}
 	while ((node = ipam->entries.root)) {
 		struct entry *entry = ipam_entry_of(node);
 

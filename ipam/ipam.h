@@ -263,12 +263,14 @@ struct ipam_answer {
 /*
  * One address of one family, recorded at once as held by the Service: asked again it answers the
  * same with `kept`, also when the pool has changed. In this order: the address that was asked for
- * or none; what it holds (if the annotation does not say otherwise, and its ports do not clash with
- * an older holder's); a reservation; an address with its sharing key; the address it had before
- * (quarantine); the lowest free address of the first pool that may be used.
+ * or none; what it holds (if the annotation does not say otherwise, and it may share with the older
+ * holders still); what is reserved for it, or none; an address with its sharing key; the address it
+ * had before (quarantine); the lowest free address of the first pool that may be used.
  *
- * 0, a refusal, or -ENOMEM. A refusal changes nothing: what the Service holds it still holds, and
- * whether it keeps that instead is the caller's choice.
+ * 0, a refusal, -ENOENT (facts of the Service were not put) or -ENOMEM. A refusal changes nothing:
+ * what the Service holds it still holds, and whether it keeps that instead is the caller's choice.
+ * After a change of mind it holds both addresses, until the caller has moved it and releases the
+ * old one; a quota counts both.
  *
  * Refusals: INVALID_CONFIGURATION (wanted address malformed for this family or special),
  * POOL_NOT_FOUND, ADDRESS_NOT_IN_POOL, ADDRESS_IN_USE, FOREIGN_ADDRESS, ADDRESS_RESERVED,

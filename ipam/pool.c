@@ -406,12 +406,21 @@ static void reserve(struct ipam *ipam, struct reservation *reservation)
 	ipam_entry_update(ipam, reservation->entry);
 }
 
+void ipam_pool_retire(struct ipam *ipam, struct pool *pool)
+{
+	ipam_tree_remove(&ipam->order, &pool->by_order);
+	for (unsigned f = 0; f < FAMILIES; f++)
+		ipam_free_clear(&pool->unused[f], &ipam->reserve);
+	pool->retired = true;
+}
+
 void ipam_pool_unput(struct ipam *ipam, struct pool *pool)
 {
+	if (!pool->retired)
+		ipam_pool_retire(ipam, pool);
+	pool->retired = false;
 	unreserve(ipam, pool);
-	ipam_tree_remove(&ipam->order, &pool->by_order);
 	for (unsigned f = 0; f < FAMILIES; f++) {
-		ipam_free_clear(&pool->unused[f], &ipam->reserve);
 		free(pool->set[f].spans);
 		pool->set[f] = (struct ipam_set){ 0 };
 	}

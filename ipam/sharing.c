@@ -91,9 +91,10 @@ int ipam_sharing_check(const struct service *service, const struct service *hold
 {
 	const int refused = BASE_REASON_SHARING_REFUSED;
 	const struct ipam_port *port;
-	char name[BASE_ADDRESS_TEXT_SIZE];
+	char name[BASE_ADDRESS_TEXT_SIZE] = "";
 
-	base_address_format(address, name);
+	if (error) /* else it is one of many that are looked at */
+		base_address_format(address, name);
 	if (strcmp(service->namespace, holder->namespace) != 0)
 		return base_error_set(error, refused,
 				      "%s is held by Service %s/%s: an address is shared within one "

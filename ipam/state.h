@@ -135,6 +135,7 @@ struct pool {
 	unsigned named; /* by routers, and by calls that run */
 
 	bool present; /* the rest is of a pool that was put */
+	bool retired; /* on its way out */
 	struct ipam_pool spec; /* all it points to is owned */
 	struct ipam_set set[FAMILIES];
 	struct ipam_free unused[FAMILIES];
@@ -211,6 +212,9 @@ int ipam_router_compare(const void *key, const struct ipam_tree_node *node);
 
 /* --- pool.c --- */
 
+/* From now on it gives nothing and takes nothing back. */
+void ipam_pool_retire(struct ipam *ipam, struct pool *pool);
+/* Forgets what was put; goes, unless somebody still names it. */
 void ipam_pool_unput(struct ipam *ipam, struct pool *pool);
 /* Fills every free range anew, as after ranges were taken; the bound is in nodes of the reserve. */
 size_t ipam_pool_refill_bound(const struct ipam *ipam, size_t wide_count);

@@ -74,6 +74,24 @@ static void test_a_released_address_waits_for_its_last_holder(void **state)
 			    "192.0.2.1");
 }
 
+static void test_of_several_former_addresses_the_latest_comes_back(void **state)
+{
+	struct ipam *ipam = *state;
+
+	put_simple_pool(ipam, "lab", "192.0.2.1-192.0.2.9");
+	put_service(ipam, "vms/a", NULL, "tcp/22");
+	for (unsigned i = 3; i <= 9; i++) {
+		static const unsigned seconds[] = { [3] = 20, 40, 50, 10, 50, 5, 1 };
+		struct ipam_quarantine former = { .address = base_address_ipv4(192, 0, 2, (uint8_t)i),
+						  .pool = "lab",
+						  .service = { "vms", "a" },
+						  .until_us = NOW + seconds[i] * SECOND };
+
+		assert_int_equal(ipam_quarantine_put(ipam, &former, NOW), 0);
+	}
+	assert_string_equal(given(ipam, "vms/a"), "192.0.2.5");
+}
+
 static void test_sharing_needs_key_ports_and_namespace(void **state)
 {
 	struct ipam *ipam = *state;
@@ -567,6 +585,7 @@ int main(void)
 		TEST(test_the_lowest_free_address_is_given_and_kept),
 		TEST(test_families_are_asked_for_one_by_one),
 		TEST(test_a_released_address_waits_for_its_last_holder),
+		TEST(test_of_several_former_addresses_the_latest_comes_back),
 		TEST(test_sharing_needs_key_ports_and_namespace),
 		TEST(test_every_refusal_says_what_is_wrong_and_what_to_do),
 		TEST(test_a_full_world_is_told_pool_by_pool),

@@ -1,19 +1,12 @@
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include <netinet/in.h>
-
-#include <cmocka.h>
-
-#include "base/array.h"
 #include "base/time.h"
 #include "ipam/ipam.h"
+#include "test/unit/unit.h"
 
 /* Short words for the tests of ipam: everything is written as text, as a person would. */
 #define FIXTURE_RANGES_MAX 16

@@ -147,6 +147,8 @@ static void test_capacity_counts_what_may_be_given(void **state)
 		{ "2001:db8::/76", NULL, false, 0, UINT64_C(1) << 52 },
 		{ "2001:db8::/64", "2001:db8::/65 2001:db8::8000:0:0:0/66", false, 0, IPAM_COUNT_MAX },
 		{ "2000::/3", "2001::/16", true, 0, IPAM_COUNT_MAX },
+		{ "2001:db8::/64 192.0.2.1", "::/0", true, 1, 0 },
+		{ "192.0.2.0/24 2001:db8::1", "0.0.0.0/0", true, 0, 1 },
 	};
 
 	(void)state;
@@ -315,6 +317,34 @@ static void test_bad_records_are_refused_with_their_name(void **state)
 	}
 }
 
+static void test_of_two_reservations_the_first_by_name_is_told(void **state)
+{
+	static const char *const orders[2][2] = { { "a", "b" }, { "b", "a" } };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct ipam *ipam = ipam_new();
+		struct asked answer;
+
+		for (size_t p = 0; p < 2; p++)
+			put_pool(ipam, &(struct pool_text){ .name = orders[i][p],
+							    .addresses = "192.0.2.0/24",
+							    .reserved = "192.0.2.9",
+							    .reserved_for = "dns/r" });
+		put_service(ipam, "vms/a", NULL, NULL);
+		asked(ipam, &(struct ask){ .service = "vms/a", .wanted = "192.0.2.9" }, &answer);
+		assert_string_equal(answer.error.message,
+				    "192.0.2.9 is reserved for Service dns/r by pool a: ask for "
+				    "another address");
+		ipam_pool_remove(ipam, "a");
+		asked(ipam, &(struct ask){ .service = "vms/a", .wanted = "192.0.2.9" }, &answer);
+		assert_string_equal(answer.error.message,
+				    "192.0.2.9 is reserved for Service dns/r by pool b: ask for "
+				    "another address");
+		ipam_free(ipam);
+	}
+}
+
 static bool collect(void *userdata, const struct ipam_record *record, const char *why)
 {
 	char *text = userdata, address[BASE_ADDRESS_TEXT_SIZE];
@@ -410,6 +440,7 @@ int main(void)
 		TEST(test_the_status_tells_where_addresses_are),
 		TEST(test_odd_records_are_kept_and_told),
 		TEST(test_bad_records_are_refused_with_their_name),
+		TEST(test_of_two_reservations_the_first_by_name_is_told),
 		TEST(test_who_would_lose_the_pool_is_told_before),
 		TEST(test_ranges_that_others_have_are_cut_out_and_come_back),
 	};
