@@ -16,7 +16,8 @@
 #define VIPS_MAX    4096
 #define VIP_BUCKETS 1024
 #define NODES_MAX   256
-#define INTERVAL_MS_DEFAULT 100
+#define SHARERS_MAX 64
+#define ASKED_MAX   8 /* addresses that one Service may ask for */
 
 struct vip {
 	struct vip *next; /* in its bucket */
@@ -25,6 +26,8 @@ struct vip {
 	const cJSON *item;	     /* where, for messages */
 	const struct object *pool, *object; /* AddressPool; VirtualIP if there is one */
 	unsigned id;			    /* 0: not given yet */
+	unsigned sharer_count;
+	const struct object *sharers[SHARERS_MAX]; /* Services */
 	char services[MESSAGE_TEXT_SIZE];
 };
 
@@ -40,6 +43,16 @@ struct plan {
 DEFINE_CLEANUP(FILE, fclose)
 
 /* --- reading --- */
+
+/* `vipd check` wants to hear of every fault; who is to serve by it stops at the first. */
+static int tolerate(struct wish_set *set, int r)
+{
+	if (r >= 0 || r == -ENOMEM || !set->on_skipped)
+		return r;
+	set->on_skipped(set->skipped_userdata, set->error);
+	set->faults++;
+	return 0;
+}
 
 static int check_object(struct wish_set *set, struct object *probe, const cJSON *tree)
 {
@@ -75,7 +88,9 @@ static int on_document(void *userdata, cJSON *tree)
 	struct object *object;
 	int r;
 
-	if (probe.kind == KIND_COUNT)
+	if (strcmp(kind, "List") == 0)
+		r = complain(set, &probe, tree_get(tree, "items"), "items must be a list of objects");
+	else if (probe.kind == KIND_COUNT)
 		r = complain(set, &probe, tree_get(tree, "kind"),
 			     "kind \"%s\": expected AddressPool, Service, VirtualIP, EndpointSlice "
 			     "or Node",
@@ -84,33 +99,44 @@ static int on_document(void *userdata, cJSON *tree)
 		r = check_object(set, &probe, tree);
 	if (r < 0) {
 		cJSON_Delete(tree);
-		return r;
+		return tolerate(set, r);
 	}
 	object = object_put(set, probe.kind, tree);
 	if (!object)
 		return -ENOMEM;
 	object->file = strdup(set->reading);
-	return object->file ? 0 : -ENOMEM;
+	if (!object->file)
+		return -ENOMEM;
+	return tolerate(set, manifest_check(set, object));
+}
+
+static int parse(struct wish_set *set, FILE *file, const char *path)
+{
+	CLEANUP(base_free_cleanup) char *text = malloc(K8S_YAML_SIZE_MAX + 1);
+	size_t size;
+
+	if (!text)
+		return -ENOMEM;
+	size = fread(text, 1, K8S_YAML_SIZE_MAX + 1, file);
+	if (ferror(file))
+		return base_error_set(set->error, -EIO, "%s: %s", path, strerror(errno));
+	if (size > K8S_YAML_SIZE_MAX)
+		return base_error_set(set->error, -EFBIG, "%s: more than %u bytes", path,
+				      K8S_YAML_SIZE_MAX);
+	set->reading = path;
+	return k8s_yaml_parse(text, size, path, on_document, set, set->error);
 }
 
 static int read_file(struct wish_set *set, const char *path)
 {
 	CLEANUP(fclose_cleanup) FILE *file = fopen(path, "re");
-	CLEANUP(base_free_cleanup) char *text = NULL;
-	size_t size;
 	struct stat status;
 
 	if (!file || fstat(fileno(file), &status) < 0)
 		return base_error_set(set->error, -errno, "%s: %s", path, strerror(errno));
-	if (!S_ISREG(status.st_mode) || status.st_size > K8S_YAML_SIZE_MAX)
-		return base_error_set(set->error, -EINVAL, "%s: no ordinary file of at most %u bytes",
-				      path, K8S_YAML_SIZE_MAX);
-	text = malloc((size_t)status.st_size + 1);
-	if (!text)
-		return -ENOMEM;
-	size = fread(text, 1, (size_t)status.st_size, file);
-	set->reading = path;
-	return k8s_yaml_parse(text, size, path, on_document, set, set->error);
+	if (!S_ISREG(status.st_mode))
+		return base_error_set(set->error, -EINVAL, "%s: no ordinary file", path);
+	return parse(set, file, path);
 }
 
 static int is_manifest(const struct dirent *entry)
@@ -128,19 +154,21 @@ int wish_set_read(struct wish_set *set, const char *path, struct base_error *err
 	int count, r = 0;
 
 	set->error = error;
+	if (strcmp(path, "-") == 0)
+		return tolerate(set, parse(set, stdin, "standard input"));
 	if (stat(path, &status) < 0)
-		return base_error_set(error, -errno, "%s: %s", path, strerror(errno));
+		return tolerate(set, base_error_set(error, -errno, "%s: %s", path, strerror(errno)));
 	if (!S_ISDIR(status.st_mode))
-		return read_file(set, path);
+		return tolerate(set, read_file(set, path));
 	count = scandir(path, &entries, is_manifest, alphasort);
 	if (count < 0)
-		return base_error_set(error, -errno, "%s: %s", path, strerror(errno));
+		return tolerate(set, base_error_set(error, -errno, "%s: %s", path, strerror(errno)));
 	for (int i = 0; i < count; i++) {
 		char file[4096];
 
 		snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name);
 		if (r >= 0)
-			r = read_file(set, file);
+			r = tolerate(set, read_file(set, file));
 		free(entries[i]);
 	}
 	free(entries);
@@ -178,18 +206,17 @@ static int read_range(struct wish_set *set, const struct object *pool, const cJS
 static int list_contains(struct wish_set *set, const struct object *pool, const char *list,
 			 const struct base_address *address, bool *contains)
 {
-	const cJSON *items = tree_get(pool->tree, list), *item;
+	const cJSON *item;
 
 	*contains = false;
-	if (items && !cJSON_IsArray(items))
-		return complain(set, pool, items, "%s must be a list", list);
-	cJSON_ArrayForEach(item, items) {
+	cJSON_ArrayForEach(item, tree_get(pool->tree, list)) {
 		struct base_address first, last;
 		int r = read_range(set, pool, item, &first, &last);
 
 		if (r < 0)
 			return r;
-		if (first.family == address->family && base_address_compare(&first, address) <= 0 &&
+		if (address && first.family == address->family &&
+		    base_address_compare(&first, address) <= 0 &&
 		    base_address_compare(address, &last) <= 0)
 			*contains = true;
 	}
@@ -242,7 +269,84 @@ static int read_id_list(struct wish_set *set, const struct object *pool, const c
 	return 0;
 }
 
+/* Also of a pool that nobody uses yet. */
+static int check_pool(struct wish_set *set, const struct object *pool)
+{
+	bool ignored, ids[256];
+	int r = 0;
+
+	if (cJSON_GetArraySize(tree_get(pool->tree, "spec/addresses")) == 0)
+		return complain(set, pool, tree_get(pool->tree, "spec"),
+				"AddressPool %s holds no address: write spec.addresses", pool->name);
+	r = list_contains(set, pool, "spec/addresses", NULL, &ignored);
+	if (r >= 0)
+		r = list_contains(set, pool, "spec/exclude", NULL, &ignored);
+	if (r >= 0)
+		r = read_id_list(set, pool, "spec/vrrp/virtualRouterIDs", true, ids);
+	if (r >= 0)
+		r = read_id_list(set, pool, "spec/vrrp/excludeVirtualRouterIDs", false, ids);
+	return r;
+}
+
 /* --- which addresses there are --- */
+
+/* The Node, of those before `end`, whose own address this is. */
+static const struct object *node_of(struct wish_set *set, const struct base_address *address,
+				    const struct object *end, const cJSON **where)
+{
+	for (const struct object *d = set->first; d != end; d = d->after) {
+		const cJSON *item;
+
+		if (d->kind != KIND_NODE)
+			continue;
+		cJSON_ArrayForEach(item, tree_get(d->tree, "status/addresses")) {
+			struct base_address own;
+
+			if (base_address_parse(tree_text(item, "address"), &own) &&
+			    base_address_equal(&own, address)) {
+				*where = item;
+				return d;
+			}
+		}
+	}
+	return NULL;
+}
+
+static int check_node_addresses(struct wish_set *set, const struct object *node)
+{
+	const cJSON *item, *where;
+
+	cJSON_ArrayForEach(item, tree_get(node->tree, "status/addresses")) {
+		const struct object *other;
+		struct base_address own;
+
+		if (!base_address_parse(tree_text(item, "address"), &own))
+			continue;
+		other = node_of(set, &own, node, &where);
+		if (other)
+			return complain(set, node, item, "this is the address of Node %s too (%s:%d)",
+					other->name, other->file, where->valueint);
+	}
+	return 0;
+}
+
+static int check_candidates(struct wish_set *set, const struct object *virtual_ip)
+{
+	const cJSON *list = tree_get(virtual_ip->tree, "spec/candidates"), *item, *other;
+
+	cJSON_ArrayForEach(item, list) {
+		const char *name = tree_text(item, "node");
+
+		if (*name && !object_find(set, KIND_NODE, "", name))
+			return complain(set, virtual_ip, item,
+					"candidate %s is none of the Nodes in the manifests", name);
+		for (other = list->child; other != item; other = other->next)
+			if (strcmp(name, tree_text(other, "node")) == 0)
+				return complain(set, virtual_ip, item,
+						"candidate %s stands here a second time", name);
+	}
+	return 0;
+}
 
 static struct vip **vip_slot(struct plan *plan, const struct base_address *address)
 {
@@ -256,11 +360,18 @@ static struct vip **vip_slot(struct plan *plan, const struct base_address *addre
 static int add_vip(struct plan *plan, const struct base_address *address,
 		   const struct object *object, const cJSON *item, struct vip **result)
 {
+	const struct object *node;
+	const cJSON *where;
 	struct vip *vip;
 
 	if (base_address_is_special(address))
 		return complain(plan->set, object, item,
 				"this address can be nobody's virtual address");
+	node = node_of(plan->set, address, NULL, &where);
+	if (node)
+		return complain(plan->set, object, item,
+				"this is Node %s's own address (%s:%d): take another", node->name,
+				node->file, where->valueint);
 	if (plan->count == VIPS_MAX)
 		return complain(plan->set, object, item, "more than %d virtual addresses", VIPS_MAX);
 	vip = calloc(1, sizeof *vip);
@@ -284,7 +395,7 @@ static int collect_virtual_ip(struct plan *plan, const struct object *object)
 	int r;
 
 	if (!cJSON_IsString(item) || !base_address_parse(item->valuestring, &address))
-		return complain(plan->set, object, item,
+		return complain(plan->set, object, item ? item : tree_get(object->tree, "spec"),
 				"spec.address must be an IPv4 or IPv6 address");
 	vip = *vip_slot(plan, &address);
 	if (vip)
@@ -294,6 +405,9 @@ static int collect_virtual_ip(struct plan *plan, const struct object *object)
 	if (r < 0)
 		return r;
 	vip->object = object;
+	r = check_candidates(plan->set, object);
+	if (r < 0)
+		return r;
 	if (id) {
 		if (!cJSON_IsNumber(id) || id->valuedouble < 1 || id->valuedouble > 255 ||
 		    id->valuedouble != (int)id->valuedouble)
@@ -327,6 +441,7 @@ static int for_each_address(struct plan *plan, const struct object *service,
 	const struct unit *unit = unit_of(plan->set, service);
 	const cJSON *item = cJSON_GetObjectItemCaseSensitive(
 		tree_get(service->tree, "metadata/annotations"), "vipd.dev/addresses");
+	struct base_address asked[ASKED_MAX];
 	char text[512];
 	int count = 0;
 
@@ -335,27 +450,39 @@ static int for_each_address(struct plan *plan, const struct object *service,
 	snprintf(text, sizeof text, "%s", cJSON_IsString(item) ? item->valuestring : "");
 	for (char *save, *word = strtok_r(text, ", ", &save); word;
 	     word = strtok_r(NULL, ", ", &save), count++) {
-		struct base_address address;
 		int r;
 
-		if (!base_address_parse(word, &address))
+		if (count == ASKED_MAX)
+			return complain(plan->set, service, item, "more than %d addresses", ASKED_MAX);
+		if (!base_address_parse(word, &asked[count]))
 			return complain(plan->set, service, item, "\"%s\" is no address", word);
-		r = callback(plan, service, &address, item);
+		for (int i = 0; i < count; i++)
+			if (asked[i].family == asked[count].family)
+				return complain(plan->set, service, item,
+						"two %s addresses: one of each family is the most",
+						asked[i].family == BASE_FAMILY_IPV4 ? "IPv4" : "IPv6");
+		r = callback(plan, service, &asked[count], item);
 		if (r < 0)
 			return r;
 	}
 	for (const struct link *link = unit->members; link; link = link->next_of_unit) {
 		const cJSON *tree = link->object->tree;
 		struct base_address address;
+		bool known = false;
 		int r;
 
 		if (link->object->kind != KIND_VIRTUAL_IP ||
 		    !base_address_parse(tree_text(tree, "spec/address"), &address))
 			continue;
+		for (int i = 0; i < count && i < ASKED_MAX && !known; i++)
+			known = base_address_equal(&asked[i], &address);
+		if (known)
+			continue;
 		r = callback(plan, service, &address, tree_get(tree, "spec/address"));
 		if (r < 0)
 			return r;
-		count++;
+		if (count < ASKED_MAX)
+			asked[count++] = address;
 	}
 	if (count == 0)
 		return complain(plan->set, service, tree_get(service->tree, "metadata"),
@@ -372,6 +499,12 @@ static int collect_service(struct plan *plan, const struct object *service,
 	const char *key = tree_annotation(service->tree, "vipd.dev/sharing-key");
 	int r = 0;
 
+	if (vip && vip->object && tree_get(vip->object->tree, "spec/services") &&
+	    !names_service(vip->object, unit_of(plan->set, service)))
+		return complain(plan->set, service, item,
+				"VirtualIP %s gives this address to others (%s:%d): name the Service "
+				"there, or take another",
+				vip->object->name, vip->object->file, vip->item->valueint);
 	if (vip && vip->services[0] &&
 	    !(vip->object && names_service(vip->object, unit_of(plan->set, service))) &&
 	    (!*key ||
@@ -380,12 +513,22 @@ static int collect_service(struct plan *plan, const struct object *service,
 				"the address is %s's (%s:%d): share it with the same annotation "
 				"vipd.dev/sharing-key on both, or take another",
 				vip->services, vip->origin->file, vip->item->valueint);
+	if (vip && vip->origin->kind == KIND_SERVICE && *key &&
+	    strcmp(tree_namespace(vip->origin->tree), tree_namespace(service->tree)) != 0)
+		return complain(plan->set, service, item,
+				"the address is %s's (%s:%d), of another namespace: only Services of "
+				"one namespace share",
+				vip->services, vip->origin->file, vip->item->valueint);
 	if (!vip)
 		r = add_vip(plan, address, service, item, &vip);
 	if (r < 0)
 		return r;
 	if (!vip->pool && !vip->object)
 		return complain(plan->set, service, item, "the address is in no AddressPool");
+	if (vip->sharer_count == SHARERS_MAX)
+		return complain(plan->set, service, item, "more than %d Services share this address",
+				SHARERS_MAX);
+	vip->sharers[vip->sharer_count++] = service;
 	translate_service_name(service->namespace, service->name, vip->services,
 			       sizeof vip->services);
 	return 0;
@@ -528,7 +671,7 @@ static int emit_router(struct plan *plan, const struct vip *vip)
 	router->virtual_router_id = (uint8_t)vip->id;
 	router->family = vip->address.family;
 	router->version = 3;
-	router->interval_ms = INTERVAL_MS_DEFAULT;
+	router->interval_ms = MANIFEST_INTERVAL_MS;
 	router->address_count = 1;
 	router->addresses[0] = vip->address;
 	if (vip->pool)
@@ -539,7 +682,45 @@ static int emit_router(struct plan *plan, const struct vip *vip)
 		r = translate_candidates(plan->set, vip->object, router);
 	if (r >= 0 && router->candidate_count == 0)
 		rank_candidates(plan->set, vip, router);
+	if (r >= 0 && router->version == 2 && vip->address.family == BASE_FAMILY_IPV6)
+		r = complain(plan->set, vip->origin, vip->item,
+			     "version 2 of VRRP knows no IPv6: take a pool with version 3");
 	return r < 0 ? r : plan->emit(plan->userdata, &plan->set->message);
+}
+
+static bool same_port(const cJSON *a, const cJSON *b)
+{
+	const cJSON *left = tree_get(a, "port"), *right = tree_get(b, "port");
+	const char *p = tree_text(a, "protocol"), *q = tree_text(b, "protocol");
+
+	return left && right && left->valuedouble == right->valuedouble &&
+	       strcmp(*p ? p : "TCP", *q ? q : "TCP") == 0;
+}
+
+/* One port of an address leads to one Service, and a name to one port. */
+static int check_port(struct plan *plan, const struct object *service, const struct vip *vip,
+		      const cJSON *port)
+{
+	const cJSON *other;
+
+	for (other = tree_get(service->tree, "spec/ports")->child; other != port; other = other->next)
+		if (same_port(other, port))
+			return complain(plan->set, service, port, "this port stands in line %d already",
+					other->valueint);
+		else if (strcmp(tree_text(other, "name"), tree_text(port, "name")) == 0)
+			return complain(plan->set, service, port,
+					"the port in line %d has this name already: give each port a "
+					"name of its own",
+					other->valueint);
+	for (unsigned i = 0; i < vip->sharer_count && vip->sharers[i] != service; i++)
+		cJSON_ArrayForEach(other, tree_get(vip->sharers[i]->tree, "spec/ports"))
+			if (same_port(other, port))
+				return complain(plan->set, service, port,
+						"Service %s has this port of the shared address "
+						"already (%s:%d)",
+						vip->sharers[i]->name, vip->sharers[i]->file,
+						other->valueint);
+	return 0;
 }
 
 static int emit_service(struct plan *plan, const struct object *service,
@@ -552,11 +733,12 @@ static int emit_service(struct plan *plan, const struct object *service,
 	if (!cJSON_IsArray(ports) || cJSON_GetArraySize(ports) == 0)
 		return complain(plan->set, service, ports, "a Service needs spec.ports");
 	cJSON_ArrayForEach(port, ports) {
-		int r;
+		int r = check_port(plan, service, *vip_slot(plan, address), port);
 
 		plan->set->message.type = MESSAGE_SERVICE_PORT;
-		r = translate_port(plan->set, service, port, unit, address,
-				   &plan->set->message.service_port);
+		if (r >= 0)
+			r = translate_port(plan->set, service, port, unit, address,
+					   &plan->set->message.service_port);
 		if (r >= 0)
 			r = plan->emit(plan->userdata, &plan->set->message);
 		if (r < 0)
@@ -587,15 +769,23 @@ static int check_node(struct wish_set *set, const char *node)
 
 static int collect(struct plan *plan)
 {
+	struct wish_set *set = plan->set;
 	int r = 0;
 
-	for (const struct object *d = plan->set->first; d && r >= 0; d = d->after)
+	for (const struct object *d = set->first; d && r >= 0; d = d->after)
+		if (d->kind == KIND_POOL)
+			r = tolerate(set, check_pool(set, d));
+		else if (d->kind == KIND_NODE)
+			r = tolerate(set, check_node_addresses(set, d));
+	if (r < 0 || set->faults)
+		return r; /* what follows from a fault is no fault of its own */
+	for (const struct object *d = set->first; d && r >= 0; d = d->after)
 		if (d->kind == KIND_VIRTUAL_IP && !tree_get(d->tree, "metadata/deletionTimestamp"))
-			r = collect_virtual_ip(plan, d);
-	for (const struct object *d = plan->set->first; d && r >= 0; d = d->after)
+			r = tolerate(set, collect_virtual_ip(plan, d));
+	for (const struct object *d = set->first; d && r >= 0; d = d->after)
 		if (d->kind == KIND_SERVICE && lean_is_balanced(d->tree))
-			r = for_each_address(plan, d, collect_service);
-	return r < 0 ? r : assign_ids(plan);
+			r = tolerate(set, for_each_address(plan, d, collect_service));
+	return r < 0 || set->faults ? r : tolerate(set, assign_ids(plan));
 }
 
 static int emit_nodes(struct plan *plan)
@@ -609,7 +799,21 @@ static int emit_nodes(struct plan *plan)
 					   &plan->set->message);
 			if (r >= 0)
 				r = plan->emit(plan->userdata, &plan->set->message);
+			r = tolerate(plan->set, r);
 		}
+	return r;
+}
+
+static int emit_all(struct plan *plan)
+{
+	struct wish_set *set = plan->set;
+	int r = emit_nodes(plan);
+
+	for (unsigned i = 0; i < plan->count && r >= 0; i++)
+		r = tolerate(set, emit_router(plan, plan->vips[i]));
+	for (const struct object *d = set->first; d && r >= 0; d = d->after)
+		if (d->kind == KIND_SERVICE && lean_is_balanced(d->tree))
+			r = tolerate(set, for_each_address(plan, d, emit_service));
 	return r;
 }
 
@@ -626,16 +830,11 @@ int wish_set_emit(struct wish_set *set, const char *node,
 	plan->emit = emit;
 	plan->userdata = userdata;
 	set->error = error;
-	r = check_node(set, node);
+	r = tolerate(set, check_node(set, node));
 	if (r >= 0)
 		r = collect(plan);
-	if (r >= 0)
-		r = emit_nodes(plan);
-	for (unsigned i = 0; i < plan->count && r >= 0; i++)
-		r = emit_router(plan, plan->vips[i]);
-	for (const struct object *d = set->first; d && r >= 0; d = d->after)
-		if (d->kind == KIND_SERVICE && lean_is_balanced(d->tree))
-			r = for_each_address(plan, d, emit_service);
+	if (r >= 0 && !set->faults)
+		r = emit_all(plan);
 	for (unsigned i = 0; i < plan->count; i++)
 		free(plan->vips[i]);
 	free(plan);

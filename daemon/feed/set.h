@@ -86,6 +86,7 @@ struct wish_set {
 	uint64_t round;
 	bool any_blocked;
 	const char *reading;
+	unsigned faults; /* told to on_skipped, of manifests */
 	struct base_error *error;
 	void (*on_skipped)(void *userdata, const struct base_error *error);
 	void *skipped_userdata;
@@ -108,6 +109,10 @@ void objects_close(struct wish_set *set); /* frees what object_tree() made of te
 struct unit *unit_find(struct wish_set *set, enum unit_kind kind, const char *name);
 void unit_set_due(struct wish_set *set, struct unit *unit);
 void unit_forget(struct wish_set *set, struct unit *unit); /* if nothing needs it any more */
+
+/* check.c: the fields of one manifest, each for itself. */
+#define MANIFEST_INTERVAL_MS 100
+int manifest_check(struct wish_set *set, const struct object *object);
 
 /* lean.c: what the translation reads of an object of the API server, as JSON; NULL: nothing. */
 char *lean_text(enum object_kind kind, const cJSON *tree);

@@ -25,7 +25,10 @@ void wish_set_free(struct wish_set *set);
 
 /* --- manifests --- */
 
-/* A file, or every *.yaml, *.yml and *.json in a folder (in order of names). 0 or -errno. */
+/*
+ * A file, "-" (standard input), or every *.yaml, *.yml and *.json in a folder (in order of names).
+ * 0 or -errno.
+ */
 int wish_set_read(struct wish_set *set, const char *path, struct base_error *error);
 
 /*
@@ -56,7 +59,10 @@ int wish_set_emit_changes(struct wish_set *set,
 			  void *userdata);
 bool wish_set_due(const struct wish_set *set); /* there may be something to emit */
 
-/* Hears of every object that is skipped while emitting. */
+/*
+ * Hears of every object that is skipped while emitting. With manifests: of every fault while reading
+ * and while emitting; both answer 0 then, and what was emitted is of no use.
+ */
 void wish_set_on_skipped(struct wish_set *set,
 			 void (*callback)(void *userdata, const struct base_error *error),
 			 void *userdata);

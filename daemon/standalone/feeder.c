@@ -183,10 +183,18 @@ int standalone_feeder_main(int argc, char **argv)
 	return r < 0 ? 1 : 0;
 }
 
+static void on_finding(void *userdata, const struct base_error *error)
+{
+	int *findings = userdata;
+
+	printf("%s\n", error->message[0] ? error->message : strerror(-error->code));
+	++*findings;
+}
+
 int check_main(int argc, char **argv)
 {
 	const struct option_spec specs[] = { { NULL, NULL, false, NULL, NULL } };
-	int first = options_parse(argc, argv, "vipd check PATH...", specs), findings = 0;
+	int first = options_parse(argc, argv, "vipd check PATH...", specs), findings = 0, r = 0;
 	struct wish_set *set;
 	struct base_error error = { 0 };
 
@@ -199,13 +207,14 @@ int check_main(int argc, char **argv)
 	set = wish_set_new(false);
 	if (!set)
 		return 1;
-	for (int i = first; i < argc && !findings; i++)
-		findings = wish_set_read(set, strcmp(argv[i], "-") == 0 ? "/dev/stdin" : argv[i],
-					     &error) < 0;
-	if (!findings)
-		findings = wish_set_emit(set, NULL, check_message, NULL, &error) < 0;
-	if (findings)
-		printf("%s\n", error.message[0] ? error.message : "an object is out of bounds");
+	wish_set_on_skipped(set, on_finding, &findings);
+	for (int i = first; i < argc && r >= 0; i++)
+		r = wish_set_read(set, argv[i], &error);
+	/* What a faulty object would have said is missing in the whole: look at that another time. */
+	if (r >= 0 && findings == 0)
+		r = wish_set_emit(set, NULL, check_message, NULL, &error);
+	if (r < 0)
+		on_finding(&findings, &error);
 	wish_set_free(set);
-	return findings;
+	return findings > 0;
 }
