@@ -1,0 +1,87 @@
+"""Memory and CPU of speaker (engine and agent) and controller with 1, 100 and 500 Services, and what they
+ask of the API server at rest."""
+import os
+import pathlib
+import time
+
+import manifests
+import vipd
+from cluster import Cluster
+from lab import Lab, wait_for
+
+SERVICES = "/api/v1/namespaces/vms/services"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/vms/endpointslices"
+REST_SECONDS = 20
+
+
+def memory_kib(pids):
+    """(RSS, PSS) summed over processes."""
+    rss = pss = 0
+    for pid in pids:
+        for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Rss:"):
+                rss += int(line.split()[1])
+            elif line.startswith("Pss:"):
+                pss += int(line.split()[1])
+    return rss, pss
+
+
+def cpu_seconds(pids):
+    ticks = 0
+    for pid in pids:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def family(process):
+    """vipd's own processes, without the wrapper that entered the namespace."""
+    return [pid for pid in process.family()
+            if "vipd" in pathlib.Path(f"/proc/{pid}/comm").read_text()]
+
+
+def resource_version(api):
+    """Moves with every write to the API server, whoever wrote."""
+    return int(api.request("GET", "/api/v1/namespaces?limit=1")["metadata"]["resourceVersion"])
+
+
+def expose(api, lab, first, last):
+    vm = lab.vms["test-vm-1"]
+    for number in range(first, last):
+        service = manifests.service(f"many-{number}", [], selector={"nobody": "x"})
+        del service["spec"]["selector"]  # no controller makes slices of its own then
+        api.create(SERVICES, service)
+        api.create(SLICES, manifests.endpoint_slice(service, [vm]))
+
+
+def test_memory(table):
+    outcome = table("memory: release build, KiB summed over its processes",
+                    ["who", "Services", "RSS", "PSS", "CPU % at rest", "API writes/s at rest"])
+    with Cluster() as api, Lab(vms=[("test-vm-1", "n2")], management=True) as lab:
+        api.install().attach(lab)
+        api.pool(addresses=["192.0.2.0/25", "192.0.2.160/27", "203.0.113.0/24", "203.0.114.0/23"])
+        for name in lab.nodes:  # a second and third prefix on the LAN, so that 500 addresses fit
+            lab[name].run(["ip", "address", "add", f"203.0.113.{250 + lab[name].index}/24", "dev", "eth1"])
+            lab[name].run(["ip", "address", "add", f"203.0.115.{250 + lab[name].index}/23", "dev", "eth1"])
+        cluster = vipd.Speakers(lab, api)
+        controller = cluster.start_controller()
+        cluster.start()
+        cluster.ready()
+        done = 0
+        for count in (1, 100, 500):
+            expose(api, lab, done, count)
+            done = count
+            wait_for(f"{count} addresses", lambda: sum(
+                bool(thing.get("status", {}).get("loadBalancer", {}).get("ingress"))
+                for thing in api.list(SERVICES)) == count, 120, 0.5)
+            wait_for(f"{count} owners", lambda: sum(
+                bool(thing.get("status", {}).get("owner")) for thing in api.vips().values()) == count, 120, 0.5)
+            time.sleep(5)
+            who = {"speaker n1": family(cluster["n1"].process), "controller": family(controller)}
+            before = {name: cpu_seconds(pids) for name, pids in who.items()}
+            version = resource_version(api)
+            time.sleep(REST_SECONDS)
+            writes = (resource_version(api) - version) / REST_SECONDS
+            for name, pids in who.items():
+                outcome.row(name, count, *memory_kib(pids),
+                            (cpu_seconds(pids) - before[name]) * 100 / REST_SECONDS, writes)
