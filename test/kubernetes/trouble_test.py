@@ -9,7 +9,6 @@ import pytest
 
 import manifests
 import vipd
-from cluster import GROUP
 from lab import Lab, run, wait_for
 
 SERVICES = "/api/v1/namespaces/vms/services"
@@ -22,14 +21,19 @@ class Place:
         self.api, self.lab = api, lab
         self.raw, self.tls = api.proxy(RAW), api.proxy(TLS, tls=True)
         self.cluster = vipd.Speakers(lab, api)
+        self.way = None
 
     def heal(self):
         self.raw.heal()
         self.tls.heal()
 
     def through(self, port):
-        """Everybody starts anew and takes this way to the server."""
+        """Everybody takes this way to the server; they start anew if they took another one."""
+        self.heal()
+        if self.way == port:
+            return
         self.stop()
+        self.way = port
         self.cluster.connect(port)
         self.cluster.start()
         self.cluster.start_controller(port)
@@ -60,20 +64,27 @@ def whole(api):
     assert not reports, reports
 
 
-@pytest.fixture(scope="module", params=[TLS, RAW], ids=["answers", "transport"])
-def way(request, whole):
-    whole.heal()
-    whole.through(request.param)
-    return request.param
+def clear(place):
+    place.heal()
+    for thing in place.api.list(SERVICES):
+        place.api.delete(f"{SERVICES}/{thing['metadata']['name']}")
+    wait_for("everything to go", lambda: not place.api.list(SERVICES) and not place.api.vips(), 60)
 
 
 @pytest.fixture
-def place(whole, way):
+def answers(whole):
+    """The proxy ends TLS and can answer in the server's place."""
+    whole.through(TLS)
     yield whole
-    whole.heal()
-    for thing in whole.api.list(SERVICES):
-        whole.api.delete(f"{SERVICES}/{thing['metadata']['name']}")
-    wait_for("everything to go", lambda: not whole.api.list(SERVICES) and not whole.api.vips(), 60)
+    clear(whole)
+
+
+@pytest.fixture
+def transport(whole):
+    """The proxy passes bytes, or does not."""
+    whole.through(RAW)
+    yield whole
+    clear(whole)
 
 
 def served(place, name, seconds=15.0):
@@ -96,151 +107,131 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("status,headers,match,seconds", ANSWERS, ids=[str(row[0]) for row in ANSWERS])
-def test_answers(place, way, status, headers, match, seconds):
-    if way != TLS:
-        pytest.skip("answers can be ordered only where the proxy ends TLS; done there")
-    address = served(place, "before")
-    owner = place.cluster.owner(address)
-    arp = place.lab.client.probe("arp", "eth1", address, 5)
+def test_answers(answers, status, headers, match, seconds):
+    address = served(answers, "before")
+    owner = answers.cluster.owner(address)
+    arp = answers.lab.client.probe("arp", "eth1", address, 5)
     time.sleep(0.3)
-    place.tls.answer(status, headers, match=match)
-    place.tls.reset()  # watches in flight end, so that everybody meets the answer
-    place.api.create(SERVICES, manifests.service("during", [], selector={"vmi.kubevirt.io/id": "test-vm-1"}))
+    answers.tls.answer(status, headers, match=match)
+    answers.tls.reset()  # watches in flight end, so that everybody meets the answer
+    answers.api.create(SERVICES, manifests.service("during", [], selector={"vmi.kubevirt.io/id": "test-vm-1"}))
     time.sleep(seconds)
-    assert place.cluster.answering(address) == owner
-    place.heal()
-    during = place.api.external_ip("during", seconds=70)
-    place.cluster.serves(during, seconds=40)
+    assert answers.cluster.answering(address) == owner
+    answers.heal()
+    during = answers.api.external_ip("during", seconds=70)
+    answers.cluster.serves(during, seconds=40)
     seen = arp.stop()
     assert seen["two"] == 0 and seen["outages"] == 0 and not seen["dark"], seen
-    names = [thing["spec"]["services"] for thing in place.api.vips().values()]
+    names = [thing["spec"]["services"] for thing in answers.api.vips().values()]
     assert len(names) == 2 and names[0] != names[1], f"one address for each Service: {names}"
 
 
-def test_forbidden_is_said_once_with_verb_and_resource(place, way):
-    if way != TLS:
-        pytest.skip("answers can be ordered only where the proxy ends TLS; done there")
-    before = len(place.log())
-    place.tls.answer(403, {}, '{"kind":"Status","apiVersion":"v1","status":"Failure","code":403,"reason":"Forbidden",'
+def test_forbidden_is_said_once_with_verb_and_resource(answers):
+    before = len(answers.log())
+    answers.tls.answer(403, {}, '{"kind":"Status","apiVersion":"v1","status":"Failure","code":403,"reason":"Forbidden",'
                      '"message":"virtualips.vipd.dev is forbidden: User \\"x\\" cannot list resource '
                      '\\"virtualips\\" in API group \\"vipd.dev\\" at the cluster scope"}', match="/virtualips")
-    place.tls.reset()
+    answers.tls.reset()
     time.sleep(8)
-    said = place.log()[before:]
+    said = answers.log()[before:]
     lines = [line for line in said.splitlines() if "forbidden" in line.lower() and "program=agent" in line]
     assert lines and any("list" in line and "virtualips" in line for line in lines), said[-3000:]
     assert len(lines) <= 3 * 6, f"{len(lines)} lines in 8 s from three nodes: {lines}"
 
 
-def test_crds_missing_says_which_command_installs_them(place, way):
-    if way != TLS:
-        pytest.skip("answers can be ordered only where the proxy ends TLS; done there")
-    before = len(place.log())
-    place.tls.answer(404, {}, "404 page not found\n", match="/apis/vipd.dev/")
-    place.tls.reset()
+def test_crds_missing_says_which_command_installs_them(answers):
+    before = len(answers.log())
+    answers.tls.answer(404, {}, "404 page not found\n", match="/apis/vipd.dev/")
+    answers.tls.reset()
     wait_for("the command to be named", lambda: re.search(
-        r"kubectl apply .*crds\.yaml", place.log()[before:]), 15)
+        r"kubectl apply .*crds\.yaml", answers.log()[before:]), 15)
 
 
-def test_refused(place, way):
-    if way != RAW:
-        pytest.skip("a matter of the transport; done there")
-    address = served(place, "before")
-    owner = place.cluster.owner(address)
-    place.raw.refuse()
-    place.api.create(SERVICES, manifests.service("during", [], selector={"vmi.kubevirt.io/id": "test-vm-1"}))
+def test_refused(transport):
+    address = served(transport, "before")
+    owner = transport.cluster.owner(address)
+    transport.raw.refuse()
+    transport.api.create(SERVICES, manifests.service("during", [], selector={"vmi.kubevirt.io/id": "test-vm-1"}))
     time.sleep(8)
-    assert place.cluster.answering(address) == owner
-    place.raw.heal()
-    place.cluster.serves(place.api.external_ip("during", seconds=60), seconds=30)
-    assert place.cluster.answering(address) == owner
+    assert transport.cluster.answering(address) == owner
+    transport.raw.heal()
+    transport.cluster.serves(transport.api.external_ip("during", seconds=60), seconds=30)
+    assert transport.cluster.answering(address) == owner
 
 
-def test_half_open(place, way):
-    if way != RAW:
-        pytest.skip("a matter of the transport; done there")
-    address = served(place, "before")
-    owner = place.cluster.owner(address)
-    place.raw.freeze()
+def test_half_open(transport):
+    address = served(transport, "before")
+    owner = transport.cluster.owner(address)
+    transport.raw.freeze()
     time.sleep(8)
-    assert place.cluster.answering(address) == owner
-    place.cluster[owner].kill()
-    heir = place.cluster.owner(address, other_than=owner)
-    place.raw.reset()
-    place.raw.heal()
-    place.cluster[owner].start()
+    assert transport.cluster.answering(address) == owner
+    transport.cluster[owner].kill()
+    heir = transport.cluster.owner(address, other_than=owner)
+    transport.raw.reset()
+    transport.raw.heal()
+    transport.cluster[owner].start()
     wait_for("the Lease to follow", lambda: heir in [
-        lease["spec"].get("holderIdentity") for lease in place.api.leases().values()], 60)
-    place.cluster.serves(address)
+        lease["spec"].get("holderIdentity") for lease in transport.api.leases().values()], 60)
+    transport.cluster.serves(address)
 
 
-def test_cut_in_the_middle_of_an_object(place, way):
-    if way != RAW:
-        pytest.skip("a matter of the transport; done there")
-    served(place, "before")
+def test_cut_in_the_middle_of_an_object(transport):
+    served(transport, "before")
     for size in (700, 1900, 5000):
-        place.raw.reset()
-        place.raw.cut_after(size)
+        transport.raw.reset()
+        transport.raw.cut_after(size)
         time.sleep(1.5)
-    address = served(place, "after", 60)
-    assert place.cluster.answering(address) in place.cluster.daemons
+    address = served(transport, "after", 60)
+    assert transport.cluster.answering(address) in transport.cluster.daemons
 
 
-def test_slow_stream(place, way):
-    if way != RAW:
-        pytest.skip("a matter of the transport; done there")
-    place.raw.delay = 0.15
-    address = served(place, "slow", 60)
-    owner = place.cluster.owner(address)
-    arp = place.lab.client.probe("arp", "eth1", address, 5)
-    place.raw.rate = 20000
+def test_slow_stream(transport):
+    transport.raw.delay = 0.15
+    address = served(transport, "slow", 60)
+    owner = transport.cluster.owner(address)
+    arp = transport.lab.client.probe("arp", "eth1", address, 5)
+    transport.raw.rate = 20000
     time.sleep(5)
     seen = arp.stop()
-    assert seen["two"] == 0 and place.cluster.answering(address) == owner
+    assert seen["two"] == 0 and transport.cluster.answering(address) == owner
 
 
-def test_events_missed_while_cut_off_are_made_up_for(place, way):
-    if way != RAW:
-        pytest.skip("a matter of the transport; done there")
-    address = served(place, "before")
-    place.raw.refuse()
-    place.api.delete(f"{SERVICES}/before")
+def test_events_missed_while_cut_off_are_made_up_for(transport):
+    address = served(transport, "before")
+    transport.raw.refuse()
+    transport.api.delete(f"{SERVICES}/before")
     time.sleep(2)
-    assert place.cluster.answering(address), "nothing is taken down on a guess"
-    place.raw.heal()
-    place.cluster.gone(address, seconds=60)
+    assert transport.cluster.answering(address), "nothing is taken down on a guess"
+    transport.raw.heal()
+    transport.cluster.gone(address, seconds=60)
 
 
-def test_wrong_authority_is_said(whole, way):
-    if way != RAW:
-        pytest.skip("done once")
-    daemon = whole.cluster["n1"]
-    other = whole.api.dir / "other-ca.crt"
+def test_wrong_authority_is_said(transport):
+    daemon = transport.cluster["n1"]
+    other = transport.api.dir / "other-ca.crt"
     run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
          "-subj", "/CN=somebody else", "-keyout", "/dev/null", "-out", other])
     daemon.stop()
     words = daemon.words
-    daemon.words = ["speaker", "--node", "n1", "--kubeconfig", whole.api.kubeconfig("speaker", "n1", authority=other)]
+    daemon.words = ["speaker", "--node", "n1", "--kubeconfig", transport.api.kubeconfig("speaker", "n1", authority=other)]
     daemon.start()
     try:
         daemon.process.wait_output(r"(?i)certificate", 20)
     finally:
         daemon.stop()
         daemon.words = words
-        whole.cluster.connect(RAW)
+        transport.cluster.connect(RAW)
         daemon.start()
 
 
-def test_expired_token_is_said(whole, way):
-    if way != RAW:
-        pytest.skip("done once")
-    daemon = whole.cluster["n1"]
+def test_expired_token_is_said(transport):
+    daemon = transport.cluster["n1"]
     daemon.stop()
-    daemon.words = ["speaker", "--node", "n1", "--kubeconfig", whole.api.kubeconfig("speaker", "n1", token="expired")]
+    daemon.words = ["speaker", "--node", "n1", "--kubeconfig", transport.api.kubeconfig("speaker", "n1", token="expired")]
     daemon.start()
     try:
         daemon.process.wait_output(r"(?i)(401|unauthorized).*", 20)
     finally:
         daemon.stop()
-        whole.cluster.connect(RAW)
+        transport.cluster.connect(RAW)
         daemon.start()
