@@ -45,9 +45,12 @@ class Place:
             if daemon.running():
                 daemon.stop()
 
-    def log(self):
-        return "\n".join(path.read_text(errors="replace") for path in
-                         [*self.lab.dir.glob("*.vipd.log"), *self.api.dir.glob("api.controller*.log")])
+    def logs(self):
+        return {path: path.read_text(errors="replace") for path in
+                [*self.lab.dir.glob("*.vipd.log"), *self.api.dir.glob("api.controller*.log")]}
+
+    def said_since(self, before):
+        return "\n".join(text[len(before.get(path, "")):] for path, text in self.logs().items())
 
 
 @pytest.fixture(scope="module")
@@ -127,24 +130,24 @@ def test_answers(answers, status, headers, match, seconds):
 
 
 def test_forbidden_is_said_once_with_verb_and_resource(answers):
-    before = len(answers.log())
+    before = answers.logs()
     answers.tls.answer(403, {}, '{"kind":"Status","apiVersion":"v1","status":"Failure","code":403,"reason":"Forbidden",'
                      '"message":"virtualips.vipd.dev is forbidden: User \\"x\\" cannot list resource '
                      '\\"virtualips\\" in API group \\"vipd.dev\\" at the cluster scope"}', match="/virtualips")
     answers.tls.reset()
     time.sleep(8)
-    said = answers.log()[before:]
+    said = answers.said_since(before)
     lines = [line for line in said.splitlines() if "forbidden" in line.lower() and "program=agent" in line]
     assert lines and any("list" in line and "virtualips" in line for line in lines), said[-3000:]
     assert len(lines) <= 3 * 6, f"{len(lines)} lines in 8 s from three nodes: {lines}"
 
 
 def test_crds_missing_says_which_command_installs_them(answers):
-    before = len(answers.log())
+    before = answers.logs()
     answers.tls.answer(404, {}, "404 page not found\n", match="/apis/vipd.dev/")
     answers.tls.reset()
     wait_for("the command to be named", lambda: re.search(
-        r"kubectl apply .*crds\.yaml", answers.log()[before:]), 15)
+        r"kubectl apply .*crds\.yaml", answers.said_since(before)), 15)
 
 
 def test_refused(transport):
