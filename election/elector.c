@@ -382,7 +382,7 @@ static void take_offer(struct election_elector *e, struct election_actions *acti
 	case ELECTION_CLAIM_SUCCESSOR:
 		break;
 	case ELECTION_CLAIM_RELIEF:
-		if (!e->witnessed || !e->gateway_known || !e->gateway_reachable)
+		if (!e->witnessed || !quorum(e) || (e->gateway_known && !e->gateway_reachable))
 			return;
 		break;
 	}
@@ -598,7 +598,7 @@ static void mediate(struct election_elector *e, const struct election_event *eve
 	if (event->from == e->speaker)
 		return;
 	if (event->from != e->other || e->speaker == ELECTION_NOBODY ||
-	    base_usec_since(now_us, e->heard_us[event->from]) > 2 * interval_us(e)) {
+	    base_usec_since(now_us, e->heard_us[event->from]) > 3 * interval_us(e)) {
 		e->other = e->speaker;
 		e->alternations = 0;
 		e->alternating_us = now_us;
@@ -853,18 +853,22 @@ static void learn(struct election_elector *e, const struct election_lease *lease
 				   3 * interval_us(e);
 }
 
-static void owner_lease(struct election_elector *e, struct election_actions *actions,
+/* `named`: who the Lease named as successor until now. */
+static void owner_lease(struct election_elector *e, struct election_actions *actions, uint8_t named,
 			uint64_t now_us)
 {
 	if (holds(e, e->config.self)) {
 		confirm(e, actions, now_us);
+		if (e->state == ELECTION_STATE_MOVING && !e->writing &&
+		    e->lease.successor != e->successor)
+			name_successor(e, actions, now_us);
 		return;
 	}
 	if (unheld(e)) {
 		doubt(e, actions);
 		try_confirm(e, actions, now_us); /* rule 7: re-claimed by the active */
-	} else if (e->state == ELECTION_STATE_MOVING && e->lease.holder == e->successor) {
-		become_leaving(e, actions, e->successor, now_us);
+	} else if (e->lease.holder == named) {
+		become_leaving(e, actions, named, now_us);
 	} else if (e->lease.term > e->term && e->lease.term > 0) {
 		leave(e, actions, BASE_REASON_DEPOSED, true, e->lease.holder, now_us);
 	} else {
@@ -891,6 +895,9 @@ static void on_lease(struct election_elector *e, const struct election_lease *le
 		     struct election_actions *actions, uint64_t now_us)
 {
 	bool was_degraded = owning(e) && holds(e, e->config.self) && e->lease.degraded;
+	uint8_t named = holds(e, e->config.self) && e->lease.successor != ELECTION_NOBODY
+				? e->lease.successor
+				: e->successor;
 
 	learn(e, lease, now_us);
 	switch (e->state) {
@@ -901,7 +908,7 @@ static void on_lease(struct election_elector *e, const struct election_lease *le
 			become_leaving(e, actions, e->lease.holder, now_us);
 			return;
 		}
-		owner_lease(e, actions, now_us);
+		owner_lease(e, actions, named, now_us);
 		return;
 	case ELECTION_STATE_CLAIMING:
 		if (holds(e, e->config.self)) {
@@ -1045,16 +1052,18 @@ static void on_eligible(struct election_elector *e, const struct election_event 
 	}
 }
 
-static void owner_witnesses(struct election_elector *e, struct election_actions *actions,
-			    uint64_t now_us)
+/* Rule 9: an owner that lost the gateway, or most of the others, asks to be relieved. */
+static void ask_for_relief(struct election_elector *e, struct election_actions *actions,
+			   uint64_t now_us)
 {
 	struct election_lease lease;
 
 	if (e->state != ELECTION_STATE_OWNING || !e->confirmed || e->writing || !coordinated(e))
 		return;
 	lease = lease_for(e, e->config.self);
-	lease.degraded = e->gateway_lost_us &&
-			 base_usec_since(now_us, e->gateway_lost_us) > ELECTION_GATEWAY_LOST_US;
+	lease.degraded = e->quorum_misses >= 2 ||
+			 (e->gateway_lost_us && base_usec_since(now_us, e->gateway_lost_us) >
+							ELECTION_GATEWAY_LOST_US);
 	if (lease.degraded != e->lease.degraded)
 		write_lease(e, actions, &lease, now_us);
 }
@@ -1077,7 +1086,7 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 	if (owning(e)) {
 		if (back) /* clients that were cut off with it may have the address elsewhere */
 			add(actions, ELECTION_ACTION_ANNOUNCE);
-		owner_witnesses(e, actions, now_us);
+		ask_for_relief(e, actions, now_us);
 		return;
 	}
 	take_offer(e, actions, now_us);
@@ -1187,6 +1196,7 @@ static void owner_timer(struct election_elector *e, struct election_actions *act
 			leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
 			return;
 		}
+		ask_for_relief(e, actions, now_us);
 		e->watched = true;
 		e->watch_us = now_us + ELECTION_WATCH_US;
 		add(actions, ELECTION_ACTION_PROBE_WITNESSES);

@@ -55,7 +55,7 @@ enum election_claim {
 	ELECTION_CLAIM_SILENCE,	  /* the owner is silent: rule 2 */
 	ELECTION_CLAIM_FREE,	  /* the Lease has no holder, or the owner resigned on the LAN */
 	ELECTION_CLAIM_SUCCESSOR, /* the owner named us: rule 10 */
-	ELECTION_CLAIM_RELIEF,	  /* the owner lost the gateway: rule 9 */
+	ELECTION_CLAIM_RELIEF,	  /* the owner lost the gateway, or quorum: rule 9 */
 	ELECTION_CLAIM_RETURN,	  /* the Lease names us, and nobody advertises */
 	ELECTION_CLAIM_MEDIATE,	  /* two own it who do not hear each other: rule 5 */
 };

@@ -245,20 +245,19 @@ static bool send_packet(struct router *router, uint8_t version, uint8_t priority
 
 void engine_send_advert(struct router *router, uint8_t priority)
 {
-	uint64_t now_us = engine_now(router->engine);
+	uint64_t interval_us = router->core.config.interval_us, now_us = engine_now(router->engine);
+	uint64_t unheard_us = base_usec_since(now_us, router->sent_us);
 
 	if (!router->segment)
 		return;
 	router->adverts_sent++;
-	if (send_packet(router, router->wish.version, priority)) {
+	/* Its fence has expired, and somebody may have taken over: it must not speak up again. */
+	if ((priority == 0 || unheard_us <= interval_us * 5 / 2) &&
+	    send_packet(router, router->wish.version, priority)) {
 		router->sent_us = now_us;
 		if (!router->engine->abilities.egress)
 			send_loopback(router->engine, router, router->wish.version, priority);
-		return;
-	}
-	/* Unheard for so long it is taken for dead: then it must not speak up again as the owner. */
-	if (priority > 0 && base_usec_since(now_us, router->sent_us) >
-				    router->core.config.interval_us * UINT64_C(3) / 2) {
+	} else if (priority > 0 && unheard_us > interval_us * 3 / 2) {
 		router->refused_us = now_us;
 		engine_cluster_changed(router->engine);
 	}

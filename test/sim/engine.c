@@ -163,13 +163,14 @@ static void check_advert(struct sim_world *world, unsigned n)
 static void send_advert(struct sim_world *world, unsigned n, uint8_t priority)
 {
 	struct sim_node *node = &world->nodes[n];
+	uint64_t unheard_us = world->now_us - node->sent_us;
 
-	if (sim_kernel_advert(world, n, priority)) {
+	if ((priority == 0 || unheard_us <= sim_fence_us(world)) &&
+	    sim_kernel_advert(world, n, priority)) {
 		node->sent_us = world->now_us;
 		if (priority > 0)
 			check_advert(world, n);
-	} else if (priority > 0 && world->now_us - node->sent_us >
-					   (uint64_t)world->config.interval_us * 3 / 2) {
+	} else if (priority > 0 && unheard_us > (uint64_t)world->config.interval_us * 3 / 2) {
 		node->refused_us = world->now_us;
 		node->links_changed = true;
 	}

@@ -68,24 +68,38 @@ static uint64_t single_bound_us(const struct sim_world *world)
 	return bound_us;
 }
 
-static uint64_t dual_bound_us(const struct sim_world *world)
+/* Two that do not hear each other need the Lease, or a third node that hears both. */
+static uint64_t double_bound_us(const struct sim_world *world)
 {
-	uint64_t interval_us = world->config.interval_us;
-	uint64_t slow_us = ELECTION_CLAIM_BOUND_US;
+	uint64_t interval_us = world->config.interval_us, slow_us = ELECTION_CLAIM_BOUND_US;
+	unsigned cuts = 0, others = world->config.nodes - 2;
 
 	for (unsigned i = 0; i < world->last_count; i++) {
-		if (world->last[i].fault == SIM_FAULT_CUT && world->config.nodes == 2)
-			return BASE_USEC_NEVER; /* nobody is left who could notice */
+		if (world->last[i].fault == SIM_FAULT_CUT ||
+		    world->last[i].fault == SIM_FAULT_ONEWAY ||
+		    world->last[i].fault == SIM_FAULT_DEAF)
+			cuts++;
+		else if (others > 0)
+			others--;
+		if (world->last[i].fault == SIM_FAULT_MUTE || world->last[i].fault == SIM_FAULT_MULTICAST)
+			others = 0; /* one of the two cannot be heard by anybody */
 		if (world->last[i].fault == SIM_FAULT_LOSS)
-			interval_us = 2 * interval_us; /* every other advert is lost, in effect */
+			interval_us *= 2; /* every other advert is lost, in effect */
 	}
+	if (cuts > 0 && (others == 0 || (cuts > 1 && others < 2)))
+		return BASE_USEC_NEVER;
+	if (slow_us < 2 * interval_us)
+		slow_us = 2 * interval_us;
+	return 2 * interval_us + slow_us + lan_us(world) + BASE_USEC_PER_MSEC;
+}
+
+static uint64_t dual_bound_us(const struct sim_world *world)
+{
 	switch (world->config.regime) {
 	case SIM_REGIME_SINGLE:
 		return single_bound_us(world);
 	case SIM_REGIME_DOUBLE:
-		if (slow_us < 2 * interval_us)
-			slow_us = 2 * interval_us;
-		return 2 * interval_us + slow_us + lan_us(world) + BASE_USEC_PER_MSEC;
+		return double_bound_us(world);
 	case SIM_REGIME_CHAOS:
 	case SIM_REGIME_COUNT:
 		break;
@@ -134,7 +148,8 @@ static void note_dual(struct sim_world *world, unsigned c, unsigned count)
 	dual_us = world->now_us - client->dual_us;
 	if (client->dual_bound_us < dual_bound_us(world))
 		client->dual_bound_us = dual_bound_us(world); /* another fault since */
-	if (dual_us > world->statistics->dual_max_us[world->config.regime])
+	if (client->dual_bound_us != BASE_USEC_NEVER &&
+	    dual_us > world->statistics->dual_max_us[world->config.regime])
 		world->statistics->dual_max_us[world->config.regime] = dual_us;
 	if (dual_us > client->dual_bound_us)
 		sim_fail(world, SIM_SAFETY, "S1: two nodes answer %s for %llu us, %llu are allowed",

@@ -55,6 +55,8 @@ static const char *missing(const struct sim_world *world, unsigned n)
 		return "old wishes";
 	if (leased && !(node->agent.connected && node->agent.contact))
 		return "no contact to the API server";
+	if (n == world->owner && (elector->quorum_misses > 0 || elector->gateway_lost_us))
+		return "does not see its witnesses yet";
 	if (n == world->owner)
 		return elector->state == ELECTION_STATE_OWNING ? NULL : "not owning";
 	if (elector->state != ELECTION_STATE_FOLLOWING)
@@ -197,8 +199,8 @@ static void recover(struct sim_world *world)
 	uint64_t since_us = world->now_us - world->healed_us;
 	uint64_t limit_us = sim_settle_us(world);
 
-	if (world->owner != SIM_NOBODY) /* clients learn it when the owner looks around */
-		limit_us += ELECTION_WATCH_US + 10 * BASE_USEC_PER_MSEC;
+	if (world->owner != SIM_NOBODY) /* clients learn it when it looks around, or they do */
+		limit_us += ELECTION_WATCH_US + 1010 * BASE_USEC_PER_MSEC;
 	if (one_owner(world)) {
 		if (!world->recovered && since_us > world->statistics->recover_max_us)
 			world->statistics->recover_max_us = since_us;

@@ -310,6 +310,8 @@ static void apply(struct virtual_router *router, const struct election_action *w
 		add_transition(router, wish, actions, now_us);
 		return;
 	case ELECTION_ACTION_RELEASED:
+		vrrp.type = VRRP_EVENT_SHUTDOWN; /* it is a backup by now, so nothing is said */
+		run_vrrp(router, &vrrp, actions);
 		router->released = true;
 		add(actions, VIRTUAL_ROUTER_ACTION_RELEASED);
 		return;
@@ -479,6 +481,8 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 	struct election_event election = { .now_us = event->now_us };
 
 	actions->count = 0;
+	if (router->released)
+		return;
 	if (overslept(router, event)) {
 		on_overslept(router, event->now_us, actions);
 		if (event->type == VIRTUAL_ROUTER_EVENT_TIMER)
