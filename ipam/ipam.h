@@ -306,3 +306,11 @@ struct ipam_router {
 int ipam_router_choose(struct ipam *ipam, const struct base_address *address,
 		       const struct ipam_ids *avoid, struct ipam_router *router,
 		       struct base_error *error);
+
+/*
+ * The lowest address of the virtual router that carries this one. What is packed together moves
+ * together: place the leader, and let the others have its candidates word for word. False: not
+ * held, or no virtual router yet.
+ */
+bool ipam_router_leader(const struct ipam *ipam, const struct base_address *address,
+			struct base_address *leader);

@@ -12,6 +12,11 @@ struct key {
 	uint8_t id;
 };
 
+static int compare_carried(const void *key, const struct ipam_tree_node *node)
+{
+	return base_address_compare(key, &IPAM_TREE_ITEM(node, struct entry, of_router)->address);
+}
+
 int ipam_router_compare(const void *key, const struct ipam_tree_node *node)
 {
 	const struct key *left = key;
@@ -58,6 +63,7 @@ struct router *ipam_router_get(struct ipam *ipam, struct pool *pool, unsigned fa
 	snprintf(router->name, sizeof router->name, "%s", name);
 	router->id = id;
 	router->family = family;
+	ipam_tree_init(&router->carried, compare_carried);
 	router->pool = pool;
 	pool->named++;
 	router->next = ipam->ids[family][id];
@@ -71,7 +77,7 @@ void ipam_router_sweep(struct ipam *ipam, struct router *router)
 {
 	struct router **slot;
 
-	if (router->address_count > 0 || router->named > 0)
+	if (router->carried.count > 0 || router->named > 0)
 		return;
 	slot = &ipam->ids[router->family][router->id];
 	while (*slot != router)
@@ -87,13 +93,15 @@ void ipam_router_attach(struct ipam *ipam, struct entry *entry, struct router *r
 {
 	struct router *before = entry->router;
 
+	if (before == router)
+		return;
+	if (before)
+		ipam_tree_remove(&before->carried, &entry->of_router);
 	if (router)
-		router->address_count++;
+		ipam_tree_insert(&router->carried, &entry->address, &entry->of_router);
 	entry->router = router;
-	if (before) {
-		before->address_count--;
+	if (before)
 		ipam_router_sweep(ipam, before);
-	}
 }
 
 /* Could the two be heard on one segment? Only pools that both say where they are may tell. */
@@ -130,7 +138,7 @@ static bool may_stay(const struct ipam *ipam, const struct entry *entry,
 	const struct router *router = entry->router;
 
 	return router && router->pool == entry->pool && usable(entry->pool, avoid, router->id) &&
-	       router->address_count <= IPAM_ROUTER_ADDRESSES_MAX &&
+	       router->carried.count <= IPAM_ROUTER_ADDRESSES_MAX &&
 	       !ipam_router_rival(ipam, router->family, router->id, router->pool, router->name);
 }
 
@@ -160,10 +168,10 @@ static struct router *least_filled(const struct ipam *ipam, const struct entry *
 		for (struct router *router = ipam->ids[f][id]; router; router = router->next) {
 			if (router->pool != entry->pool || router == entry->router ||
 			    !usable(entry->pool, avoid, id) ||
-			    router->address_count >= IPAM_ROUTER_ADDRESSES_MAX ||
+			    router->carried.count >= IPAM_ROUTER_ADDRESSES_MAX ||
 			    ipam_router_rival(ipam, f, (uint8_t)id, router->pool, router->name))
 				continue;
-			if (!best || router->address_count < best->address_count)
+			if (!best || router->carried.count < best->carried.count)
 				best = router;
 		}
 	}
@@ -233,7 +241,20 @@ int ipam_router_choose(struct ipam *ipam, const struct base_address *address,
 		ipam_router_attach(ipam, entry, router);
 	}
 	*answer = (struct ipam_router){ .id = router->id,
-					.address_count = router->address_count };
+					.address_count = router->carried.count };
 	memcpy(answer->name, router->name, sizeof answer->name);
 	return 0;
+}
+
+bool ipam_router_leader(const struct ipam *ipam, const struct base_address *address,
+			struct base_address *leader)
+{
+	const struct entry *entry = ipam_entry_find(ipam, address);
+	struct ipam_tree_node *node;
+
+	if (!entry || !entry->router)
+		return false;
+	node = ipam_tree_first(&entry->router->carried);
+	*leader = IPAM_TREE_ITEM(node, struct entry, of_router)->address;
+	return true;
 }

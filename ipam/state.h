@@ -84,7 +84,7 @@ struct router {
 	uint8_t id;
 	unsigned family;
 	struct pool *pool;
-	size_t address_count;
+	struct ipam_tree carried; /* entries by address */
 	unsigned named; /* by a call that runs */
 };
 
@@ -106,6 +106,7 @@ struct entry {
 	unsigned named; /* by a call that runs */
 
 	struct router *router;
+	struct ipam_tree_node of_router;
 	size_t holder_count, holder_room;
 	struct holding **holders; /* the oldest first */
 	struct ipam_name *names;  /* of the holders, for struct ipam_record */

@@ -130,6 +130,33 @@ static void test_addresses_are_packed_when_ids_run_out(void **state)
 	assert_int_not_equal(strcmp(routed(ipam, "10.0.99.1"), "PoolExhausted"), 0);
 }
 
+static const char *leader_of(struct ipam *ipam, const char *address)
+{
+	static char text[BASE_ADDRESS_TEXT_SIZE];
+	struct base_address parsed = address_of(address), leader;
+
+	return ipam_router_leader(ipam, &parsed, &leader) ? base_address_format(&leader, text) : "";
+}
+
+static void test_the_lowest_address_speaks_for_what_is_packed(void **state)
+{
+	struct ipam *ipam = *state;
+
+	put_pool(ipam, &(struct pool_text){ .name = "lab", .addresses = "192.0.2.0/24", .ids = "7" });
+	put_record(ipam, "192.0.2.20", "lab", "vms/a", "", 0);
+	put_record(ipam, "192.0.2.10", "lab", "vms/b", "lab.ipv4.7", 7);
+	put_record(ipam, "192.0.2.30", "lab", "vms/c", "lab.ipv4.7", 7);
+	assert_string_equal(leader_of(ipam, "192.0.2.20"), "");
+	assert_string_equal(leader_of(ipam, "192.0.2.99"), "");
+	assert_string_equal(routed(ipam, "192.0.2.20"), "lab.ipv4.7");
+	assert_string_equal(leader_of(ipam, "192.0.2.30"), "192.0.2.10");
+	assert_string_equal(leader_of(ipam, "192.0.2.10"), "192.0.2.10");
+	assert_int_equal(releases(ipam, "vms/b", "192.0.2.10", NOW), 0);
+	assert_string_equal(leader_of(ipam, "192.0.2.30"), "192.0.2.20");
+	/* What is released is carried no more, and its record says nothing of a virtual router. */
+	assert_string_equal(leader_of(ipam, "192.0.2.10"), "");
+}
+
 static void test_no_id_left_says_who_has_them(void **state)
 {
 	struct ipam *ipam = *state;
@@ -186,6 +213,7 @@ int main(void)
 		TEST(test_ids_are_one_pools_alone_unless_segments_differ),
 		TEST(test_strangers_and_edits_are_moved_away_from),
 		TEST(test_addresses_are_packed_when_ids_run_out),
+		TEST(test_the_lowest_address_speaks_for_what_is_packed),
 		TEST(test_no_id_left_says_who_has_them),
 		TEST(test_what_records_say_is_believed),
 	};
