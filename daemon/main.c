@@ -1,6 +1,8 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/array.h"
 #include "daemon/agent/agent.h"
@@ -33,15 +35,38 @@ static int check_node(const char *node)
 	return 0;
 }
 
+static int check_fence(const char *fence)
+{
+	if (strcmp(fence, "auto") == 0 || strcmp(fence, "egress") == 0 ||
+	    strcmp(fence, "loopback") == 0)
+		return 0;
+	fprintf(stderr, "--fence %s: say auto, egress or loopback\n", fence);
+	return -1;
+}
+
+static int check_folder(const char *manifests)
+{
+	struct stat status;
+
+	if (stat(manifests, &status) < 0)
+		fprintf(stderr, "--manifests %s: %s\n", manifests, strerror(errno));
+	else if (!S_ISDIR(status.st_mode))
+		fprintf(stderr, "--manifests %s is no folder: put the YAML files into one\n", manifests);
+	else
+		return 0;
+	return -1;
+}
+
 static int standalone_main(int argc, char **argv)
 {
 	const char *node = NULL, *manifests = NULL, *state = "/var/lib/vipd";
-	const char *runtime = "/run/vipd", *unfenced = "false";
+	const char *runtime = "/run/vipd", *unfenced = "false", *fence = "auto";
 	const struct option_spec specs[] = {
 		{ "node", &node, false, "NAME", "which of the Nodes in the manifests this is" },
 		{ "manifests", &manifests, false, "DIR", "folder of YAML files" },
 		{ "state-dir", &state, false, "DIR", "what survives a restart" },
 		{ "runtime-dir", &runtime, false, "DIR", "status socket and lock" },
+		{ "fence", &fence, false, "KIND", "auto, egress or loopback (for kernels before 5.16)" },
 		{ "allow-unfenced", &unfenced, true, NULL,
 		  "run on a kernel without any fence: two nodes may answer" },
 		{ NULL, NULL, false, NULL, NULL },
@@ -51,14 +76,16 @@ static int standalone_main(int argc, char **argv)
 
 	if (r < 0)
 		return usage_error(r);
-	if (check_node(node) < 0)
+	if (check_node(node) < 0 || check_fence(fence) < 0)
 		return 2;
 	if (!manifests) {
 		fprintf(stderr, "where are the manifests? Say --manifests DIR\n");
 		return 2;
 	}
+	if (check_folder(manifests) < 0)
+		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, unfenced,
+		node, state, runtime, fence, unfenced,
 		(char *[]){ "vipd", "feeder", "--node", (char *)node, "--manifests",
 			    (char *)manifests, NULL } });
 }
@@ -66,7 +93,7 @@ static int standalone_main(int argc, char **argv)
 static int speaker_main(int argc, char **argv)
 {
 	const char *node = getenv("NODE_NAME"), *kubeconfig = NULL, *namespace = "vipd-system";
-	const char *state = "/var/lib/vipd", *runtime = "/run/vipd", *unfenced = "false";
+	const char *state = "/var/lib/vipd", *runtime = "/run/vipd", *unfenced = "false", *fence = "auto";
 	const struct option_spec specs[] = {
 		{ "node", &node, false, "NAME", "which of the cluster's Nodes this is" },
 		{ "kubeconfig", &kubeconfig, false, "FILE",
@@ -74,6 +101,7 @@ static int speaker_main(int argc, char **argv)
 		{ "namespace", &namespace, false, "NAME", "where the Leases are" },
 		{ "state-dir", &state, false, "DIR", "what survives a restart" },
 		{ "runtime-dir", &runtime, false, "DIR", "status socket and lock" },
+		{ "fence", &fence, false, "KIND", "auto, egress or loopback (for kernels before 5.16)" },
 		{ "allow-unfenced", &unfenced, true, NULL,
 		  "run on a kernel without any fence: two nodes may answer" },
 		{ NULL, NULL, false, NULL, NULL },
@@ -82,12 +110,12 @@ static int speaker_main(int argc, char **argv)
 
 	if (r < 0)
 		return usage_error(r);
-	if (check_node(node) < 0)
+	if (check_node(node) < 0 || check_fence(fence) < 0)
 		return 2;
 	if (agent_check(kubeconfig) < 0)
 		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, unfenced,
+		node, state, runtime, fence, unfenced,
 		(char *[]){ "vipd", "agent", "--node", (char *)node, "--namespace",
 			    (char *)namespace, kubeconfig ? "--kubeconfig" : NULL,
 			    (char *)kubeconfig, NULL } });

@@ -1,22 +1,23 @@
 #include "daemon/engine/engine.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <systemd/sd-daemon.h>
 
-#include "base/cleanup.h"
+#include "base/array.h"
 #include "daemon/engine/node.h"
 #include "vrrp/frame.h"
 #include "vrrp/io/neighbour.h"
@@ -533,6 +534,8 @@ static int on_review(sd_event_source *source, void *userdata)
 		engine->reviewed = true;
 		remove_leftovers(engine);
 	}
+	for (struct router *router = engine->routers; router; router = router->next)
+		router_say_eligibility(router);
 	report_node(engine);
 	if (!engine->ready && engine->rules_present) {
 		engine->ready = true;
@@ -1116,14 +1119,17 @@ static void describe_peers(struct engine *engine, cJSON *tree)
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		for (unsigned i = 0; i < segment->peer_count; i++) {
 			const struct segment_peer *peer = &segment->peers[i];
-			cJSON *item = cJSON_CreateObject();
 			char text[BASE_ADDRESS_TEXT_SIZE], mac[BASE_MAC_TEXT_SIZE];
 			const char *name = "";
+			cJSON *item;
 
 			for (struct engine_node *node = engine->nodes; node; node = node->next)
 				for (unsigned j = 0; j < node->address_count; j++)
 					if (base_address_equal(&node->addresses[j], &peer->address))
 						name = node->name;
+			if (strcmp(name, engine->node) == 0)
+				continue; /* nobody is his own peer */
+			item = cJSON_CreateObject();
 			cJSON_AddStringToObject(item, "node", name);
 			cJSON_AddStringToObject(item, "address",
 						base_address_format(&peer->address, text));
@@ -1308,10 +1314,8 @@ static int add_sources(struct engine *engine)
 	return r;
 }
 
-static int take_lock(struct engine *engine)
+static int make_folders(struct engine *engine)
 {
-	char path[512];
-
 	if (mkdir(engine->options->runtime_dir, 0755) < 0 && errno != EEXIST) {
 		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "cannot make --runtime-dir %s: %s", engine->options->runtime_dir,
@@ -1323,17 +1327,52 @@ static int take_lock(struct engine *engine)
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "cannot make --state-dir %s: %s; nothing will survive a restart",
 			 engine->options->state_dir, strerror(errno));
-	snprintf(path, sizeof path, "%s/lock", engine->options->runtime_dir);
-	engine->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (engine->lock < 0 || flock(engine->lock, LOCK_EX | LOCK_NB) < 0) {
-		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
-			 errno == EWOULDBLOCK
-				 ? "another vipd runs on this node already (%s is locked)"
-				 : "cannot lock %s",
-			 path);
-		return -1;
-	}
 	return 0;
+}
+
+/* The lock is a socket without a place in the file system: there is one of its name per network. */
+static int take_lock(struct engine *engine)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX, .sun_path = "\0vipd-engine" };
+	struct ucred other = { 0 };
+
+	engine->lock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (engine->lock >= 0 && bind(engine->lock, (struct sockaddr *)&name, sizeof name) == 0 &&
+	    listen(engine->lock, 1) == 0)
+		return 0;
+	if (engine->lock >= 0 && errno == EADDRINUSE) {
+		if (connect(engine->lock, (struct sockaddr *)&name, sizeof name) == 0)
+			getsockopt(engine->lock, SOL_SOCKET, SO_PEERCRED, &other,
+				   &(socklen_t){ sizeof other });
+		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+			 "another vipd runs on this node already (pid %d): stop it first", other.pid);
+	} else {
+		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS, "no lock: %s",
+			 strerror(errno));
+	}
+	return -1;
+}
+
+static int check_capabilities(void)
+{
+	static const struct {
+		unsigned bit;
+		const char *name;
+	} needed[] = { { CAP_NET_ADMIN, "CAP_NET_ADMIN" }, { CAP_NET_RAW, "CAP_NET_RAW" } };
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+	int r = 0;
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return 0; /* what is missing shows soon enough */
+	for (size_t i = 0; i < BASE_COUNT_OF(needed); i++)
+		if (!(data[0].effective & UINT32_C(1) << needed[i].bit)) {
+			log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+				 "%s is missing: run as root, or give it to the service or container",
+				 needed[i].name);
+			r = -1;
+		}
+	return r;
 }
 
 static void open_loopback(struct engine *engine)
@@ -1350,8 +1389,10 @@ static void open_loopback(struct engine *engine)
 		if (engine->loopback[i] >= 0)
 			setsockopt(engine->loopback[i], i ? IPPROTO_IPV6 : IPPROTO_IP,
 				   i ? IPV6_UNICAST_HOPS : IP_TTL, &hops, sizeof hops);
-	log_line(LOG_NOTICE, BASE_REASON_UNSUPPORTED_FEATURE, LOG_NO_FIELDS,
-		 "this kernel has no netdev egress hook: the fence is refreshed over loopback");
+	log_line(LOG_NOTICE, BASE_REASON_UNSUPPORTED_FEATURE, LOG_NO_FIELDS, "%s",
+		 strcmp(engine->options->fence, "loopback") == 0
+			 ? "the fence is refreshed over loopback, as --fence says"
+			 : "this kernel has no netdev egress hook: the fence is refreshed over loopback");
 }
 
 static int open_table(struct engine *engine)
@@ -1359,8 +1400,17 @@ static int open_table(struct engine *engine)
 	bool unfenced = engine->options->unfenced && strcmp(engine->options->unfenced, "true") == 0;
 	struct base_error error = { 0 };
 
-	if (nft_table_new(&engine->table, &engine->abilities, &error) >= 0)
+	if (nft_table_new(&engine->table, &engine->abilities, &error) >= 0) {
+		if (strcmp(engine->options->fence, "egress") == 0 && !engine->abilities.egress) {
+			log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+				 "this kernel has no netdev egress hook (5.16 and later do): take "
+				 "--fence auto or loopback");
+			return -1;
+		}
+		if (strcmp(engine->options->fence, "loopback") == 0)
+			engine->abilities.egress = false;
 		return 0;
+	}
 	log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 		 "no fence and no rules: %s%s", error.message,
 		 unfenced ? "; going on unfenced, as --allow-unfenced says"
@@ -1387,7 +1437,8 @@ static int start(struct engine *engine)
 	char path[512];
 	int r;
 
-	if (take_lock(engine) < 0 || open_table(engine) < 0)
+	if (check_capabilities() < 0 || make_folders(engine) < 0 || take_lock(engine) < 0 ||
+	    open_table(engine) < 0)
 		return -1;
 	open_loopback(engine);
 	read_alive(engine);

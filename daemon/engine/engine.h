@@ -8,6 +8,7 @@ struct engine_options {
 	const char *node;
 	const char *state_dir;	 /* the last wishes survive in here; NULL: nowhere */
 	const char *runtime_dir; /* lock and status socket */
+	const char *fence;	 /* "auto", "egress" or "loopback" */
 	const char *unfenced;	 /* "true": run without a fence where the kernel has none */
 	char *const *feeder_argv; /* argv of the unprivileged half */
 };

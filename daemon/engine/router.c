@@ -500,6 +500,24 @@ void router_segment_gone(struct router *router)
 	attach(router, NULL);
 }
 
+void router_say_eligibility(struct router *router)
+{
+	enum base_reason why = router->not_eligible_why;
+	const char *interface = router->segment ? router->segment->name : "";
+	char address[BASE_ADDRESS_TEXT_SIZE];
+
+	if (router->core.self == ELECTION_NOBODY || why == router->said_why)
+		return;
+	router->said_why = why;
+	base_address_format(&router->wish.addresses[0], address);
+	log_line(why == BASE_REASON_NONE ? LOG_NOTICE : LOG_WARNING,
+		 why == BASE_REASON_NONE ? BASE_REASON_CONFIGURED : why,
+		 LOG_FIELDS({ "VIP", address }, { "LEASE", router->wish.name },
+			    { "INTERFACE", interface }),
+		 why == BASE_REASON_NONE ? "this node may own %s again" : "this node cannot own %s: %s",
+		 address, base_reason_info(why)->meaning);
+}
+
 void router_review(struct router *router)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ELIGIBLE };

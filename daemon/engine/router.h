@@ -28,7 +28,7 @@ struct router {
 	unsigned announced; /* how many of the first announcements are out */
 	uint64_t crossed_until_us; /* a member's announcement crossed ours: the last word is due */
 	bool eligible;
-	enum base_reason not_eligible_why;
+	enum base_reason not_eligible_why, said_why; /* said_why: what the log was told last */
 	bool lingering;	      /* handed over; what still comes is passed on for a grace time */
 	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
 	bool rules_present;
@@ -64,6 +64,9 @@ void router_adopt(struct router *router, uint64_t open_us);
 
 /* Looks whether this node may own it (link, segment, fence, rules) and tells the core. */
 void router_review(struct router *router);
+
+/* Tells the log whether this node may own it, if that is news. */
+void router_say_eligibility(struct router *router);
 
 /* Its interface does not exist any more. */
 void router_segment_gone(struct router *router);

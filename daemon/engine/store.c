@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,6 +280,7 @@ int store_save(const struct store *store, const char *path)
 		return -errno;
 	if (pid > 0)
 		return (int)pid;
+	close_range(3, UINT_MAX, 0); /* what it shares with us must not outlive us in it: the lock */
 	_exit(save_now(store, path) < 0 ? 1 : 0);
 }
 

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <grp.h>
 #include <signal.h>
@@ -6,10 +7,12 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <systemd/sd-event.h>
 
+#include "base/hash.h"
 #include "base/time.h"
 #include "daemon/feed/wishes.h"
 #include "daemon/log.h"
@@ -19,12 +22,14 @@
 
 #define CHANNEL_FD  3
 #define DEBOUNCE_US (50 * BASE_USEC_PER_MSEC)
+#define LOOK_US	    (2 * BASE_USEC_PER_SEC)
 
 struct feeder {
 	sd_event *event;
 	const char *node, *manifests;
 	struct channel *channel;
-	sd_event_source *settle;
+	sd_event_source *settle, *look, *watch;
+	uint64_t seen; /* what the folder looked like */
 	char last_error[sizeof(((struct base_error *)0)->message)];
 	bool fed;
 };
@@ -47,14 +52,43 @@ static int check_message(void *userdata, const struct message *message)
 	return message_encode(message, data, sizeof data) < 0 ? -EINVAL : 0;
 }
 
+/* Names, sizes and times of everything in the folder, in one number; 0: it is not there. */
+static uint64_t fingerprint(const char *folder)
+{
+	uint64_t sum = 1;
+	struct dirent *entry;
+	struct stat status;
+	DIR *dir = opendir(folder);
+
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir))) {
+		uint64_t parts[5] = { base_hash(entry->d_name, strlen(entry->d_name)) };
+
+		if (strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (fstatat(dirfd(dir), entry->d_name, &status, 0) == 0) {
+			parts[1] = status.st_ino;
+			parts[2] = (uint64_t)status.st_size;
+			parts[3] = (uint64_t)status.st_mtim.tv_sec;
+			parts[4] = (uint64_t)status.st_mtim.tv_nsec;
+		}
+		sum += base_hash(parts, sizeof parts);
+	}
+	closedir(dir);
+	return sum;
+}
+
 /* Reads everything; only a set without a fault replaces what the engine has. */
 static void feed(struct feeder *feeder)
 {
 	struct wish_set *set = wish_set_new(false);
 	struct message sync = { .type = MESSAGE_SYNC_BEGIN };
 	struct base_error error = { 0 };
-	int r = set ? wish_set_read(set, feeder->manifests, &error) : -ENOMEM;
+	int r;
 
+	feeder->seen = fingerprint(feeder->manifests);
+	r = set ? wish_set_read(set, feeder->manifests, &error) : -ENOMEM;
 	if (r >= 0)
 		r = wish_set_emit(set, feeder->node, check_message, NULL, &error);
 	if (r < 0) {
@@ -93,6 +127,37 @@ static int on_change(sd_event_source *source, const struct inotify_event *change
 	sd_event_source_set_time_relative(feeder->settle, DEBOUNCE_US);
 	sd_event_source_set_enabled(feeder->settle, SD_EVENT_ONESHOT);
 	return 0;
+}
+
+static int watch(struct feeder *feeder)
+{
+	sd_event_source *source;
+	int r = sd_event_add_inotify(feeder->event, &source, feeder->manifests,
+				     IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
+					     IN_ONLYDIR,
+				     on_change, feeder);
+
+	if (r < 0)
+		return r;
+	sd_event_source_disable_unref(feeder->watch);
+	feeder->watch = source;
+	return 0;
+}
+
+/*
+ * inotify says nothing of what another machine does on a network file system, nor of another folder
+ * under the same name: so the folder is looked at, too.
+ */
+static int on_look(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct feeder *feeder = userdata;
+
+	sd_event_source_set_time(source, usec + LOOK_US);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	if (fingerprint(feeder->manifests) == feeder->seen)
+		return 0;
+	watch(feeder);
+	return on_change(feeder->settle, NULL, feeder);
 }
 
 static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
@@ -162,23 +227,20 @@ int standalone_feeder_main(int argc, char **argv)
 					       on_settled, &feeder);
 	if (r >= 0)
 		r = sd_event_add_signal(feeder.event, NULL, SIGHUP, on_hangup, &feeder);
-	if (r >= 0) {
-		r = sd_event_add_inotify(feeder.event, NULL, feeder.manifests,
-					 IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE |
-						 IN_ONLYDIR,
-					 on_change, &feeder);
-		if (r < 0)
-			log_line(LOG_ERR, BASE_REASON_INVALID_CONFIGURATION, LOG_NO_FIELDS,
-				 "--manifests %s: %s", feeder.manifests, strerror(-r));
-	}
+	if (r >= 0)
+		r = sd_event_add_time_relative(feeder.event, &feeder.look, CLOCK_BOOTTIME, LOOK_US,
+					       BASE_USEC_PER_SEC / 10, on_look, &feeder);
 	if (r < 0)
 		return 1;
+	watch(&feeder); /* a folder that is gone is said while feeding, and looked for */
 	snprintf(hello.hello.node, sizeof hello.hello.node, "%s", feeder.node);
 	snprintf(hello.hello.program, sizeof hello.hello.program, "vipd %s feeder", VIPD_VERSION);
 	channel_send(feeder.channel, &hello);
 	r = sd_event_loop(feeder.event);
 	channel_free(feeder.channel);
 	sd_event_source_disable_unref(feeder.settle);
+	sd_event_source_disable_unref(feeder.look);
+	sd_event_source_disable_unref(feeder.watch);
 	sd_event_unref(feeder.event);
 	return r < 0 ? 1 : 0;
 }
