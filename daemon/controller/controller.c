@@ -72,16 +72,16 @@ static void on_object(void *userdata, const cJSON *object)
 		state_put_speaker(state, object);
 		break;
 	case WATCH_POOLS:
-		state_put_pool(state, object);
+		state_put_pool(state, object, STATE_FROM_WATCH);
 		break;
 	case WATCH_VIPS:
-		state_put_vip(state, object, false);
+		state_put_vip(state, object, STATE_FROM_WATCH);
 		break;
 	case WATCH_SERVICES:
-		state_put_service(state, object);
+		state_put_service(state, object, STATE_FROM_WATCH);
 		break;
 	case WATCH_LEASES:
-		state_put_lease(state, object);
+		state_put_lease(state, object, STATE_FROM_WATCH);
 		break;
 	case WATCH_COUNT:
 		break;

@@ -105,7 +105,7 @@ void queue_begin(struct queue *queue, struct work *work)
 {
 	take_out(queue, work);
 	work->busy = true;
-	work->again = false;
+	work->again = work->gone = false;
 }
 
 void queue_end(struct queue *queue, struct work *work)

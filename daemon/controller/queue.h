@@ -24,7 +24,9 @@ struct work {
 	struct work *next, *previous;
 	enum work_kind kind;
 	enum work_place place;
-	bool busy, again; /* a request is under way; look again after it */
+	bool busy, again;  /* a request is under way; look again after it */
+	bool gone;         /* and meanwhile the object was seen to be deleted: answers are older */
+	char answered[24]; /* version that an answer brought and the watch has not shown yet */
 	uint64_t due_us;
 	unsigned failures;
 };

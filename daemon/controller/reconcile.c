@@ -96,23 +96,23 @@ static const char *doing(enum step_type type)
 	return words[type];
 }
 
-/* The object as the server has it now. `own`: as this very request made it. */
-static void feed_object(struct under_way *step, const cJSON *object, bool own)
+/* The object as the server had it when it answered. */
+static void feed_object(struct under_way *step, const cJSON *object, enum state_origin origin)
 {
 	struct state *state = step->reconciler->state;
 
 	switch (step->work->kind) {
 	case WORK_SERVICE:
-		state_put_service(state, object);
+		state_put_service(state, object, origin);
 		return;
 	case WORK_VIP:
-		state_put_vip(state, object, own);
+		state_put_vip(state, object, origin);
 		return;
 	case WORK_POOL:
-		state_put_pool(state, object);
+		state_put_pool(state, object, origin);
 		return;
 	case WORK_LEASE:
-		state_put_lease(state, object);
+		state_put_lease(state, object, origin);
 		return;
 	}
 }
@@ -153,8 +153,7 @@ static void finish(struct under_way *step)
 {
 	struct work *work = step->work;
 
-	if (work->kind == WORK_VIP)
-		vip_of(work)->created = vip_of(work)->created_gone = false;
+	work->gone = false;
 	if (work->kind == WORK_LEASE)
 		state_lease_done(step->reconciler->state, lease_of(work));
 	forget_step(step);
@@ -173,7 +172,7 @@ static void on_reread(void *userdata, const struct k8s_response *response)
 	struct work *work = step->work;
 
 	if (response->result == K8S_RESULT_OK && response->body)
-		feed_object(step, response->body, false);
+		feed_object(step, response->body, STATE_FROM_READ);
 	else if (response->result == K8S_RESULT_NOT_FOUND)
 		feed_absence(step);
 	if ((response->result != K8S_RESULT_OK && response->result != K8S_RESULT_NOT_FOUND) ||
@@ -232,7 +231,8 @@ static void on_landed(struct under_way *step, const struct k8s_response *respons
 	else if (deleted)
 		lease_of(work)->uid[0] = '\0';
 	else if (response->body)
-		feed_object(step, response->body, step->type != STEP_SERVICE_READ);
+		feed_object(step, response->body,
+			    step->type == STEP_SERVICE_READ ? STATE_FROM_READ : STATE_FROM_OWN);
 	trouble_over(&reconciler->troubles[step->type], doing(step->type));
 	if (step->reason != BASE_REASON_NONE && work->kind == WORK_SERVICE &&
 	    claim_of(work)->exists)

@@ -82,9 +82,36 @@ static void set_unplaced(struct state *state, struct vip *vip, enum base_reason 
 	state_touch(state, &vip->address); /* those who hold it say so in their status */
 }
 
-static void choose_candidates(struct state *state, struct vip *vip, const cJSON *pool_spec,
-			      struct vip_spec *spec)
+/* Said once, and loudly: an administrator meant these nodes to own nothing. */
+static void tell_label_ignored(struct reconciler *reconciler, struct vip *vip,
+			       const struct vip_spec *spec, bool ignored)
 {
+	char note[MESSAGE_SIZE], address[BASE_ADDRESS_TEXT_SIZE];
+	bool tell = ignored && !vip->label_ignored;
+
+	vip->label_ignored = ignored;
+	if (!tell)
+		return;
+	base_address_format(&vip->address, address);
+	snprintf(
+		note, sizeof note,
+		"only nodes with the label node.kubernetes.io/exclude-from-external-load-balancers "
+		"could own %s: the label is ignored",
+		address);
+	for (size_t i = 0; i < spec->holder_count; i++) {
+		struct claim *claim = state_claim(reconciler->state, spec->holders[i].namespace,
+						  spec->holders[i].name);
+
+		if (claim && claim->exists)
+			reconciler_tell(reconciler, &claim->service, BASE_REASON_NO_ELIGIBLE_NODE,
+					address, spec->pool, note);
+	}
+}
+
+static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
+			      const cJSON *pool_spec, struct vip_spec *spec)
+{
+	struct state *state = reconciler->state;
 	struct restriction restriction = { .state = state, .spec = spec };
 	struct placement_question question = {
 		.address = vip->address,
@@ -104,13 +131,15 @@ static void choose_candidates(struct state *state, struct vip *vip, const cJSON 
 		spec->candidates[i].priority = answer.candidates.items[i].priority;
 	}
 	spec->candidate_count = answer.candidates.count;
+	tell_label_ignored(reconciler, vip, spec, answer.candidates.exclude_label_ignored);
 	set_unplaced(state, vip, answer.reason, answer.error.message);
 }
 
 /* False: it cannot be said now (no virtual router is left). */
-static bool desire(struct state *state, struct vip *vip, const struct ipam_record *record,
+static bool desire(struct reconciler *reconciler, struct vip *vip, const struct ipam_record *record,
 		   struct vip_spec *spec)
 {
+	struct state *state = reconciler->state;
 	struct pool *pool = state_pool(state, record->pool);
 	struct ipam_router router = { .id = record->router_id };
 	struct base_error error = { 0 };
@@ -135,7 +164,7 @@ static bool desire(struct state *state, struct vip *vip, const struct ipam_recor
 		vip_settings_read(&spec->settings, pool->spec);
 	else
 		spec->settings = vip->settings; /* the pool is gone: as it was */
-	choose_candidates(state, vip, pool ? pool->spec : NULL, spec);
+	choose_candidates(reconciler, vip, pool ? pool->spec : NULL, spec);
 	return true;
 }
 
@@ -147,8 +176,6 @@ static void create_vip(struct reconciler *reconciler, struct vip *vip, const str
 	cJSON_AddItemToObject(step.body, "spec", vip_spec_write(spec));
 	state_vip_first(reconciler->state, vip,
 			spec->candidate_count ? spec->candidates[0].node : NULL);
-	vip->created = true;
-	vip->created_gone = false;
 	step_send(reconciler, &vip->work, &step);
 }
 
@@ -243,7 +270,7 @@ void reconcile_vip(struct reconciler *reconciler, struct vip *vip)
 		state_forget_vip(state, vip);
 		return;
 	}
-	if (!desire(state, vip, &record, &spec))
+	if (!desire(reconciler, vip, &record, &spec))
 		return;
 	if (!vip->exists)
 		create_vip(reconciler, vip, &spec);

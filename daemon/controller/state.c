@@ -15,12 +15,21 @@ struct router {
 	char name[IPAM_ROUTER_NAME_SIZE];
 };
 
-/* Is what we have at least as new? */
-static bool is_stale(bool exists, const char *uid, const char *version, const cJSON *object)
+bool state_is_stale(struct work *work, bool exists, const char *version, const cJSON *object,
+		    enum state_origin origin)
 {
-	return exists && strcmp(uid, k8s_object_text(object, "metadata/uid")) == 0 &&
-	       k8s_version_compare(k8s_object_text(object, "metadata/resourceVersion"), version) <=
-		       0;
+	const char *incoming = k8s_object_text(object, "metadata/resourceVersion");
+
+	if (origin != STATE_FROM_WATCH) {
+		if (work->gone || (exists && k8s_version_compare(incoming, version) <= 0))
+			return true;
+		snprintf(work->answered, sizeof work->answered, "%s", incoming);
+		return false;
+	}
+	if (work->answered[0] && k8s_version_compare(incoming, work->answered) < 0)
+		return true;
+	work->answered[0] = '\0';
+	return exists && strcmp(incoming, version) == 0;
 }
 
 static void note_identity(char uid[static 40], char version[static 24], const cJSON *object)
@@ -134,15 +143,15 @@ static bool mark_record(void *userdata, const struct ipam_record *record)
 	return true;
 }
 
-void state_put_service(struct state *state, const cJSON *object)
+void state_put_service(struct state *state, const cJSON *object, enum state_origin origin)
 {
 	const char *namespace = k8s_object_text(object, "metadata/namespace");
 	const char *name = k8s_object_text(object, "metadata/name");
 	struct claim *claim = state_claim(state, namespace, name);
 	struct service service;
 
-	if (claim && is_stale(claim->exists, claim->exists ? claim->service.uid : "",
-			      claim->exists ? claim->service.version : "", object))
+	if (claim &&
+	    state_is_stale(&claim->work, claim->exists, claim->service.version, object, origin))
 		return;
 	if (service_read(&service, object, state->default_class) < 0)
 		return;
@@ -182,6 +191,8 @@ void state_drop_service(struct state *state, const char *namespace, const char *
 	service_clear(&claim->service);
 	claim->exists = false;
 	claim->known_gone = true;
+	claim->work.gone |= claim->work.busy;
+	claim->work.answered[0] = '\0';
 	claim->waiting = false;
 	queue_mark(&state->queue, &claim->work);
 }
@@ -374,7 +385,7 @@ static uint64_t record_digest(const struct vip *vip)
 	return digest;
 }
 
-void state_put_vip(struct state *state, const cJSON *object, bool own)
+void state_put_vip(struct state *state, const cJSON *object, enum state_origin origin)
 {
 	struct vip_spec spec;
 	struct vip *vip;
@@ -384,8 +395,7 @@ void state_put_vip(struct state *state, const cJSON *object, bool own)
 	if (vip_spec_read(&spec, object) < 0)
 		return;
 	vip = state_vip_make(state, &spec.address);
-	if (!vip || is_stale(vip->exists, vip->uid, vip->version, object) ||
-	    (own && vip->created_gone)) {
+	if (!vip || state_is_stale(&vip->work, vip->exists, vip->version, object, origin)) {
 		vip_spec_clear(&spec);
 		return;
 	}
@@ -397,7 +407,7 @@ void state_put_vip(struct state *state, const cJSON *object, bool own)
 	note_identity(vip->uid, vip->version, object);
 	take_spec(state, vip, &spec);
 	vip_status_read(&vip->status, object);
-	if (state->ipam && !own && (!known || record_digest(vip) != before)) {
+	if (state->ipam && origin != STATE_FROM_OWN && (!known || record_digest(vip) != before)) {
 		state_feed_record(state, vip);
 		state->retry = true;
 		state_touch(state, &vip->address);
@@ -427,7 +437,8 @@ void state_drop_vip(struct state *state, const char *name)
 
 	if (!vip)
 		return;
-	vip->created_gone |= vip->created;
+	vip->work.gone |= vip->work.busy;
+	vip->work.answered[0] = '\0';
 	clear_object(state, vip);
 	memset(&vip->status, 0, sizeof vip->status);
 	state->retry = true;
@@ -476,11 +487,13 @@ void state_touch(struct state *state, const struct base_address *address)
 
 /* --- Leases --- */
 
-void state_put_lease(struct state *state, const cJSON *object)
+void state_put_lease(struct state *state, const cJSON *object, enum state_origin origin)
 {
 	const char *name = k8s_object_text(object, "metadata/name");
 	struct lease *lease = TABLE_OF(table_find(&state->leases, name), struct lease, entry);
 
+	if (lease && origin != STATE_FROM_WATCH && lease->work.gone)
+		return;
 	if (!lease) {
 		lease = calloc(1, sizeof *lease);
 		if (!lease)
@@ -495,6 +508,7 @@ void state_put_lease(struct state *state, const cJSON *object)
 		queue_mark(&state->queue, &lease->work);
 	}
 	snprintf(lease->uid, sizeof lease->uid, "%s", k8s_object_text(object, "metadata/uid"));
+	lease->work.gone = false;
 }
 
 static void free_lease(struct state *state, struct lease *lease)
@@ -511,6 +525,7 @@ void state_drop_lease(struct state *state, const char *name)
 
 	if (!lease)
 		return;
+	lease->work.gone = true;
 	if (lease->work.busy)
 		lease->uid[0] = '\0'; /* the answer to our DELETE frees it */
 	else

@@ -53,6 +53,7 @@ struct vip {
 	struct node *first;        /* whose load it is */
 	enum base_reason unplaced; /* why nobody may own it */
 	char *unplaced_message;
+	bool label_ignored; /* nobody without the label that excludes nodes was left */
 };
 
 struct pool {
@@ -94,14 +95,30 @@ struct state {
 int state_init(struct state *state, bool default_class);
 void state_clear(struct state *state);
 
-/* From informers and answers. The object is borrowed. `own`: the answer to what was written here. */
-void state_put_service(struct state *state, const cJSON *object);
+enum state_origin {
+	STATE_FROM_WATCH,
+	STATE_FROM_READ, /* the answer to a GET */
+	STATE_FROM_OWN,  /* the answer to what was written here: ipam knows it */
+};
+
+/*
+ * Is this older than what is known? To be asked once for every object that comes; `exists`, `version`:
+ * what is known of it. An answer may overtake the watch, and the watch an answer: versions of one kind
+ * can be compared (KEP-5504), but "gone" has none, so what is answered to a request during which that
+ * happened is not looked at. Without an answer in between the watch is always right, also when versions
+ * went back because a backup was restored.
+ */
+bool state_is_stale(struct work *work, bool exists, const char *version, const cJSON *object,
+		    enum state_origin origin);
+
+/* From informers and answers. The object is borrowed. */
+void state_put_service(struct state *state, const cJSON *object, enum state_origin origin);
 void state_drop_service(struct state *state, const char *namespace, const char *name);
-void state_put_vip(struct state *state, const cJSON *object, bool own);
+void state_put_vip(struct state *state, const cJSON *object, enum state_origin origin);
 void state_drop_vip(struct state *state, const char *name);
-void state_put_pool(struct state *state, const cJSON *object);
+void state_put_pool(struct state *state, const cJSON *object, enum state_origin origin);
 void state_drop_pool(struct state *state, const char *name);
-void state_put_lease(struct state *state, const cJSON *object);
+void state_put_lease(struct state *state, const cJSON *object, enum state_origin origin);
 void state_drop_lease(struct state *state, const char *name);
 void state_put_namespace(struct state *state, const cJSON *object);
 void state_drop_namespace(struct state *state, const char *name);

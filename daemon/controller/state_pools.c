@@ -77,7 +77,7 @@ static void mark_pools(struct state *state)
 	queue_mark(&state->queue, &TABLE_OF(entry, struct pool, entry)->work);
 }
 
-void state_put_pool(struct state *state, const cJSON *object)
+void state_put_pool(struct state *state, const cJSON *object, enum state_origin origin)
 {
 	struct pool *pool = make_pool(state, k8s_object_text(object, "metadata/name"));
 	const cJSON *spec = k8s_object_get(object, "spec");
@@ -85,9 +85,7 @@ void state_put_pool(struct state *state, const cJSON *object)
 	const char *version = k8s_object_text(object, "metadata/resourceVersion");
 	bool changed;
 
-	if (!pool ||
-	    (pool->exists && strcmp(pool->uid, k8s_object_text(object, "metadata/uid")) == 0 &&
-	     k8s_version_compare(version, pool->version) <= 0))
+	if (!pool || state_is_stale(&pool->work, pool->exists, pool->version, object, origin))
 		return;
 	changed = !pool->exists || !cJSON_Compare(pool->spec, spec, true);
 	snprintf(pool->uid, sizeof pool->uid, "%s", k8s_object_text(object, "metadata/uid"));
@@ -124,6 +122,8 @@ void state_drop_pool(struct state *state, const char *name)
 
 	if (!pool)
 		return;
+	pool->work.gone |= pool->work.busy;
+	pool->work.answered[0] = '\0';
 	clear_pool(pool); /* the entry stays: a request for it may be under way */
 	if (!state->ipam)
 		return;

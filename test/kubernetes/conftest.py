@@ -28,7 +28,7 @@ def fresh(api):
         proxy.close()
     api.proxies = []
     api.reset()
-    known = len(api.sanitizer_reports())
+    known, api.first_of_test = len(api.sanitizer_reports()), len(api.processes)
     yield api
     if api.lab is None:
         api.reset()
@@ -37,12 +37,13 @@ def fresh(api):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
-    """The last lines of every vipd beside the API server go with a failure."""
+    """The last lines of every vipd that the test started beside the API server go with a failure."""
     report = (yield).get_result()
     cluster = getattr(item, "funcargs", {}).get("api")
     if not cluster or not report.failed:
         return
     rack = getattr(item, "funcargs", {}).get("rack")
-    for process in [*cluster.processes, *(rack.lab.processes if rack else [])]:
-        if ("controller" in process.name and "kube" not in process.name) or process.name.endswith("/vipd"):
+    beside = cluster.processes[getattr(cluster, "first_of_test", 0):]
+    for process in [*beside, *(rack.lab.processes if rack else [])]:
+        if process.name.startswith("api/controller") or process.name.endswith("/vipd"):
             report.sections.append((process.name, "\n".join(process.output().splitlines()[-60:])))

@@ -414,5 +414,6 @@ class Cluster(Place):
                 except ApiError as error:
                     if error.status != 404:
                         raise
+        self.delete("/apis/events.k8s.io/v1/namespaces/vms/events")
         run(["ip", "-n", self.host.namespace, "link", "delete", "mgt0"], check=False)
         self.lab = None

@@ -1,0 +1,605 @@
+"""The controller alone against a real API server: what a user reads, what an administrator reads, what is left.
+
+Nodes and Speakers are written as kubelets and speakers write them; test/kubernetes/main_path_test.py has real ones.
+"""
+import concurrent.futures
+import json
+import time
+
+import pytest
+
+import manifests
+from cluster import GROUP, PORT, SYSTEM, ApiError
+from lab import LabError, wait_for
+from vipd import environment, program
+
+SERVICES = "/api/v1/namespaces/vms/services"
+VIPS, POOLS, SPEAKERS = f"{GROUP}/virtualips", f"{GROUP}/addresspools", f"{GROUP}/speakers"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
+FINALIZERS = ["vipd.dev/address", "service.kubernetes.io/load-balancer-cleanup"]
+
+
+class World:
+    """The API server with nodes, a pool and as many controllers as a test starts."""
+
+    def __init__(self, api):
+        self.api = api
+        self.controllers = []
+        self.count = 0
+
+    # --- controllers
+
+    def start(self, *words, port=PORT, wait=True, **more):
+        self.count += 1
+        config = self.api.kubeconfig("controller", port=port, **more)
+        process = self.api.host.start(f"controller{self.count}", [
+            program(), "controller", "--kubeconfig", config, "--namespace", SYSTEM, *words], env=environment())
+        self.controllers.append(process)
+        if wait:
+            process.wait_output("leads: ", 15)
+        return process
+
+    def stop(self):
+        for process in self.controllers:
+            if process.alive():
+                assert process.stop() == 0, process.output()[-3000:]
+        self.controllers = []
+
+    def kill(self):
+        for process in self.controllers:
+            process.kill()
+        self.controllers = []
+        self.forget_leader()
+
+    def forget_leader(self):
+        """As if its Lease had run out: tests need not wait for it."""
+        self.api.delete(f"{LEASES}/vipd-controller")
+
+    # --- nodes
+
+    def node(self, name, number, labels=None):
+        self.api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {
+            "name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}}})
+        self.api.create(SPEAKERS, {"apiVersion": "vipd.dev/v1alpha1", "kind": "Speaker", "metadata": {"name": name},
+                                   "spec": {}})
+        self.segments(name, [("eth1", "192.0.2.0/24", f"192.0.2.{number}"),
+                             ("eth1", "2001:db8::/64", f"2001:db8::{number}")])
+
+    def segments(self, name, segments):
+        self.api.patch(f"{SPEAKERS}/{name}/status", {"status": {"segments": [
+            {"interface": interface, "prefix": prefix, "address": address}
+            for interface, prefix, address in segments]}})
+
+    # --- objects
+
+    def create(self, name, addresses=(), namespace="vms", **more):
+        return self.api.create(f"/api/v1/namespaces/{namespace}/services",
+                               manifests.service(name, list(addresses), namespace=namespace, **more))
+
+    def change(self, name, patch):
+        return self.api.patch(f"{SERVICES}/{name}", patch)
+
+    def delete(self, name):
+        self.api.delete(f"{SERVICES}/{name}")
+
+    def condition(self, name, kind, namespace="vms"):
+        found = self.api.service(name, namespace) or {}
+        for condition in found.get("status", {}).get("conditions", []):
+            if condition["type"] == f"vipd.dev/{kind}":
+                return condition
+        return {}
+
+    def wait_condition(self, name, kind, status, reason, text="", seconds=10):
+        def look():
+            found = self.condition(name, kind)
+            return (found if found.get("status") == status and found.get("reason") == reason
+                    and text in found.get("message", "") else None)
+        try:
+            return wait_for("it", look, seconds)
+        except LabError:
+            raise AssertionError(f"{name}: wanted {kind}={status} {reason} {text!r}, "
+                                 f"have {self.condition(name, kind)}") from None
+
+    def wait_address(self, name, wanted, seconds=10):
+        wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+        try:
+            wait_for("it", lambda: self.api.ingress(name) == wanted, seconds)
+        except LabError:
+            raise AssertionError(f"{name}: wanted {wanted}, have {self.api.ingress(name)}") from None
+        return wanted
+
+    def wait_gone(self, name, seconds=10):
+        wait_for(f"Service {name} to be gone", lambda: self.api.service(name) is None, seconds)
+
+    def holders(self):
+        """{address: [Service names]} as the VirtualIPs say."""
+        return {thing["spec"]["address"]: [service["name"] for service in thing["spec"].get("services", [])]
+                for thing in self.api.list(VIPS)}
+
+    def wait_holders(self, wanted, seconds=10):
+        try:
+            wait_for("it", lambda: self.holders() == wanted, seconds)
+        except LabError:
+            raise AssertionError(f"wanted {wanted}, have {self.holders()}") from None
+
+    def reasons(self, name, namespace="vms"):
+        return [event["reason"] for event in self.api.events(namespace) if event["regarding"]["name"] == name]
+
+    def notes(self, name, reason):
+        return [event["note"] for event in self.api.events("vms")
+                if event["regarding"]["name"] == name and event["reason"] == reason]
+
+    def wait_event(self, name, reason, text="", seconds=10):
+        wait_for(f"an Event {reason} {text!r} about {name} (have {self.reasons(name)} "
+                 f"{self.notes(name, reason)})", lambda: any(text in note for note in self.notes(name, reason)), seconds)
+
+    def pool_status(self, name="lab"):
+        return self.api.get(f"{POOLS}/{name}").get("status", {})
+
+    def consistent(self):
+        """No address twice, none leaked, none shown that is not recorded; and nothing moves any more."""
+        vips, services = self.holders(), self.api.list("/api/v1/services")
+        shown = {}
+        for service in services:
+            for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress", []):
+                shown.setdefault(entry["ip"], []).append(service["metadata"]["name"])
+        assert shown == vips
+        assert all(len(set(names)) == len(names) for names in vips.values())
+        return shown
+
+    def nothing_left(self, seconds=10):
+        wait_for(f"nothing to be left of {self.holders()}", lambda: not self.api.list(VIPS), seconds)
+        wait_for("no Lease of a virtual router to be left", lambda: not [
+            name for name in self.api.leases() if name != "vipd-controller"], seconds)
+
+
+@pytest.fixture
+def world(fresh):
+    world = World(fresh)
+    for number in (1, 2, 3):
+        world.node(f"n{number}", number)
+    fresh.pool()
+    yield world
+    for process in world.controllers:
+        if process.alive():
+            assert process.stop() == 0, process.output()[-3000:]
+
+
+@pytest.fixture
+def running(world):
+    world.start()
+    return world
+
+
+# --- the path
+
+
+def test_a_service_gets_an_address_a_record_and_a_status(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    service = running.api.service("ssh")
+    vip = running.api.get(f"{VIPS}/{address}")
+    assert service["metadata"]["finalizers"] == FINALIZERS
+    assert service["status"]["loadBalancer"]["ingress"] == [
+        {"ip": address, "ipMode": "VIP", "ports": [{"port": 22, "protocol": "TCP"}]}]
+    assert vip["spec"]["services"] == [{"namespace": "vms", "name": "ssh", "uid": service["metadata"]["uid"]}]
+    assert vip["spec"]["pool"] == "lab"
+    assert vip["spec"]["virtualRouter"] == f"lab.ipv4.{vip['spec']['virtualRouterID']}"
+    assert vip["spec"]["vrrp"] == {"advertisementIntervalMilliseconds": 100, "mode": "multicast", "version": 3,
+                                   "virtualMAC": False}
+    assert sorted(c["node"] for c in vip["spec"]["candidates"]) == ["n1", "n2", "n3"]
+    assert [c["priority"] for c in vip["spec"]["candidates"]] == [254, 247, 240]
+    running.wait_condition("ssh", "AddressAllocated", "True", "AddressAllocated", address)
+    running.wait_condition("ssh", "Serving", "False", "Provisioning", f"no node has taken {address} yet")
+    running.wait_event("ssh", "AddressAllocated", f"{address} of pool lab")
+    wait_for("the pool to count", lambda: running.pool_status().get("assigned") == {"ipv4": 1, "ipv6": 0})
+    assert "AddressAllocated" in running.api.kubectl("describe", "service", "ssh", namespace="vms")
+
+
+def test_serving_follows_what_the_owner_says(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    status = f"{VIPS}/{address}/status"
+    running.api.patch(status, {"status": {"owner": "n1", "state": "Active"}})
+    running.wait_condition("ssh", "Serving", "True", "Serving", address)
+    before = running.api.service("ssh")["metadata"]["resourceVersion"]
+    # A failover of some hundred milliseconds, a handover: no write to the Service.
+    running.api.patch(status, {"status": {"owner": "", "state": "Unowned"}})
+    time.sleep(0.3)
+    running.api.patch(status, {"status": {"owner": "n2", "state": "Moving"}})
+    time.sleep(0.3)
+    running.api.patch(status, {"status": {"owner": "n2", "state": "Active"}})
+    time.sleep(4)
+    assert running.api.service("ssh")["metadata"]["resourceVersion"] == before
+    running.api.patch(status, {"status": {"owner": "", "state": "Unowned"}})
+    running.wait_condition("ssh", "Serving", "False", "Provisioning")
+    running.api.patch(status, {"status": {"state": "Conflict", "conditions": [
+        {"type": "Conflict", "status": "True", "reason": "ForeignAddress", "lastTransitionTime": manifests.STAMP,
+         "message": f"02:00:00:00:00:99 answers for {address}"}]}})
+    running.wait_condition("ssh", "Serving", "False", "ForeignAddress", "02:00:00:00:00:99")
+
+
+def test_both_families_and_a_family_that_comes_and_goes(running):
+    running.create("ssh", ipFamilies=["IPv4", "IPv6"], ipFamilyPolicy="PreferDualStack")
+    four, six = running.api.external_ip("ssh", count=2)
+    assert ":" in six and ":" not in four
+    assert running.api.get(f"{VIPS}/{manifests.virtual_ip_name(six)}")["spec"]["virtualRouter"].startswith("lab.ipv6.")
+    running.change("ssh", {"spec": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"],
+                                    "clusterIPs": [running.api.service("ssh")["spec"]["clusterIP"]]}})
+    running.wait_address("ssh", four)
+    running.wait_holders({four: ["ssh"]})
+    running.change("ssh", {"spec": {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}})
+    running.wait_address("ssh", [four, six])  # the one it had is kept for it
+
+
+def test_status_lists_every_port_and_follows_changes(running):
+    running.create("ssh", ports=(22, 80))
+    address = running.api.external_ip("ssh")
+    running.change("ssh", {"spec": {"ports": [{"name": "dns", "port": 53, "protocol": "UDP"},
+                                              {"name": "ssh", "port": 2222, "protocol": "TCP"}]}})
+    wait_for("the new ports", lambda: running.api.service("ssh")["status"]["loadBalancer"]["ingress"] == [
+        {"ip": address, "ipMode": "VIP", "ports": [{"port": 53, "protocol": "UDP"},
+                                                   {"port": 2222, "protocol": "TCP"}]}])
+
+
+# --- whose it is
+
+
+def test_other_classes_and_types_are_left_alone(world):
+    world.start()
+    world.create("other", loadBalancerClass="example.org/lb")
+    world.create("inner", type="ClusterIP")
+    world.create("ours", loadBalancerClass="vipd.dev/vip")
+    world.api.external_ip("ours")
+    for name in ("other", "inner"):
+        found = world.api.service(name)
+        assert "finalizers" not in found["metadata"] and found["status"] == {"loadBalancer": {}}
+    world.stop()
+    world.create("plain")
+    world.start("--default-class=false")
+    world.create("named", loadBalancerClass="vipd.dev/vip")
+    world.api.external_ip("named")
+    assert world.api.ingress("plain") == []
+
+
+def test_what_others_wrote_stays(running):
+    thing = manifests.service("ssh", [])
+    thing["metadata"]["finalizers"] = ["example.org/first", "example.org/second"]
+    running.api.create(SERVICES, thing)
+    running.api.external_ip("ssh")
+    assert running.api.service("ssh")["metadata"]["finalizers"] == [
+        "example.org/first", "example.org/second", *FINALIZERS]
+    foreign = {"type": "example.org/Seen", "status": "True", "reason": "Seen", "message": "",
+               "lastTransitionTime": manifests.STAMP}
+    running.api.request("PATCH", f"{SERVICES}/ssh/status", {"status": {"conditions": [foreign]}},
+                        "application/strategic-merge-patch+json")
+    running.change("ssh", {"spec": {"ports": [{"name": "x", "port": 23}]}})
+    wait_for("the new port", lambda: running.api.service("ssh")["status"]["loadBalancer"]["ingress"][0]["ports"] == [
+        {"port": 23, "protocol": "TCP"}])
+    assert foreign in running.api.service("ssh")["status"]["conditions"]
+    running.change("ssh", {"spec": {"type": "ClusterIP"}})
+    wait_for("ours to be gone", lambda: running.api.service("ssh")["metadata"]["finalizers"] == [
+        "example.org/first", "example.org/second"])
+    assert running.api.service("ssh")["status"]["conditions"] == [foreign]
+
+
+# --- wishes
+
+
+def test_wishes_are_met(running):
+    running.api.pool(name="extra", addresses=["192.0.2.200-192.0.2.209"], autoAssign=False)
+    running.create("asked", ["192.0.2.77"])
+    running.create("old", loadBalancerIP="192.0.2.78")
+    running.create("both", ["192.0.2.79", "2001:db8::1:79"])
+    running.create("pooled", annotations={"vipd.dev/pool": "extra"})
+    running.create("placed", annotations={"vipd.dev/nodes": "n2, n3"})
+    running.wait_address("asked", "192.0.2.77")
+    running.wait_address("old", "192.0.2.78")
+    running.wait_address("both", ["192.0.2.79", "2001:db8::1:79"])
+    running.wait_address("pooled", "192.0.2.200")
+    placed = running.api.get(f"{VIPS}/{running.api.external_ip('placed')}")
+    assert sorted(c["node"] for c in placed["spec"]["candidates"]) == ["n2", "n3"]
+    running.change("placed", {"metadata": {"annotations": {"vipd.dev/nodes": "n1"}}})
+    wait_for("n1 alone", lambda: [c["node"] for c in running.api.get(f"{VIPS}/{placed['spec']['address']}")[
+        "spec"]["candidates"]] == ["n1"])
+    running.change("asked", {"metadata": {"annotations": {"vipd.dev/addresses": "192.0.2.70"}}})
+    running.wait_address("asked", "192.0.2.70")
+    running.wait_event("asked", "AddressMoved", "192.0.2.70 of pool lab")
+    wait_for("the old one to go", lambda: "192.0.2.77" not in running.holders())
+
+
+def test_two_services_share_an_address_and_leave_it_one_by_one(running):
+    note = {"vipd.dev/sharing-key": "web"}
+    running.api.pool(quarantineSeconds=1)
+    running.create("web", ports=(80,), annotations=note)
+    address = running.api.external_ip("web")
+    running.create("tls", ports=(443,), annotations=note)
+    running.wait_address("tls", address)
+    running.wait_holders({address: ["web", "tls"]})
+    running.create("clash", [address], ports=(443,), annotations=note)
+    running.wait_condition("clash", "AddressAllocated", "False", "SharingRefused")
+    running.delete("web")
+    running.wait_gone("web")
+    running.wait_holders({address: ["tls"]})
+    assert running.pool_status().get("quarantine", []) == []
+    running.delete("tls")
+    running.wait_gone("tls")
+    running.wait_address("clash", address)  # a second later
+    running.delete("clash")
+    running.wait_gone("clash")
+    running.nothing_left()
+
+
+REFUSALS = [
+    # name, Service, reason, sentence in condition and Event
+    ("malformed", {"annotations": {"vipd.dev/addresses": "192.0.2"}}, "InvalidConfiguration",
+     '"192.0.2" in annotation vipd.dev/addresses is no address'),
+    ("two-of-one", {"annotations": {"vipd.dev/addresses": "192.0.2.60,192.0.2.61"}}, "InvalidConfiguration",
+     "more than one IPv4 address"),
+    ("wrong-family", {"annotations": {"vipd.dev/addresses": "2001:db8::1:60"}}, "InvalidConfiguration",
+     "set spec.ipFamilyPolicy to PreferDualStack"),
+    ("outside", {"annotations": {"vipd.dev/addresses": "203.0.113.9"}}, "AddressNotInPool", "203.0.113.9"),
+    ("excluded", {"annotations": {"vipd.dev/addresses": "192.0.2.50"}}, "AddressNotInPool", "192.0.2.50"),
+    ("reserved", {"annotations": {"vipd.dev/addresses": "192.0.2.51"}}, "AddressReserved", "192.0.2.51"),
+    ("taken", {"annotations": {"vipd.dev/addresses": "192.0.2.52"}}, "AddressInUse", "vms/holder"),
+    ("node", {"annotations": {"vipd.dev/addresses": "192.0.2.2"}}, "AddressInUse", "Node n2"),
+    ("external", {"annotations": {"vipd.dev/addresses": "192.0.2.53"}}, "AddressInUse", "vms/claims (spec.externalIPs)"),
+    ("no-pool", {"annotations": {"vipd.dev/pool": "labb"}}, "PoolNotFound", "labb"),
+    ("unshared", {"annotations": {"vipd.dev/addresses": "192.0.2.52", "vipd.dev/sharing-key": "x"}},
+     "SharingRefused", "192.0.2.52"),
+    ("full", {"annotations": {"vipd.dev/pool": "tiny"}}, "PoolExhausted", "tiny"),
+    ("quota", {"annotations": {"vipd.dev/pool": "quota"}}, "QuotaExceeded", "quota"),
+    ("network", {"annotations": {"vipd.dev/network": "vms/lan"}}, "UnsupportedFeature", "vipd.dev/network"),
+]
+
+
+def test_every_refusal_says_why_in_condition_and_event(running):
+    running.api.pool(exclude=["192.0.2.50"], reservations=[
+        {"address": "192.0.2.51", "service": {"namespace": "dns", "name": "resolver"}}])
+    running.api.pool(name="tiny", addresses=["192.0.2.210"], autoAssign=False)
+    running.api.pool(name="quota", addresses=["192.0.2.220-192.0.2.225"], autoAssign=False, maxPerNamespace=1)
+    running.create("holder", ["192.0.2.52"])
+    running.create("claims", type="ClusterIP", externalIPs=["192.0.2.53"])
+    running.create("first", annotations={"vipd.dev/pool": "tiny"})
+    running.create("second", annotations={"vipd.dev/pool": "quota"})
+    for name in ("holder", "first", "second"):
+        running.api.external_ip(name)
+    for name, more, _, _ in REFUSALS:
+        running.create(name, **more)
+    for name, _, reason, sentence in REFUSALS:
+        found = running.wait_condition(name, "AddressAllocated", "False", reason, sentence)
+        running.wait_condition(name, "Serving", "False", reason, "no address to serve")
+        running.wait_event(name, reason, sentence)
+        assert found["message"] in running.notes(name, reason)
+        assert running.api.ingress(name) == []
+    # Told once, however often something around it changes.
+    running.create("bystander")
+    running.api.external_ip("bystander")
+    running.delete("bystander")
+    running.wait_gone("bystander")
+    time.sleep(0.5)
+    assert [running.reasons(name).count(reason) for name, _, reason, _ in REFUSALS] == [1] * len(REFUSALS)
+
+
+def test_a_refused_service_is_served_when_something_changes(running):
+    running.api.pool(name="tiny", addresses=["192.0.2.210"], autoAssign=False, quarantineSeconds=1)
+    running.create("first", annotations={"vipd.dev/pool": "tiny"})
+    running.wait_address("first", "192.0.2.210")
+    running.create("second", annotations={"vipd.dev/pool": "tiny"})
+    running.create("third", annotations={"vipd.dev/pool": "tiny"})
+    running.create("later", annotations={"vipd.dev/pool": "later"})
+    running.wait_condition("second", "AddressAllocated", "False", "PoolExhausted")
+    running.wait_condition("third", "AddressAllocated", "False", "PoolExhausted")
+    running.wait_condition("later", "AddressAllocated", "False", "PoolNotFound")
+    running.delete("first")  # a second later its address is free
+    wait_for("one of them to be served", lambda: running.api.ingress("second") or running.api.ingress("third"))
+    running.api.patch(f"{POOLS}/tiny", {"spec": {"addresses": ["192.0.2.210-192.0.2.211"]}})
+    running.api.pool(name="later", addresses=["192.0.2.230"], autoAssign=False)
+    assert sorted(running.api.external_ip(name) for name in ("second", "third")) == ["192.0.2.210", "192.0.2.211"]
+    running.wait_address("later", "192.0.2.230")
+    running.wait_condition("later", "AddressAllocated", "True", "AddressAllocated")
+
+
+def test_a_wish_that_cannot_be_met_costs_no_address(running):
+    running.create("other", ["192.0.2.71"])
+    running.create("ssh", ["192.0.2.70"])
+    running.wait_address("ssh", "192.0.2.70")
+    running.change("ssh", {"metadata": {"annotations": {"vipd.dev/addresses": "192.0.2.71"}}})
+    running.wait_condition("ssh", "AddressAllocated", "True", "AddressInUse", "meanwhile it has 192.0.2.70")
+    running.change("ssh", {"metadata": {"annotations": {"vipd.dev/addresses": "nonsense"}}})
+    running.wait_condition("ssh", "AddressAllocated", "True", "InvalidConfiguration", "meanwhile it has 192.0.2.70")
+    running.wait_address("ssh", "192.0.2.70")
+    running.delete("other")
+    running.change("ssh", {"metadata": {"annotations": {"vipd.dev/addresses": "192.0.2.72"}}})
+    running.wait_address("ssh", "192.0.2.72")
+
+
+def test_a_misspelt_annotation_is_told_and_ignored(running):
+    running.create("ssh", annotations={"vipd.dev/adresses": "192.0.2.70"})
+    running.api.external_ip("ssh")
+    running.wait_event("ssh", "InvalidConfiguration", "did you mean vipd.dev/addresses?")
+
+
+# --- backwards
+
+
+def test_deletion_leaves_nothing_and_keeps_the_address_for_a_while(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    router = running.api.get(f"{VIPS}/{address}")["spec"]["virtualRouter"]
+    running.api.create(LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {
+        "name": router, "namespace": SYSTEM, "labels": {"vipd.dev/virtual-router": "true"}},
+        "spec": {"holderIdentity": "n1", "leaseDurationSeconds": 10}})
+    time.sleep(1.5)
+    assert router in running.api.leases()
+    running.delete("ssh")
+    running.wait_gone("ssh")
+    running.nothing_left()
+    entry, = running.pool_status()["quarantine"]
+    assert (entry["address"], entry["service"]) == (address, "vms/ssh")
+    running.create("other")
+    assert running.api.external_ip("other") != address
+    running.create("ssh")
+    running.wait_address("ssh", address)
+    wait_for("the quarantine to end", lambda: running.pool_status()["quarantine"] == [])
+
+
+def test_types_change_back_and_forth(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    for _ in range(3):
+        running.change("ssh", {"spec": {"type": "ClusterIP"}})
+        wait_for("finalizers and conditions to go", lambda: not (
+            (found := running.api.service("ssh"))["metadata"].get("finalizers")
+            or found["status"].get("conditions") or running.api.ingress("ssh")))
+        running.wait_holders({})
+        running.change("ssh", {"spec": {"type": "LoadBalancer"}})
+        running.wait_address("ssh", address)
+        assert running.api.service("ssh")["metadata"]["finalizers"] == FINALIZERS
+    running.wait_event("ssh", "AddressReleased", address)
+
+
+def test_a_service_made_again_under_its_name_takes_the_address_over(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    for _ in range(10):
+        old = running.api.service("ssh")["metadata"]["uid"]
+        running.delete("ssh")
+        wait_for("the name to be free", lambda: running.api.service("ssh") is None, every=0.001)
+        new = running.create("ssh")["metadata"]["uid"]
+        assert new != old
+        running.wait_address("ssh", address)
+        wait_for("the new uid", lambda: running.api.get(f"{VIPS}/{address}")["spec"]["services"][0]["uid"] == new)
+    running.consistent()
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["up", "down"])
+def test_what_happens_behind_its_back_is_cleaned_up(world, down):
+    """A Service deleted, its finalizer taken away, made again, retyped; a VirtualIP deleted; with the controller up
+    and down meanwhile."""
+    world.start()
+    names = ["deleted", "forced", "again", "retyped", "vipless", "kept"]
+    for name in names:
+        world.create(name)
+    had = {name: world.api.external_ip(name) for name in names}
+    if down:
+        world.kill()
+    world.delete("deleted")
+    for name in ("forced", "again"):
+        world.change(name, {"metadata": {"finalizers": None}})
+        world.delete(name)
+        world.wait_gone(name)
+    world.create("again")
+    world.change("retyped", {"spec": {"type": "ClusterIP"}})
+    world.api.delete(f"{VIPS}/{had['vipless']}")
+    if down:
+        time.sleep(0.3)
+        world.start()
+    world.wait_gone("deleted")
+    wait_for("the new one to be served", lambda: world.api.ingress("again"))
+    wait_for("retyped to be free", lambda: not world.api.service("retyped")["metadata"].get("finalizers"))
+    world.wait_holders({had[name]: [name] for name in ("again", "vipless", "kept")})
+    world.consistent()
+    for name in ("again", "vipless", "kept", "retyped"):
+        world.delete(name)
+    for name in ("again", "vipless", "kept", "retyped"):
+        world.wait_gone(name)
+    world.nothing_left()
+
+
+def test_a_stray_virtual_ip_and_a_stray_lease_go(running):
+    running.api.create(VIPS, {"apiVersion": "vipd.dev/v1alpha1", "kind": "VirtualIP", "metadata": {"name": "192.0.2.90"},
+                              "spec": {"address": "192.0.2.90", "pool": "lab", "virtualRouter": "lab.ipv4.90",
+                                       "virtualRouterID": 90,
+                                       "services": [{"namespace": "vms", "name": "never-was"}]}})
+    running.api.create(LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {
+        "name": "lab.ipv4.91", "namespace": SYSTEM, "labels": {"vipd.dev/virtual-router": "true"}}, "spec": {}})
+    running.nothing_left()
+
+
+# --- pools
+
+
+def test_pool_status_says_what_is_wrong_with_it(running):
+    def condition(name, kind, status, reason, text=""):
+        def look():
+            for found in running.pool_status(name).get("conditions", []):
+                if found["type"] == kind:
+                    return (found["status"], found["reason"]) == (status, reason) and text in found["message"]
+            return False
+        wait_for(f"{kind} of {name} to be {status} {reason} {text!r}: {running.pool_status(name)}", look)
+
+    condition("lab", "Accepted", "True", "Accepted")
+    condition("lab", "AddressesAvailable", "True", "Available")
+    assert running.pool_status()["capacity"] == {"ipv4": 126, "ipv6": 256}
+    running.api.pool(name="backwards", addresses=["192.0.2.140-192.0.2.130"])
+    condition("backwards", "Accepted", "False", "InvalidConfiguration", "192.0.2.140-192.0.2.130")
+    running.api.pool(name="overlapping", addresses=["192.0.2.100-192.0.2.110"])
+    condition("overlapping", "Accepted", "True", "Accepted", "overlaps with lab")
+    condition("lab", "Accepted", "True", "Accepted", "overlaps with overlapping")
+    running.api.patch(f"{POOLS}/overlapping", {"spec": {"disabled": True}})
+    condition("overlapping", "AddressesAvailable", "False", "Disabled")
+    running.create("ssh", ["192.0.2.20"])
+    running.wait_address("ssh", "192.0.2.20")
+    running.api.patch(f"{POOLS}/lab", {"spec": {"addresses": ["192.0.2.64/26"]}})
+    condition("lab", "Accepted", "True", "Accepted", "1 address is held that is no longer in the pool")
+    running.wait_address("ssh", "192.0.2.20")
+    generation = running.api.get(f"{POOLS}/lab")["metadata"]["generation"]
+    assert running.pool_status()["observedGeneration"] == generation
+    running.api.delete(f"{POOLS}/lab")
+    time.sleep(0.5)
+    running.wait_address("ssh", "192.0.2.20")
+    running.create("new")
+    running.wait_condition("new", "AddressAllocated", "False", "PoolExhausted")
+    running.delete("ssh")
+    running.wait_gone("ssh")
+    running.wait_holders({})
+
+
+def test_settings_of_a_pool_reach_its_addresses(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    running.api.patch(f"{POOLS}/lab", {"spec": {
+        "vrrp": {"advertisementIntervalMilliseconds": 200, "mode": "unicast"}, "dataplane": "nat",
+        "interfaces": ["eth1"]}})
+    wait_for("the settings", lambda: (spec := running.api.get(f"{VIPS}/{address}")["spec"]) and (
+        spec["vrrp"]["advertisementIntervalMilliseconds"], spec["vrrp"]["mode"], spec["dataplane"],
+        spec["interfaces"]) == (200, "unicast", "nat", ["eth1"]))
+
+
+# --- nodes
+
+
+def candidates(world, address):
+    return [c["node"] for c in world.api.get(f"{VIPS}/{address}")["spec"]["candidates"]]
+
+
+def test_candidates_follow_nodes_and_the_first_one_stays(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    first, *others = candidates(running, address)
+    running.node("n4", 4)
+    wait_for("n4 to be a candidate", lambda: "n4" in candidates(running, address))
+    assert candidates(running, address)[0] == first
+    running.api.patch(f"/api/v1/nodes/{others[0]}", {"metadata": {"labels": {
+        "node.kubernetes.io/exclude-from-external-load-balancers": ""}}})
+    wait_for("the excluded one to go", lambda: others[0] not in candidates(running, address))
+    running.api.patch(f"{SPEAKERS}/{others[1]}", {"spec": {"excluded": True}})
+    wait_for("the other excluded one to go", lambda: others[1] not in candidates(running, address))
+    running.api.delete(f"/api/v1/nodes/{first}")
+    wait_for("the next one alone", lambda: candidates(running, address) == ["n4"])
+    # Rather one that was to be left out than nobody; and that is said.
+    running.segments("n4", [("eth1", "198.51.100.0/24", "198.51.100.4")])
+    wait_for("the labelled one", lambda: candidates(running, address) == [others[0]])
+    running.wait_event("ssh", "NoEligibleNode", "the label is ignored")
+    running.segments(others[0], [("eth1", "198.51.100.0/24", "198.51.100.2")])
+    running.wait_condition("ssh", "Serving", "False", "NoEligibleNode")
+    running.segments("n4", [("eth1", "192.0.2.0/24", "192.0.2.4")])
+    wait_for("n4 again", lambda: candidates(running, address) == ["n4"])
+
+
+def test_addresses_spread_over_the_nodes(running):
+    for number in range(12):
+        running.create(f"s{number}")
+    firsts = [candidates(running, running.api.external_ip(f"s{number}"))[0] for number in range(12)]
+    assert sorted(firsts.count(name) for name in ("n1", "n2", "n3")) == [4, 4, 4]
