@@ -103,7 +103,7 @@ class Cluster(Place):
             for process in (self.manager, self.server, self.etcd):
                 if process and process.alive():
                     try:
-                        process.stop(10)
+                        process.stop(3) # requests of a node without power never end
                     except LabError:
                         pass
         super().down()

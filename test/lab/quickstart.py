@@ -49,7 +49,7 @@ def lose_owner(lab, cluster, addresses):
     """Takes the power of the node that owns the first address; answers its name."""
     owner = cluster.owner(addresses[0])
     step(f"{owner} loses its power: cables, processes and kernel gone in the same instant")
-    if any(vm.node.name == owner for vm in lab.vms.values()):
+    if lab[owner].vms:
         raise LabError(f"{owner} owns {addresses[0]} and carries a VM: the VM would go with it")
     lab[owner].power_off()
     for address in addresses:
@@ -83,7 +83,7 @@ def verdict(lab, cluster, probes, addresses, lost):
     return wrong
 
 
-def explain(cluster, lost):
+def explain(cluster, lost, address):
     """The log lines of those who are left; answers how many there are."""
     say("\n   why, from the logs of those who are left:")
     pattern = re.compile(r"T(?P<time>[\d:.]{12})\S* level=\w+ .*\bnode=(?P<node>\S+) reason=(?P<reason>\S+) "
@@ -92,18 +92,29 @@ def explain(cluster, lost):
              for line in daemon.log().splitlines() if (found := pattern.search(line)) and found["from"] == lost]
     for found in sorted(lines, key=lambda found: found["time"]):
         say(f"   {found['time']}  {found['node']}  {found['reason']:14} {found['text']}")
-    say(f"   (with systemd: journalctl VIP={V4}; each line has its fields: VIP, NODE, REASON, TERM, OUTAGE_USEC ...)")
+    say(f"   (with systemd: journalctl VIP={address}; each line has its fields: VIP, NODE, REASON, TERM, OUTAGE_USEC ...)")
     return len(lines)
 
 
-def clean_up(lab, cluster, lost):
-    """Every daemon ends well and takes its addresses with it."""
+def clean_up(lab, api, cluster, lost, addresses):
+    """Every daemon ends well and takes its addresses with it; without its Service an address is nobody's."""
     wrong = []
+    if api:
+        step("the user deletes the Service; SIGTERM to all")
+        api.kubectl("delete", "service", "myvm-ssh", "-n", "vms")
+        cluster.gone(*addresses)
+        wait_for("the VirtualIP and its Lease to go", lambda: not api.vips() and not any(
+            "ipv" in name for name in api.leases()), 20)
+        show("kubectl get svc,vip -n vms", api.kubectl("get", "svc,vip", "-n", "vms", check=False).stdout or "(nothing)")
+        cluster.stop_controllers()
+    else:
+        step("SIGTERM to all, everything removed")
     for name, daemon in cluster.daemons.items():
         if name != lost:
             daemon.stop()
-            left = [address for address in lab[name].addresses("eth1") if address in (V4, V6)]
+            left = [address for address in lab[name].addresses("eth1") if address in addresses]
             wrong += [f"{name} ended and left {address}" for address in left]
+    say(f"   all ended well  [{time.monotonic() - STARTED:.1f} s]")
     return wrong
 
 
@@ -149,7 +160,15 @@ def kubernetes(lab, api):
     cluster.serves(address, seconds=30)
     say(f"   {address} serves the VM {time.monotonic() - began:.2f} s after the command was typed")
     show("kubectl get svc,vip,speakers -n vms", api.kubectl("get", "svc,vip,speakers", "-n", "vms"))
+    if cluster.owner(address) != "n1":
+        step("planned: the address moves to n1, which carries no VM, so that the VM outlives what comes")
+        plugin(api, "handover", address, "--to", "n1", "--wait")
     return cluster, [address]
+
+
+def plugin(api, *words):
+    show(f"kubectl vip {' '.join(words)}", api.host.run(
+        [vipd.program("kubectl-vip"), *words, "--kubeconfig", api.admin], timeout=90).stdout)
 
 
 def main():
@@ -171,19 +190,19 @@ def main():
         probes = connect(lab, addresses)
         lost = lose_owner(lab, cluster, addresses)
         wrong = verdict(lab, cluster, probes, addresses, lost)
-        if not explain(cluster, lost):
+        if not explain(cluster, lost, addresses[0]):
             wrong.append("no log line explains it")
         survivor = next(name for name in cluster.daemons if name != lost)
         say()
         if options.kubernetes:
             show("kubectl get svc,vip,speakers -n vms", api.kubectl("get", "svc,vip,speakers", "-n", "vms"))
+            plugin(api, "status")
         else:
             show_status(lab, survivor)
         if options.keep:
             keep(lab, api, addresses, survivor)
         else:
-            step("SIGTERM to all, everything removed")
-            wrong += clean_up(lab, cluster, lost)
+            wrong += clean_up(lab, api, cluster, lost, addresses)
     except (LabError, OSError, KeyboardInterrupt) as error:
         wrong.append(str(error) or type(error).__name__)
         if cluster:
