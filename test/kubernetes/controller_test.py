@@ -603,3 +603,282 @@ def test_addresses_spread_over_the_nodes(running):
         running.create(f"s{number}")
     firsts = [candidates(running, running.api.external_ip(f"s{number}"))[0] for number in range(12)]
     assert sorted(firsts.count(name) for name in ("n1", "n2", "n3")) == [4, 4, 4]
+
+
+# --- several of them
+
+
+def leader(api):
+    lease = api.get(f"{LEASES}/vipd-controller")
+    return lease["spec"]["holderIdentity"] if lease else ""
+
+
+def test_one_leads_and_the_next_takes_over(world):
+    first = world.start()
+    second = world.start(wait=False)
+    time.sleep(2)
+    assert "leads: " not in second.output()
+    holder = leader(world.api)
+    world.create("one")
+    world.api.external_ip("one")
+    # Asked to end: the Lease is given back, the other has it at once.
+    before = time.monotonic()
+    assert first.stop() == 0
+    second.wait_output("leads: 1 Services", 3)
+    assert time.monotonic() - before < 3
+    assert leader(world.api) not in ("", holder)
+    world.create("two")
+    world.api.external_ip("two")
+    # Killed: its Lease has to run out.
+    third = world.start(wait=False)
+    time.sleep(1)
+    before = time.monotonic()
+    second.kill()
+    world.create("three")
+    third.wait_output("leads: 3 Services", 12)
+    world.api.external_ip("three")
+    assert time.monotonic() - before < 10
+    # Stopped and woken up after its time: it writes nothing until it has read the Lease again.
+    fourth = world.start(wait=False)
+    time.sleep(1)
+    third.signal(19)
+    fourth.wait_output("leads: ", 12)
+    third.signal(18)
+    third.wait_output("another leads", 5)
+    world.create("four")
+    world.api.external_ip("four")
+    assert leader(world.api) != "" and "vms/four" not in third.output()
+    world.consistent()
+
+
+def test_followers_write_nothing(world):
+    world.start()
+    world.start(wait=False)
+    time.sleep(2)
+    names = [f"s{number}" for number in range(10)]
+    for name in names:
+        world.create(name)
+    for name in names:
+        world.api.external_ip(name)
+    # Whoever writes has a name in managedFields; a VirtualIP is written once, a Service three times.
+    assert [vip["metadata"]["generation"] for vip in world.api.vips().values()] == [1] * 10
+    assert all("conflict" not in process.output() for process in world.controllers)
+    world.consistent()
+
+
+def settle(world, services, seconds=60):
+    """Every Service served, every other address free, nothing written any more."""
+    wait_for("every Service to be served", lambda: all(
+        world.api.ingress(name) for name in services), seconds)
+    wait_for("VirtualIPs and status to agree", lambda: sorted(
+        name for names in world.holders().values() for name in names) == sorted(services), seconds)
+    return world.consistent()
+
+
+def test_two_that_both_believe_to_lead_double_nothing(world):
+    """Without election: every write of the one is stale for the other."""
+    world.start("--leader-elect=false")
+    world.start("--leader-elect=false")
+    names = [f"s{number}" for number in range(25)]
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        list(pool.map(world.create, names))
+    settle(world, names)
+    for name in names[:10]:
+        world.delete(name)
+    for name in names[:10]:
+        world.wait_gone(name, 30)
+    settle(world, names[10:])
+    for name in names[10:]:
+        world.delete(name)
+    for name in names[10:]:
+        world.wait_gone(name, 30)
+    world.nothing_left(30)
+
+
+def test_killed_between_any_two_writes(world):
+    """Services come, go, change their type and are shared while the controller is killed again and again."""
+    names = [f"s{number}" for number in range(24)]
+    kept = names[::2]
+    steps = []
+    for index, name in enumerate(names):
+        more = {"annotations": {"vipd.dev/sharing-key": f"k{index // 4}"}, "ports": (1000 + index,)} if index % 4 < 2 else {}
+        if index % 3 == 2:
+            more |= {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"}
+        steps.append((world.create, name, more))
+    for name in names[1::2]:
+        steps.append((world.delete, name, {}))
+    for name in kept[::3]:
+        steps.append((world.change, name, {"patch": {"spec": {"type": "ClusterIP"}}}))
+        steps.append((world.change, name, {"patch": {"spec": {"type": "LoadBalancer"}}}))
+    process = world.start(wait=False)
+    kills = 0
+    for number, (call, name, more) in enumerate(steps):
+        try:
+            call(name, **more)
+        except ApiError as error:
+            assert error.status in (404, 409)
+        if number % 2 == 0:
+            time.sleep(0.013 * (number % 7))
+            process.kill()
+            kills += 1
+            world.forget_leader()
+            process = world.start(wait=False)
+            process.wait_output("leads: ", 15)
+    assert kills > 20
+    for name in names[1::2]:
+        world.wait_gone(name, 30)
+    wait_for("every Service to be served", lambda: all(world.api.ingress(name) for name in kept), 30)
+
+    def agree():
+        try:
+            return world.consistent() or True
+        except AssertionError:
+            return False
+    wait_for("records and status to agree", agree, 30)
+    for name in kept:
+        world.delete(name)
+    for name in kept:
+        world.wait_gone(name, 30)
+    world.nothing_left(30)
+
+
+def versions(api):
+    found = {}
+    for path in ("/api/v1/services", VIPS, POOLS, SPEAKERS):
+        for thing in api.list(path):
+            found[path, thing["metadata"]["name"]] = thing["metadata"]["resourceVersion"]
+    return found
+
+
+def test_a_restart_writes_nothing(world):
+    world.start()
+    for number in range(15):
+        world.create(f"s{number}", **({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}
+                                      if number % 3 == 0 else {}))
+    world.create("refused", ["203.0.113.1"])
+    for number in range(15):
+        world.api.external_ip(f"s{number}")
+    world.delete("s1")
+    world.wait_gone("s1")
+    time.sleep(2)
+    before = versions(world.api)
+    for _ in range(2):
+        world.stop()
+        world.start()
+        time.sleep(2)
+    assert versions(world.api) == before
+
+
+def test_many_at_once(running):
+    names = [f"s{number:03}" for number in range(100)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(running.create, names))
+    settle(running, names)
+    assert len(set(running.holders())) == 100
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(running.delete, names))
+    for name in names:
+        running.wait_gone(name, 30)
+    running.nothing_left(30)
+    wait_for("all to be kept for their former holders", lambda: len(running.pool_status()["quarantine"]) == 100)
+
+
+# --- trouble
+
+
+TLS = 7102
+
+
+@pytest.fixture
+def behind(world):
+    """A controller whose way to the server can be made to fail (HTTP/1.1 beyond the proxy)."""
+    world.proxy = world.api.proxy(TLS, tls=True)
+    world.process = world.start(port=TLS)
+    yield world
+    world.proxy.heal()
+
+
+@pytest.mark.parametrize("status,headers,match", [
+    (401, {}, "."),
+    (403, {}, "(POST|PATCH|PUT) "),
+    (409, {}, "(POST|PATCH|PUT) "),
+    (422, {}, "PATCH "),
+    (429, {"Retry-After": "1"}, "."),
+    (500, {}, "(POST|PATCH|DELETE) "),
+    (503, {"Retry-After": "1"}, "."),
+    (504, {}, "(POST|PATCH) "),
+], ids=lambda value: str(value) if isinstance(value, int) else "")
+def test_answers_that_fail_lose_and_double_nothing(behind, status, headers, match):
+    behind.create("before")
+    behind.create("leaving")
+    kept = behind.api.external_ip("before")
+    behind.api.external_ip("leaving")
+    behind.proxy.answer(status, headers, match=match)
+    behind.create("during")
+    behind.delete("leaving")
+    time.sleep(3)
+    assert behind.api.ingress("during") == []
+    assert len([line for line in behind.process.output().splitlines()
+                if "level=error" in line or "level=warning" in line]) < 15
+    behind.proxy.heal()
+    behind.api.external_ip("during", seconds=40)
+    behind.wait_gone("leaving", 40)
+    behind.wait_address("before", kept)
+    behind.consistent()
+
+
+def test_answers_that_get_lost_lose_and_double_nothing(behind):
+    """The write lands and nobody hears of it."""
+    for number in range(12):
+        behind.proxy.cut_after(40)  # in the middle of the head of some answer
+        behind.create(f"s{number}")
+        time.sleep(0.15)
+    settle(behind, [f"s{number}" for number in range(12)])
+    assert all(vip["metadata"]["name"] for vip in behind.api.vips().values())
+    assert len(behind.api.vips()) == 12
+
+
+def test_a_server_that_is_away_is_waited_for(behind):
+    behind.create("before")
+    kept = behind.api.external_ip("before")
+    behind.proxy.refuse()
+    behind.create("during")
+    time.sleep(4)
+    lines = [line for line in behind.process.output().splitlines() if "unreachable" in line]
+    assert lines and len(lines) < 30, lines
+    behind.proxy.heal()
+    behind.api.external_ip("during", seconds=40)
+    behind.wait_address("before", kept)
+
+
+def test_missing_roles_and_definitions_are_named(behind):
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/vipd-controller"
+    role = behind.api.get(roles)
+    try:
+        behind.api.patch(roles, {"rules": [rule for rule in role["rules"] if "virtualips" not in rule["resources"]]})
+        behind.create("ssh")
+        behind.process.wait_output(r"creating a VirtualIP.*403 .*cannot create resource .{0,4}virtualips.*"
+                                   r"kubectl apply -f deploy/rbac.yaml", 10)
+    finally:
+        behind.api.patch(roles, {"rules": role["rules"]})
+    behind.api.external_ip("ssh", seconds=70)
+    behind.proxy.answer(404, {}, "404 page not found\n", match="/apis/vipd.dev/")
+    behind.proxy.reset()
+    behind.process.wait_output(r"watching /apis/vipd.dev/v1alpha1/virtualips: 404 .*"
+                               r"kubectl apply -f deploy/crds.yaml", 20)
+
+
+def test_bad_command_lines_and_configurations_are_told(world):
+    def run(*words, env=None):
+        done = world.api.host.run(["env", *(env or []), program(), "controller", *words], check=False)
+        return done.returncode, done.stdout + done.stderr
+    code, said = run("--kubeconfig", world.api.dir / "none")
+    assert code == 1 and "none" in said
+    bad = world.api.dir / "bad.kubeconfig"
+    bad.write_text("clusters: [")
+    code, said = run("--kubeconfig", bad)
+    assert code == 1 and "bad.kubeconfig" in said
+    code, said = run("--colour=blue")
+    assert code == 2 and "--colour" in said
+    code, said = run("extra")
+    assert code == 2 and "extra" in said
