@@ -478,28 +478,22 @@ static bool external_for_any(const struct entry *entry)
 
 static struct entry *shared_address(const struct asking *asking)
 {
-	struct base_address from = { .family = (uint8_t)family_of(asking->family) };
-	struct holding *holding;
+	struct asking silent = *asking;
+	struct holding *holding = NULL;
 
-	if (!asking->service->sharing_key)
-		return NULL;
-	for (unsigned tries = 0;
-	     tries < SHARING_TRIES_MAX &&
-	     (holding = ipam_sharing_first(asking->ipam, asking->service, &from));
-	     tries++) {
+	silent.error = NULL;
+	if (asking->service->sharing_key)
+		holding = ipam_sharing_first(asking->ipam, asking->service,
+					     family_of(asking->family));
+	for (unsigned tries = 0; holding && tries < SHARING_TRIES_MAX;
+	     tries++, holding = ipam_sharing_next(holding)) {
 		struct entry *entry = holding->entry;
 
 		if (!is_holder(asking, entry) && pool_wanted(asking, entry->pool) &&
 		    !entry->orphan && !external_for_any(entry) &&
-		    barred(asking, entry->pool, false) == BAR_NONE) {
-			struct asking silent = *asking;
-
-			silent.error = NULL;
-			if (check_address(&silent, entry->pool, &entry->address) == 0)
-				return entry;
-		}
-		if (!base_address_next(&entry->address, &from))
-			return NULL;
+		    barred(asking, entry->pool, false) == BAR_NONE &&
+		    check_address(&silent, entry->pool, &entry->address) == 0)
+			return entry;
 	}
 	return NULL;
 }

@@ -56,11 +56,6 @@ static int check_ranges(const char *pool, const char *field, size_t count,
 	return 0;
 }
 
-static bool is_name(const char *string)
-{
-	return text(string)[0] && strlen(string) < IPAM_NAME_SIZE;
-}
-
 static int check_reservation(const struct ipam_pool *pool, size_t i, const struct ipam_set *sets,
 			     struct base_error *error)
 {
@@ -70,7 +65,7 @@ static int check_reservation(const struct ipam_pool *pool, size_t i, const struc
 	struct base_error why;
 
 	base_address_format(address, name);
-	if (!is_name(reservation->service.namespace) || !is_name(reservation->service.name))
+	if (!ipam_is_name(reservation->service.namespace) || !ipam_is_name(reservation->service.name))
 		return base_error_set(error, -EINVAL,
 				      "AddressPool %s: spec.reservations[%zu] (%s) needs "
 				      "service.namespace and service.name",
@@ -119,7 +114,7 @@ static int check_and_build(const struct ipam_pool *pool, struct ipam_set sets[st
 	static const struct ipam_ids none;
 	int r;
 
-	if (!is_name(pool->name))
+	if (!ipam_is_name(pool->name))
 		return base_error_set(error, -EINVAL,
 				      "AddressPool \"%.70s\": the name has 1 to %d characters",
 				      text(pool->name), IPAM_NAME_SIZE - 1);
@@ -130,7 +125,7 @@ static int check_and_build(const struct ipam_pool *pool, struct ipam_set sets[st
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < pool->namespace_count; i++)
-		if (!is_name(pool->namespaces[i]))
+		if (!ipam_is_name(pool->namespaces[i]))
 			return base_error_set(error, -EINVAL,
 					      "AddressPool %s: spec.namespaces[%zu] is no name of a "
 					      "namespace",

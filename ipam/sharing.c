@@ -58,17 +58,37 @@ void ipam_sharing_leave(struct ipam *ipam, struct holding *holding)
 }
 
 struct holding *ipam_sharing_first(const struct ipam *ipam, const struct service *service,
-				   const struct base_address *from)
+				   enum base_family family)
 {
-	struct key key = { service->namespace, service->sharing_key, "", from };
+	struct base_address lowest = { .family = (uint8_t)family };
+	struct key key = { service->namespace, service->sharing_key, "", &lowest };
 	struct ipam_tree_node *node = ipam_tree_ceiling(&ipam->shared, &key);
 	struct holding *holding = node ? IPAM_TREE_ITEM(node, struct holding, shared) : NULL;
 
 	if (!holding || strcmp(holding->service->namespace, service->namespace) != 0 ||
 	    strcmp(holding->service->sharing_key, service->sharing_key) != 0 ||
-	    holding->entry->address.family != from->family)
+	    holding->entry->address.family != family)
 		return NULL;
 	return holding;
+}
+
+struct holding *ipam_sharing_next(const struct holding *holding)
+{
+	const struct service *service = holding->service;
+	struct ipam_tree_node *node = ipam_tree_next(&holding->shared);
+
+	for (; node; node = ipam_tree_next(node)) {
+		struct holding *next = IPAM_TREE_ITEM(node, struct holding, shared);
+
+		if (next->entry == holding->entry)
+			continue; /* another Service at the same address */
+		if (next->entry->address.family == holding->entry->address.family &&
+		    strcmp(next->service->namespace, service->namespace) == 0 &&
+		    strcmp(next->service->sharing_key, service->sharing_key) == 0)
+			return next;
+		break;
+	}
+	return NULL;
 }
 
 static const char *protocol_name(uint8_t protocol)

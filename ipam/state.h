@@ -167,6 +167,9 @@ static inline const char *text(const char *string)
 
 /* --- ipam.c --- */
 
+bool ipam_is_name(const char *string);
+int ipam_service_check_name(const struct ipam_name *name, struct base_error *error);
+
 /* Found or made; NULL: no memory. What nobody uses in the end goes with the sweep. */
 struct pool *ipam_pool_get(struct ipam *ipam, const char *name);
 struct pool *ipam_pool_find(const struct ipam *ipam, const char *name);
@@ -180,25 +183,34 @@ void ipam_entry_sweep(struct ipam *ipam, struct entry *entry);
 
 struct entry *ipam_entry_of(struct ipam_tree_node *node);
 struct pool *ipam_pool_in_order(struct ipam_tree_node *node);
-struct holding *ipam_holding_in_shared(struct ipam_tree_node *node);
 
 /* Nodes for `changes` addresses that become free or not, in every pool. */
 int ipam_prepare(struct ipam *ipam, size_t changes);
 /* Sets `blocked` as the rest of the entry says and carries it to the free ranges of all pools. */
 void ipam_entry_update(struct ipam *ipam, struct entry *entry);
 
-/* Holds one more; room was made by ipam_entry_room(), `holding` is new. */
+/* --- record.c --- */
+
+/* Room for so many holders, and for the count of a namespace: 0 or -ENOMEM. */
 int ipam_entry_room(struct entry *entry, size_t count);
 int ipam_quota_room(struct pool *pool, const char *namespace);
 size_t ipam_quota_count(const struct pool *pool, const char *namespace);
+/* Holds one more; the room was made, `holding` is new and is taken. */
 void ipam_hold(struct ipam *ipam, struct entry *entry, struct pool *pool, struct holding *holding);
+/* From held to idle; the caller decides what comes then and updates the free ranges. */
+void ipam_record_end(struct ipam *ipam, struct entry *entry);
 void ipam_record_view(const struct entry *entry, struct ipam_record *record);
+
+/* --- quarantine.c --- */
+
+/* From idle to quarantined and back; the caller updates the free ranges. */
 void ipam_quarantine_begin(struct ipam *ipam, struct entry *entry, struct pool *pool,
 			   struct service *service, uint64_t told_us, uint64_t seen_us);
 void ipam_quarantine_end(struct ipam *ipam, struct entry *entry);
+/* The period of its pool has changed. */
+void ipam_quarantine_clamp(struct ipam *ipam, struct entry *entry);
 /* What is over by now, as far as memory lasts; leaves `freed` for ipam_advance(). */
 void ipam_expire(struct ipam *ipam, uint64_t now_us);
-void ipam_quarantine_clamp(struct ipam *ipam, struct entry *entry);
 
 /* --- router.c --- */
 
@@ -246,6 +258,7 @@ int ipam_sharing_check_all(const struct service *service, const struct entry *en
 void ipam_sharing_join(struct ipam *ipam, struct holding *holding);
 void ipam_sharing_leave(struct ipam *ipam, struct holding *holding);
 int ipam_sharing_compare(const void *key, const struct ipam_tree_node *node);
-/* The first holding with this namespace, key and family, at or behind `from`; NULL: none. */
+/* One holding of the lowest address with this namespace, key and family; of the next address. */
 struct holding *ipam_sharing_first(const struct ipam *ipam, const struct service *service,
-				   const struct base_address *from);
+				   enum base_family family);
+struct holding *ipam_sharing_next(const struct holding *holding);
