@@ -4,6 +4,7 @@
  * A network namespace of the test's own, made as root or in a user namespace, with a cable in it:
  * eth1 (MAC 02:00:00:00:00:01) is the node's interface, lan is the other end, where the test stands.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>

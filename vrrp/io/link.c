@@ -341,13 +341,27 @@ static int request(struct vrrp_links *links, int type, unsigned index,
 	return translate(nl_send_sync(links->request, message)); /* takes the message */
 }
 
+/* An administrator's own address of the same value is never touched. */
+static bool is_ours(const struct vrrp_links *links, unsigned index,
+		    const struct base_address *address)
+{
+	const struct vrrp_link *link = find((struct vrrp_links *)links, index);
+
+	for (unsigned i = 0; link && i < link->address_count; i++)
+		if (base_address_equal(&link->addresses[i].address, address))
+			return false;
+	return true;
+}
+
 int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_address *addresses,
 		   size_t count, uint32_t valid_s)
 {
 	int first = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		int r = request(links, RTM_NEWADDR, index, &addresses[i], valid_s);
+		int r = is_ours(links, index, &addresses[i])
+				? request(links, RTM_NEWADDR, index, &addresses[i], valid_s)
+				: -EEXIST;
 
 		if (r < 0 && first == 0)
 			first = r;
@@ -396,18 +410,6 @@ bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addres
 			nanosleep(&pause, NULL);
 			waited_us += WAIT_STEP_US;
 		}
-	return true;
-}
-
-static bool is_ours(const struct vrrp_links *links, unsigned index,
-		    const struct base_address *address)
-{
-	const struct vrrp_link *link = find((struct vrrp_links *)links, index);
-
-	/* An administrator's own address of the same value is never touched. */
-	for (unsigned i = 0; link && i < link->address_count; i++)
-		if (base_address_equal(&link->addresses[i].address, address))
-			return false;
 	return true;
 }
 

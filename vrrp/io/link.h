@@ -44,7 +44,10 @@ int vrrp_links_refresh(struct vrrp_links *links);
 
 const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *count);
 
-/* Adds or refreshes our addresses. 0 or the first -errno; the others are added all the same. */
+/*
+ * Adds or refreshes our addresses. 0 or the first -errno; the others are added all the same. -EEXIST:
+ * somebody else has it on this interface, and his stays as it is.
+ */
 int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_address *addresses,
 		   size_t count, uint32_t valid_s);
 
