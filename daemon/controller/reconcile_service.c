@@ -414,10 +414,6 @@ static void serve(struct reconciler *reconciler, struct claim *claim)
 	unsigned count;
 	int r;
 
-	if (service->finalizer < 0) {
-		add_finalizers(reconciler, claim);
-		return;
-	}
 	memset(grants, 0, sizeof grants);
 	held_by(reconciler, claim, &held);
 	r = decide_wishes(service, &wishes, &error);
@@ -439,8 +435,14 @@ static void serve(struct reconciler *reconciler, struct claim *claim)
 			       &verdict);
 	claim->waiting = verdict.event != BASE_REASON_NONE;
 	tell_refusal(reconciler, claim, &verdict);
-	if (!wait_for_record(reconciler, claim, grants, count) &&
-	    !wait_for_serving(reconciler, claim, &verdict))
+	/*
+	 * The finalizer is sent before the VirtualIP; its answer is not waited for. Should it fail and
+	 * the Service go, the VirtualIP still names the Service and is found and released.
+	 */
+	if (service->finalizer < 0)
+		add_finalizers(reconciler, claim);
+	else if (!wait_for_record(reconciler, claim, grants, count) &&
+		 !wait_for_serving(reconciler, claim, &verdict))
 		write_status(reconciler, claim, &verdict);
 }
 

@@ -108,6 +108,31 @@ static void tell_label_ignored(struct reconciler *reconciler, struct vip *vip,
 	}
 }
 
+/*
+ * Packed into one virtual router with others: the lowest address is placed, the others follow it word
+ * for word. False: this is the one, or the one is not written yet.
+ */
+static bool copy_leader(struct state *state, struct vip *vip, struct vip_spec *spec)
+{
+	struct base_address address;
+	struct vip *leader;
+
+	if (!ipam_router_leader(state->ipam, &vip->address, &address) ||
+	    base_address_equal(&address, &vip->address))
+		return false;
+	leader = state_vip(state, &address);
+	if (!leader || !leader->exists || strcmp(leader->router, spec->router) != 0)
+		return false;
+	for (size_t i = 0; i < leader->candidate_count; i++) {
+		snprintf(spec->candidates[i].node, NODE_NAME_SIZE, "%s", leader->candidates[i]);
+		spec->candidates[i].priority = leader->priorities[i];
+	}
+	spec->candidate_count = leader->candidate_count;
+	set_unplaced(state, vip, leader->unplaced,
+		     leader->unplaced_message ? leader->unplaced_message : "");
+	return true;
+}
+
 static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
 			      const cJSON *pool_spec, struct vip_spec *spec)
 {
@@ -125,6 +150,8 @@ static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
 	};
 	struct placement_answer answer;
 
+	if (copy_leader(state, vip, spec))
+		return;
 	nodes_place(&state->nodes, &question, &answer);
 	for (size_t i = 0; i < answer.candidates.count; i++) {
 		snprintf(spec->candidates[i].node, NODE_NAME_SIZE, "%s", answer.nodes[i]->name);

@@ -339,8 +339,10 @@ static void take_spec(struct state *state, struct vip *vip, struct vip_spec *spe
 	for (size_t i = 0; vip->candidates && i < spec->candidate_count; i++) {
 		struct node *node = nodes_make(&state->nodes, spec->candidates[i].node);
 
-		if (node)
-			vip->candidates[vip->candidate_count++] = node->name;
+		if (!node)
+			continue;
+		vip->priorities[vip->candidate_count] = spec->candidates[i].priority;
+		vip->candidates[vip->candidate_count++] = node->name;
 	}
 	state_vip_first(state, vip, spec->candidate_count ? spec->candidates[0].node : NULL);
 	note_holders(state, vip, 1);
@@ -385,11 +387,36 @@ static uint64_t record_digest(const struct vip *vip)
 	return digest;
 }
 
+static uint64_t candidates_digest(const struct vip *vip)
+{
+	uint64_t digest = vip->candidate_count;
+
+	for (size_t i = 0; i < vip->candidate_count; i++)
+		digest = digest * 31 + base_hash(vip->candidates[i], strlen(vip->candidates[i]));
+	return digest;
+}
+
+/* Addresses that are packed into one virtual router have the same candidates. */
+static void mark_companions(struct state *state, const struct vip *vip)
+{
+	struct router *router =
+		TABLE_OF(table_find(&state->routers, vip->router), struct router, entry);
+
+	if (!router || router->vips < 2)
+		return;
+	TABLE_EACH(&state->vips, entry) {
+		struct vip *other = TABLE_OF(entry, struct vip, entry);
+
+		if (other != vip && strcmp(other->router, vip->router) == 0)
+			queue_mark(&state->queue, &other->work);
+	}
+}
+
 void state_put_vip(struct state *state, const cJSON *object, enum state_origin origin)
 {
 	struct vip_spec spec;
 	struct vip *vip;
-	uint64_t before;
+	uint64_t before, candidates;
 	bool known;
 
 	if (vip_spec_read(&spec, object) < 0)
@@ -401,6 +428,7 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 	}
 	known = vip->exists;
 	before = record_digest(vip);
+	candidates = candidates_digest(vip);
 	clear_object(state, vip);
 	vip->exists = true;
 	vip->deleting = k8s_object_get(object, "metadata/deletionTimestamp") != NULL;
@@ -412,6 +440,8 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 		state->retry = true;
 		state_touch(state, &vip->address);
 	}
+	if (candidates_digest(vip) != candidates)
+		mark_companions(state, vip);
 	queue_mark(&state->queue, &vip->work);
 	vip_spec_clear(&spec);
 }

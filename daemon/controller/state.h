@@ -43,6 +43,7 @@ struct vip {
 	struct vip_holder *holders;
 	size_t candidate_count;
 	const char **candidates; /* names of nodes, first one first */
+	uint8_t priorities[IPAM_CANDIDATES_MAX];
 	struct vip_settings settings;
 	char router[IPAM_ROUTER_NAME_SIZE];
 	char pool[IPAM_NAME_SIZE];

@@ -657,7 +657,7 @@ int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_confi
 	client->contact = contact;
 	client->userdata = userdata;
 	client->multi = curl_multi_init();
-	r = client->multi ? sd_event_add_time_relative(event, &client->timer, CLOCK_BOOTTIME, 0, 1000,
+	r = client->multi ? sd_event_add_time_relative(event, &client->timer, CLOCK_BOOTTIME, 0, 1,
 						       on_timeout, client)
 			  : -ENOMEM;
 	if (r >= 0)

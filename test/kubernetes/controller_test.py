@@ -882,3 +882,24 @@ def test_bad_command_lines_and_configurations_are_told(world):
     assert code == 2 and "--colour" in said
     code, said = run("extra")
     assert code == 2 and "extra" in said
+
+
+def test_addresses_beyond_the_last_virtual_router_are_packed_and_move_together(running):
+    running.api.pool(vrrp={"virtualRouterIDs": [20, "31-32"]})
+    for number in range(7):
+        running.create(f"s{number}")
+    for number in range(7):
+        running.api.external_ip(f"s{number}")
+
+    def routers():
+        found = {}
+        for vip in running.api.vips().values():
+            found.setdefault(vip["spec"]["virtualRouter"], []).append([c["node"] for c in vip["spec"]["candidates"]])
+        return found
+    assert sorted(map(len, routers().values())) == [2, 2, 3]
+    assert sorted(routers()) == ["lab.ipv4.20", "lab.ipv4.31", "lab.ipv4.32"]
+    wait_for("companions to agree", lambda: all(len(set(map(tuple, lists))) == 1 for lists in routers().values()))
+    running.node("n4", 4)
+    running.api.patch(f"{SPEAKERS}/n2", {"spec": {"excluded": True}})
+    wait_for("companions to follow", lambda: all(
+        set(lists[0]) == {"n1", "n3", "n4"} and len(set(map(tuple, lists))) == 1 for lists in routers().values()))
