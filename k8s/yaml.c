@@ -218,7 +218,7 @@ static int read_node(struct reader *reader, yaml_event_t *event, unsigned depth,
 		r = fail(reader, &mark, "aliases (*name) are not supported: write the value out");
 	}
 	yaml_event_delete(event);
-	if (r < 0) {
+	if (r < 0 || !item) {
 		cJSON_Delete(item);
 		return r;
 	}

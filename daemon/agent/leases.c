@@ -52,7 +52,9 @@ void lease_read(const cJSON *object, struct message_lease *lease)
 	lease->exists = true;
 	snprintf(lease->holder, sizeof lease->holder, "%s", text_of(spec, "holderIdentity"));
 	lease->term = number_of(spec, "leaseTransitions");
-	lease->duration_ms = number_of(spec, "leaseDurationSeconds") * 1000;
+	lease->duration_ms = number_of(spec, "leaseDurationSeconds");
+	lease->duration_ms = lease->duration_ms > UINT32_MAX / 1000 ? UINT32_MAX
+								    : lease->duration_ms * 1000;
 	snprintf(lease->version, sizeof lease->version, "%s", text_of(metadata, "resourceVersion"));
 	snprintf(lease->successor, sizeof lease->successor, "%s",
 		 text_of(notes, ANNOTATION_SUCCESSOR));

@@ -107,7 +107,7 @@ static void test_adverts_leave_with_ttl_255_to_the_group_from_the_source_given(v
 	(void)state;
 	for (int six = 0; six < 2; six++) {
 		struct vrrp_packet_meta meta = meta_of(six), seen = { .ttl = 0 };
-		uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048];
+		uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048] = { 0 };
 		size_t size = advert(data, sizeof data, &meta), got, header = six ? 54 : 34;
 		static struct vrrp_advert read;
 
@@ -132,7 +132,7 @@ static void test_adverts_leave_with_ttl_255_to_the_group_from_the_source_given(v
 static void test_a_source_of_several_addresses_is_the_one_that_was_named(void **state)
 {
 	struct vrrp_packet_meta meta = meta_of(0);
-	uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048];
+	uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048] = { 0 };
 	size_t size;
 
 	(void)state;
@@ -151,7 +151,7 @@ static void test_unicast_adverts_have_ttl_255_too(void **state)
 		  "ip neighbour add fe80::2 lladdr 02:00:00:00:00:02 dev eth1");
 	for (int six = 0; six < 2; six++) {
 		struct vrrp_packet_meta meta = meta_of(six);
-		uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048];
+		uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048] = { 0 };
 		size_t size;
 
 		meta.destination = place_address(six ? "fe80::2" : "192.0.2.2");
@@ -269,7 +269,7 @@ static void test_own_adverts_and_those_of_other_interfaces_are_not_heard(void **
 		  "ip link set lan2 up && ip address add 198.51.100.1/24 dev eth2");
 	for (int six = 0; six < 2; six++) {
 		struct vrrp_packet_meta meta = meta_of(six);
-		uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048];
+		uint8_t data[VRRP_PACKET_SIZE_MAX], frame[2048] = { 0 };
 		size_t size = advert(data, sizeof data, &meta);
 		int other = place_open("lan2");
 

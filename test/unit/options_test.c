@@ -113,7 +113,7 @@ static void test_options_are_read_in_every_form(void **state)
 		if (answer != rows[i].answer)
 			fail_msg("%s: answered %d", name, answer);
 		ASSERT_ROW(name, (node == NULL) == (rows[i].node == NULL));
-		ASSERT_ROW(name, !node || strcmp(node, rows[i].node) == 0);
+		ASSERT_ROW(name, !node || !rows[i].node || strcmp(node, rows[i].node) == 0);
 		ASSERT_ROW(name, strcmp(state_dir, rows[i].state_dir) == 0);
 		ASSERT_ROW(name, strcmp(elect, rows[i].elect) == 0);
 		if (strcmp(said, rows[i].said) != 0)
