@@ -40,13 +40,45 @@ static bool has_other(const cJSON *vip, const char *node)
 
 /* --- handover --- */
 
-static int check_target(const cJSON *vip, const char *to, struct base_error *error)
+/* Not among the candidates: a node that steps aside, another node, or nobody's name. */
+static int no_candidate(struct api *api, const cJSON *vip, const char *to, struct base_error *error)
+{
+	CLEANUP(cJSON_Delete_cleanup) cJSON *speaker = NULL;
+	const char *address = k8s_object_text(vip, "spec/address");
+	struct nearest nearest = { .wanted = to };
+	struct base_error ignored = { 0 };
+	char path[512], all[128] = "";
+	const cJSON *item;
+	bool known;
+
+	cJSON_ArrayForEach(item, k8s_object_get(vip, "spec/candidates")) {
+		size_t at = strlen(all);
+
+		snprintf(all + at, sizeof all - at, "%s%s", at ? ", " : "",
+			 k8s_object_text(item, "node"));
+		nearest_offer(&nearest, k8s_object_text(item, "node"));
+	}
+	snprintf(path, sizeof path, API_GROUP "/speakers/%s", to);
+	known = strspn(to, "abcdefghijklmnopqrstuvwxyz0123456789-.") == strlen(to) &&
+		api_get(api, path, &speaker, &ignored) >= 0;
+	if (k8s_object_bool(speaker, "spec/maintenance", false))
+		return base_error_set(error, -EINVAL,
+				      "%s is in maintenance and owns nothing: kubectl vip undrain %s", to,
+				      to);
+	if (k8s_object_bool(speaker, "spec/excluded", false))
+		return base_error_set(error, -EINVAL, "%s is excluded (spec.excluded of its Speaker)", to);
+	if (!known && nearest.name[0])
+		return base_error_set(error, -ENOENT, "%s is no candidate for %s; did you mean %s?", to,
+				      address, nearest.name);
+	return base_error_set(error, -ENOENT, "%s is no candidate for %s; these are: %s", to, address,
+			      *all ? all : "none");
+}
+
+static int check_target(struct api *api, const cJSON *vip, const char *to, struct base_error *error)
 {
 	const char *address = k8s_object_text(vip, "spec/address");
 	const char *owner = k8s_object_text(vip, "status/owner");
-	struct nearest nearest = { .wanted = to };
-	const cJSON *item, *why = vip_not_eligible(vip, to);
-	char all[128] = "";
+	const cJSON *why = vip_not_eligible(vip, to);
 
 	if (!*owner)
 		return base_error_set(error, -ENOENT,
@@ -59,25 +91,14 @@ static int check_target(const cJSON *vip, const char *to, struct base_error *err
 				      address, address);
 	if (!*to)
 		return 0;
+	if (!is_candidate(vip, to))
+		return no_candidate(api, vip, to, error);
 	if (why)
 		return base_error_set(error, -EINVAL, "%s may not own %s now: %s%s%s", to, address,
 				      k8s_object_text(why, "reason"),
 				      *k8s_object_text(why, "message") ? ": " : "",
 				      k8s_object_text(why, "message"));
-	if (is_candidate(vip, to))
-		return 0;
-	cJSON_ArrayForEach(item, k8s_object_get(vip, "spec/candidates")) {
-		size_t at = strlen(all);
-
-		snprintf(all + at, sizeof all - at, "%s%s", at ? ", " : "",
-			 k8s_object_text(item, "node"));
-		nearest_offer(&nearest, k8s_object_text(item, "node"));
-	}
-	if (nearest.name[0])
-		return base_error_set(error, -ENOENT, "%s is no candidate for %s; did you mean %s?", to,
-				      address, nearest.name);
-	return base_error_set(error, -ENOENT, "%s is no candidate for %s; these are: %s", to, address,
-			      all);
+	return 0;
 }
 
 static int write_order(struct api *api, const char *path, const char *to, char id[static 17],
@@ -166,7 +187,7 @@ int handover_command(struct api *api, const struct arguments *arguments, struct 
 		printf("%s is owned by %s already\n", k8s_object_text(vip, "spec/address"), owner);
 		return 0;
 	}
-	r = check_target(vip, arguments->to, error);
+	r = check_target(api, vip, arguments->to, error);
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof path, API_GROUP "/virtualips/%s", name);

@@ -1,0 +1,145 @@
+"""kubectl vip and a cluster that lives: speakers carry out what it asks, and it says what they see."""
+import json
+
+import pytest
+
+import vipd
+from cluster import GROUP
+from kubectl_vip_test import Cli
+from lab import Lab, wait_for
+
+
+@pytest.fixture(scope="module")
+def live(api):
+    """Three nodes with speakers, a controller, a VM on n3 with a Service; n1 and n2 may own its address."""
+    api.reset()
+    with Lab(vms=[("myvm", "n3")], management=True) as lab:
+        api.attach(lab)
+        for name in ("n1", "n2"):
+            api.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": {"rack": "a"}}})
+        api.pool(nodes={"selector": {"matchLabels": {"rack": "a"}}})
+        cluster = vipd.Speakers(lab, api)
+        cluster.start_controller()
+        cluster.start()
+        cluster.ready()
+        api.expose("myvm", "myvm-ssh")
+        cluster.address = api.external_ip("myvm-ssh")
+        cluster.serves(cluster.address)
+        yield cluster
+        cluster.stop_controllers()
+        for daemon in cluster.daemons.values():
+            daemon.stop()
+        reports = lab.sanitizer_reports() + api.sanitizer_reports()
+        api.reset()
+    assert not reports, reports
+
+
+@pytest.fixture
+def cluster(live):
+    """Both candidates fit, the status says so, and nobody is on the move."""
+    yield live
+    live.lab["n1"].heal("lan")
+    live.lab["n2"].heal("lan")
+    for name in ("n1", "n2"):
+        live.api.patch(f"{GROUP}/speakers/{name}", {"spec": {"maintenance": False}})
+    settle(live)
+
+
+@pytest.fixture
+def cli(live):
+    settle(live)
+    return Cli(live.api)
+
+
+def candidates(cluster):
+    return cluster.api.vips()[cluster.address]["spec"]["candidates"]
+
+
+def settle(cluster):
+    def settled():
+        status = cluster.api.vips()[cluster.address].get("status", {})
+        return (status.get("state") == "Active" and not status.get("notEligible") and len(candidates(cluster)) == 2
+                and status.get("owner") == cluster.answering(cluster.address))
+    wait_for("two eligible candidates and a status that is true", settled, 30, 0.1)
+
+
+def owner_and_other(cluster):
+    owner = cluster.owner(cluster.address)
+    return owner, "n1" if owner == "n2" else "n2"
+
+
+def only(cluster, name):
+    """Behind its closed fence the former owner keeps the address for a moment: connections under way end well."""
+    wait_for(f"{name} alone to have it", lambda: cluster.holders(cluster.address) == [name], 5)
+
+
+def test_everything_is_explained_and_well(cluster, cli):
+    done = cli.run("explain", "vms/myvm-ssh")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "BROKEN" not in done.stdout and "unknown" not in done.stdout
+    owner, _ = owner_and_other(cluster)
+    row = cli.rows("status")[0]
+    assert (row["ADDRESS"], row["OWNER"], row["STATE"], row["SERVICES"]) == (
+        cluster.address, owner, "Active", "vms/myvm-ssh")
+    assert cli.rows("pools")[0]["ASSIGNED"] == "1 + 0 IPv6"
+
+
+def test_handover_moves_it_and_loses_nothing(cluster, cli):
+    owner, other = owner_and_other(cluster)
+    stream = cluster.lab.client.probe("stream", cluster.address, 22, 10, 5)
+    asking = cluster.lab.client.probe("arp", "eth1", cluster.address, 2)
+    wait_for("answers", lambda: any(event["event"] == "answered" for event in asking.events()))
+    said = cli("handover", cluster.address, "--to", other, "--wait")
+    assert f"{cluster.address} is owned by {other} now" in said
+    assert cluster.owner(cluster.address) == other
+    only(cluster, other)
+    held, seen = stream.stop(), asking.stop()
+    assert (held["kept"], held["lost"], held["stuck"], held["corrupt"]) == (5, 0, 0, 0)
+    assert seen["two"] == 0
+    assert cli.rows("status")[0]["REASON"] == "Handover"
+    assert f"{owner} -> {other}, Handover" in cli("explain", "vms/myvm-ssh")
+    assert cli("handover", cluster.address, "--to", other) == f"{cluster.address} is owned by {other} already\n"
+    settle(cluster)
+    assert f"is owned by {owner} now" in cli("handover", cluster.address, "--wait")
+
+
+def test_drain_until_it_is_safe_to_reboot(cluster, cli):
+    owner, other = owner_and_other(cluster)
+    said = cli("drain", owner, "--wait")
+    assert said.endswith(f"{owner} owns nothing and is safe to reboot\n")
+    only(cluster, other)
+    wait_for("the controller to see it", lambda: len(candidates(cluster)) == 1, 10)
+    assert f"{owner} is in maintenance and owns nothing: kubectl vip undrain {owner}" in cli.fails(
+        "handover", cluster.address, "--to", owner)
+    said = cli.fails("drain", other)
+    assert f"{cluster.address}: no other node may own it now" in said
+    cli("undrain", owner)
+    settle(cluster)
+    assert cluster.owner(cluster.address) == other
+
+
+def test_a_node_without_its_link_is_no_target(cluster, cli):
+    _, other = owner_and_other(cluster)
+    cluster.lab[other].cut("lan")
+    wait_for("its speaker to say so", lambda: any(
+        entry["node"] == other for entry in cluster.api.vips()[cluster.address]["status"].get("notEligible", [])), 20)
+    said = cli.run("handover", cluster.address, "--to", other).stderr
+    assert f"{other} may not own {cluster.address} now: LinkDown" in said
+    explained = cli("explain", "vms/myvm-ssh")
+    assert "alone; not now: " + other in explained and "nobody could take over" in explained
+
+
+def test_a_vm_that_is_down_is_the_broken_link(cluster, cli):
+    vm = cluster.lab.vms["myvm"]
+    cluster.api.vm_ready(vm, False)
+    try:
+        def broken():
+            done = cli.run("explain", "vms/myvm-ssh", "-o", "json")
+            return done.returncode == 1 and json.loads(done.stdout)
+        tree = wait_for("a broken link", broken, 20, 0.3)
+        found = {link["link"] for link in tree["links"] if link["verdict"] == "BROKEN"}
+        assert "endpoints" in found and found <= {"endpoints", "serving"}
+    finally:
+        cluster.api.vm_ready(vm, True)
+    cluster.serves(cluster.address)
+    wait_for("it to be well again", lambda: cli.run("explain", "vms/myvm-ssh").returncode == 0, 20, 0.3)
