@@ -332,7 +332,7 @@ static bool resolve_sender(struct segment *segment, struct base_address *source)
 			segment_ask(segment, source, now_us);
 		return false;
 	}
-	member = segment_peer_by_mac(segment, BASE_FAMILY_IPV6, &peer->mac);
+	member = segment_member_by_mac(segment, BASE_FAMILY_IPV6, &peer->mac);
 	if (!member) {
 		engine_cluster_changed(segment->engine); /* ask the members for their MACs */
 		return true;

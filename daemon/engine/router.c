@@ -269,7 +269,7 @@ void router_seen(struct router *router, struct base_address address, struct base
 		ours = base_address_equal(&router->wish.addresses[i], &address);
 	if (!ours)
 		return;
-	member = segment_peer_by_mac(router->segment, (enum base_family)router->wish.family, &mac);
+	member = segment_member_by_mac(router->segment, (enum base_family)router->wish.family, &mac);
 	if (member && !virtual_router_owns(&router->core) &&
 	    (router->probing || base_usec_since(engine_now(router->engine), router->asked_us) <
 					router->core.config.interval_us)) {
@@ -292,7 +292,7 @@ void router_seen(struct router *router, struct base_address address, struct base
 	}
 	if (!virtual_router_owns(&router->core))
 		return;
-	if (segment_peer_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
+	if (segment_member_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
 		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
 		uint64_t now_us = engine_now(router->engine), due_us;
 

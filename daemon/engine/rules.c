@@ -104,14 +104,8 @@ static void want_peers(struct engine *engine, struct round *round)
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		for (unsigned i = 0; i < segment->peer_count; i++) {
 			const struct segment_peer *peer = &segment->peers[i];
-			bool member = false;
 
-			for (struct engine_node *node = engine->nodes; node && !member;
-			     node = node->next)
-				for (unsigned j = 0; j < node->address_count && !member; j++)
-					member = base_address_equal(&node->addresses[j],
-								    &peer->address);
-			if (member && peer->mac_known &&
+			if (peer->mac_known && segment_peer_is_member(segment, peer) &&
 			    nft_emit_peer(&peer->mac, nft_table_want, engine->table) < 0)
 				round->error = -ENOMEM;
 		}

@@ -108,14 +108,24 @@ struct segment_peer *segment_peer(struct segment *segment, const struct base_add
 	return oldest;
 }
 
-const struct segment_peer *segment_peer_by_mac(const struct segment *segment,
-					       enum base_family family, const struct base_mac *mac)
+bool segment_peer_is_member(const struct segment *segment, const struct segment_peer *peer)
+{
+	for (const struct engine_node *node = segment->engine->nodes; node; node = node->next)
+		for (unsigned i = 0; i < node->address_count; i++)
+			if (base_address_equal(&node->addresses[i], &peer->address))
+				return true;
+	return false;
+}
+
+const struct segment_peer *segment_member_by_mac(const struct segment *segment,
+						 enum base_family family,
+						 const struct base_mac *mac)
 {
 	for (unsigned i = 0; i < segment->peer_count; i++)
 		if (segment->peers[i].mac_known &&
 		    (family == BASE_FAMILY_NONE || segment->peers[i].address.family == family) &&
 		    memcmp(&segment->peers[i].mac, mac, sizeof *mac) == 0 &&
-		    !base_address_is_link_local(&segment->peers[i].address))
+		    segment_peer_is_member(segment, &segment->peers[i]))
 			return &segment->peers[i];
 	return NULL;
 }

@@ -73,8 +73,11 @@ struct base_address segment_gateway(const struct segment *segment, enum base_fam
 
 /* Finds or makes the peer; NULL when the table is full. */
 struct segment_peer *segment_peer(struct segment *segment, const struct base_address *address);
-/* The peer of this family (NONE: any) that has this MAC, link-local addresses left out; NULL: nobody. */
-const struct segment_peer *segment_peer_by_mac(const struct segment *segment,
-					       enum base_family family, const struct base_mac *mac);
+/* Is it an address of a node of the cluster? The gateway, for one, is a peer and no member. */
+bool segment_peer_is_member(const struct segment *segment, const struct segment_peer *peer);
+/* The member of this family (NONE: any) that has this MAC; NULL: nobody. */
+const struct segment_peer *segment_member_by_mac(const struct segment *segment,
+						 enum base_family family,
+						 const struct base_mac *mac);
 /* Sends one ARP request or neighbour solicitation, unicast where the MAC is known. */
 void segment_ask(struct segment *segment, const struct base_address *address, uint64_t now_us);

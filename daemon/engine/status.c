@@ -158,35 +158,74 @@ static void print_age(char age[static 16], double seconds)
 		snprintf(age, 16, "%.0fh", seconds / 3600);
 }
 
-static void print_table(const cJSON *tree)
+/* As wide as the longest of the column, its title included. */
+static int width_of(const cJSON *list, const char *name, const char *title)
 {
+	size_t width = strlen(title);
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, list) {
+		size_t length = strlen(text_of(item, name));
+
+		if (length > width)
+			width = length;
+	}
+	return (int)width;
+}
+
+static void print_routers(const cJSON *list)
+{
+	int names = width_of(list, "name", "ROUTER"), owners = width_of(list, "owner", "OWNER");
+	int addresses = width_of(list, "addresses", "ADDRESS");
 	const cJSON *item;
 	char age[16];
 
-	printf("node %s   fence %s   feeder %s   rules %s   %s\n\n", text_of(tree, "node"),
-	       text_of(tree, "fence"), text_of(tree, "feeder"), text_of(tree, "rules"),
-	       text_of(tree, "message"));
-	printf("%-28s %-40s %-9s %-12s %-6s %-7s %s\n", "ROUTER", "ADDRESS", "STATE", "OWNER",
-	       "SINCE", "TERM", "REASON");
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "routers")) {
+	printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6s %s\n", names, "ROUTER", addresses, "ADDRESS",
+	       "STATE", owners, "OWNER", "SINCE", "TERM", "REASON");
+	cJSON_ArrayForEach(item, list) {
+		const char *kept_out = text_of(item, "notEligible");
+
 		print_age(age, number_of(item, "sinceSeconds"));
-		printf("%-28s %-40s %-9s %-12s %-6s %-7.0f %s\n", text_of(item, "name"),
-		       text_of(item, "addresses"), text_of(item, "state"), text_of(item, "owner"),
-		       age, number_of(item, "term"), text_of(item, "reason"));
+		printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6.0f %s%s%s\n", names, text_of(item, "name"),
+		       addresses, text_of(item, "addresses"), text_of(item, "state"), owners,
+		       text_of(item, "owner"), age, number_of(item, "term"), text_of(item, "reason"),
+		       *kept_out == '-' ? "" : "; not here: ", *kept_out == '-' ? "" : kept_out);
 	}
-	printf("\n%-12s %-40s %-18s %s\n", "PEER", "ADDRESS", "MAC", "HEARD");
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "peers")) {
+}
+
+static void print_peers(const cJSON *list)
+{
+	int names = width_of(list, "node", "PEER"), addresses = width_of(list, "address", "ADDRESS");
+	const cJSON *item;
+	char age[16];
+
+	printf("\n%-*s  %-*s  %-17s  %s\n", names, "PEER", addresses, "ADDRESS", "MAC", "HEARD");
+	cJSON_ArrayForEach(item, list) {
 		if (number_of(item, "heardSecondsAgo") < 0)
 			strcpy(age, "never");
 		else
 			snprintf(age, sizeof age, "%.1fs ago", number_of(item, "heardSecondsAgo"));
-		printf("%-12s %-40s %-18s %s\n", text_of(item, "node"), text_of(item, "address"),
-		       text_of(item, "mac"), age);
+		printf("%-*s  %-*s  %-17s  %s\n", names, text_of(item, "node"), addresses,
+		       text_of(item, "address"), text_of(item, "mac"), age);
 	}
+}
+
+static void print_table(const cJSON *tree)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(tree, "transitions"), *item;
+	int names = width_of(list, "router", "");
+	char age[16];
+
+	printf("node %s   fence %s   feeder %s   rules %s%s%s\n\n", text_of(tree, "node"),
+	       text_of(tree, "fence"), text_of(tree, "feeder"), text_of(tree, "rules"),
+	       *text_of(tree, "message") == '-' ? "" : "   ",
+	       *text_of(tree, "message") == '-' ? "" : text_of(tree, "message"));
+	print_routers(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
+	print_peers(cJSON_GetObjectItemCaseSensitive(tree, "peers"));
 	printf("\nlast transitions, newest first\n");
-	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(tree, "transitions")) {
+	cJSON_ArrayForEach(item, list) {
 		print_age(age, number_of(item, "secondsAgo"));
-		printf("%6s ago  %-28s %s -> %s  %s: %s\n", age, text_of(item, "router"),
+		printf("%6s ago  %-*s  %s -> %s  %s: %s\n", age, names, text_of(item, "router"),
 		       text_of(item, "from"), text_of(item, "to"), text_of(item, "reason"),
 		       text_of(item, "message"));
 	}
