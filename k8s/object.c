@@ -158,8 +158,9 @@ static bool expression_matches(const cJSON *expression, const cJSON *labels)
 
 	if (!cJSON_IsString(label))
 		return strcmp(verb, "NotIn") == 0 || strcmp(verb, "DoesNotExist") == 0;
-	cJSON_ArrayForEach(value, k8s_object_get(expression, "values")) listed |=
-		cJSON_IsString(value) && strcmp(value->valuestring, label->valuestring) == 0;
+	cJSON_ArrayForEach(value, k8s_object_get(expression, "values"))
+		listed |= cJSON_IsString(value) &&
+			  strcmp(value->valuestring, label->valuestring) == 0;
 	if (strcmp(verb, "In") == 0)
 		return listed;
 	if (strcmp(verb, "NotIn") == 0)
@@ -171,16 +172,14 @@ bool k8s_selector_matches(const cJSON *selector, const cJSON *labels)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchLabels"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchLabels")) {
 		const cJSON *label = cJSON_GetObjectItemCaseSensitive(labels, item->string);
 
 		if (!cJSON_IsString(item) || !cJSON_IsString(label) ||
 		    strcmp(item->valuestring, label->valuestring) != 0)
 			return false;
 	}
-	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchExpressions"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(selector, "matchExpressions")) {
 		if (!expression_matches(item, labels))
 			return false;
 	}

@@ -18,10 +18,11 @@
 #include "daemon/options.h"
 #include "k8s/io/informer.h"
 
-#define LEASE_NAME   "vipd-controller"
-#define END_US       (4 * BASE_USEC_PER_SEC) /* for what is under way, and the Lease */
-#define VIPD_GROUP   "/apis/vipd.dev/v1alpha1"
-#define LEASE_LABELS "vipd.dev%2Fvirtual-router%3Dtrue"
+#define LEASE_NAME     "vipd-controller"
+#define END_US         (4 * BASE_USEC_PER_SEC) /* for what is under way, and the Lease */
+#define VIPD_GROUP     "/apis/vipd.dev/v1alpha1"
+#define ROUTER_LEASES  "vipd.dev%2Fvirtual-router%3Dtrue"
+#define SPEAKER_LEASES "vipd.dev%2Fspeaker%3Dtrue"
 
 enum watch_kind {
 	WATCH_NAMESPACES,
@@ -31,6 +32,8 @@ enum watch_kind {
 	WATCH_VIPS,
 	WATCH_SERVICES,
 	WATCH_LEASES,
+	WATCH_SIGNS,  /* Leases by which speakers give signs of life */
+	WATCH_SLICES, /* begun with the first Service that wants it */
 	WATCH_COUNT,
 };
 
@@ -55,6 +58,8 @@ struct controller {
 };
 
 /* --- watches --- */
+
+static int start_watch(struct controller *controller, enum watch_kind kind);
 
 static void on_object(void *userdata, const cJSON *object)
 {
@@ -83,9 +88,17 @@ static void on_object(void *userdata, const cJSON *object)
 	case WATCH_LEASES:
 		state_put_lease(state, object, STATE_FROM_WATCH);
 		break;
+	case WATCH_SIGNS:
+		state_put_sign(state, object, reconciler_now());
+		break;
+	case WATCH_SLICES:
+		state_put_slice(state, object);
+		break;
 	case WATCH_COUNT:
 		break;
 	}
+	if (state->local_wanted && !watch->controller->watches[WATCH_SLICES].informer)
+		start_watch(watch->controller, WATCH_SLICES);
 	reconciler_wake(&watch->controller->reconciler);
 }
 
@@ -116,6 +129,12 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 	case WATCH_LEASES:
 		state_drop_lease(state, name);
 		break;
+	case WATCH_SIGNS:
+		state_drop_sign(state, name);
+		break;
+	case WATCH_SLICES:
+		state_drop_slice(state, namespace, name);
+		break;
 	case WATCH_COUNT:
 		break;
 	}
@@ -124,7 +143,7 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 
 static bool all_synced(const struct controller *controller)
 {
-	for (int i = 0; i < WATCH_COUNT; i++)
+	for (int i = 0; i < WATCH_SLICES; i++)
 		if (!k8s_informer_synced(controller->watches[i].informer))
 			return false;
 	return true;
@@ -154,7 +173,7 @@ static void consider(struct controller *controller)
 				   "could not be renewed");
 		return;
 	}
-	if (state_activate(&controller->state, reconciler_wall()) < 0) {
+	if (state_activate(&controller->state, reconciler_wall(), reconciler_now()) < 0) {
 		log_line(LOG_ERR, BASE_REASON_NONE, LOG_NO_FIELDS, "out of memory");
 		return;
 	}
@@ -170,7 +189,8 @@ static void on_synced(void *userdata, bool first)
 	struct watch *watch = userdata;
 	struct controller *controller = watch->controller;
 
-	(void)first;
+	if (watch->kind == WATCH_SLICES && first)
+		state_slices_known(&controller->state);
 	if (!controller->ready && all_synced(controller)) {
 		controller->ready = true;
 		sd_notify(0, "READY=1\nSTATUS=Synchronised with the API server");
@@ -189,10 +209,9 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 		trouble_report(&watch->trouble, watch->doing, response);
 }
 
-static int start_watches(struct controller *controller)
+static const char *path_of(const struct controller *controller, enum watch_kind kind,
+			   char path[static 128], const char **selector)
 {
-	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
-							       on_trouble };
 	static const char *const paths[WATCH_COUNT] = {
 		[WATCH_NAMESPACES] = "/api/v1/namespaces",
 		[WATCH_NODES] = "/api/v1/nodes",
@@ -200,27 +219,43 @@ static int start_watches(struct controller *controller)
 		[WATCH_POOLS] = VIPD_GROUP "/addresspools",
 		[WATCH_VIPS] = VIPD_GROUP "/virtualips",
 		[WATCH_SERVICES] = "/api/v1/services",
-		[WATCH_LEASES] = "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
+		[WATCH_SLICES] = "/apis/discovery.k8s.io/v1/endpointslices",
 	};
 
-	for (int i = 0; i < WATCH_COUNT; i++) {
-		struct watch *watch = &controller->watches[i];
-		bool leases = i == WATCH_LEASES;
-		char path[128];
-		int r;
+	*selector = kind == WATCH_LEASES  ? ROUTER_LEASES
+		    : kind == WATCH_SIGNS ? SPEAKER_LEASES
+					  : NULL;
+	if (*selector)
+		snprintf(path, 128, "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
+			 controller->namespace);
+	else
+		snprintf(path, 128, "%s", paths[kind]);
+	return path;
+}
 
-		snprintf(path, sizeof path, leases ? "%s%s/leases" : "%s%s",
-			 leases ? "/apis/coordination.k8s.io/v1/namespaces/" : paths[i],
-			 leases ? controller->namespace : "");
-		watch->controller = controller;
-		watch->kind = (enum watch_kind)i;
-		snprintf(watch->doing, sizeof watch->doing, "watching %s", path);
-		r = k8s_informer_new(&watch->informer, controller->client, controller->event, path,
-				     leases ? LEASE_LABELS : NULL, &handlers, watch);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+static int start_watch(struct controller *controller, enum watch_kind kind)
+{
+	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
+							       on_trouble };
+	struct watch *watch = &controller->watches[kind];
+	const char *selector;
+	char path[128];
+
+	path_of(controller, kind, path, &selector);
+	watch->controller = controller;
+	watch->kind = kind;
+	snprintf(watch->doing, sizeof watch->doing, "watching %s", path);
+	return k8s_informer_new(&watch->informer, controller->client, controller->event, path,
+				selector, &handlers, watch);
+}
+
+static int start_watches(struct controller *controller)
+{
+	int r = 0;
+
+	for (int i = 0; i < WATCH_SLICES && r >= 0; i++)
+		r = start_watch(controller, (enum watch_kind)i);
+	return r;
 }
 
 /* --- the way in and the way out --- */

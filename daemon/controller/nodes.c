@@ -7,6 +7,7 @@
 
 #include "base/array.h"
 #include "base/hash.h"
+#include "base/time.h"
 #include "k8s/object.h"
 
 #define EXCLUDE_LABEL    "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -37,13 +38,11 @@ void node_read(struct node_facts *facts, const cJSON *object)
 	memset(facts, 0, sizeof *facts);
 	facts->exclude_label = label_says_yes(object, EXCLUDE_LABEL);
 	facts->leaving = k8s_object_get(object, "metadata/deletionTimestamp") != NULL;
-	cJSON_ArrayForEach(item, k8s_object_get(object, "spec/taints"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(object, "spec/taints")) {
 		if (strcmp(k8s_object_text(item, "key"), AUTOSCALER_TAINT) == 0)
 			facts->leaving = true;
 	}
-	cJSON_ArrayForEach(item, k8s_object_get(object, "status/addresses"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(object, "status/addresses")) {
 		if (facts->address_count < BASE_COUNT_OF(facts->addresses) &&
 		    base_address_parse(k8s_object_text(item, "address"),
 				       &facts->addresses[facts->address_count]))
@@ -59,13 +58,13 @@ void speaker_read(struct speaker_facts *facts, const cJSON *object)
 	facts->excluded = k8s_object_bool(object, "spec/excluded", false);
 	facts->maintenance = k8s_object_bool(object, "spec/maintenance", false);
 	facts->ready = true; /* unless it says otherwise */
-	cJSON_ArrayForEach(item, k8s_object_get(object, "status/conditions"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(object, "status/conditions")) {
 		if (strcmp(k8s_object_text(item, "type"), "Ready") == 0)
 			facts->ready = strcmp(k8s_object_text(item, "status"), "True") == 0;
+		if (strcmp(k8s_object_text(item, "type"), "Ready") == 0)
+			facts->unknown = strcmp(k8s_object_text(item, "status"), "Unknown") == 0;
 	}
-	cJSON_ArrayForEach(item, k8s_object_get(object, "status/segments"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(object, "status/segments")) {
 		size_t at = facts->segment_count;
 
 		if (at == NODE_SEGMENTS_MAX || !base_prefix_parse(k8s_object_text(item, "prefix"),
@@ -123,7 +122,7 @@ void nodes_clear(struct nodes *nodes)
 static bool note_change(struct node *node)
 {
 	char *labels = node->labels ? cJSON_PrintUnformatted(node->labels) : NULL;
-	uint64_t parts[5] = { node->exists, node->speaks,
+	uint64_t parts[5] = { node->exists + 2 * node->silent, node->speaks,
 			      base_hash(&node->facts, sizeof node->facts),
 			      base_hash(&node->speaker, sizeof node->speaker),
 			      labels ? base_hash(labels, strlen(labels)) : 0 };
@@ -149,6 +148,10 @@ bool node_set_object(struct node *node, const cJSON *object)
 bool node_set_speaker(struct node *node, const cJSON *object)
 {
 	node->speaks = object != NULL;
+	snprintf(node->speaker_uid, sizeof node->speaker_uid, "%s",
+		 k8s_object_text(object, "metadata/uid"));
+	snprintf(node->speaker_version, sizeof node->speaker_version, "%s",
+		 k8s_object_text(object, "metadata/resourceVersion"));
 	speaker_read(&node->speaker, object);
 	return note_change(node);
 }
@@ -175,8 +178,7 @@ static uint32_t weight_of(const cJSON *pool_spec, const cJSON *labels)
 	const cJSON *item;
 	uint32_t weight = 0;
 
-	cJSON_ArrayForEach(item, k8s_object_get(pool_spec, "nodes/preferred"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(pool_spec, "nodes/preferred")) {
 		if (k8s_selector_matches(k8s_object_get(item, "selector"), labels))
 			weight += (uint32_t)k8s_object_number(item, "weight", 1, 100, 0);
 	}
@@ -198,7 +200,7 @@ static void describe(const struct node *node, const struct placement_question *q
 		.excluded = node->speaker.excluded || node->facts.leaving,
 		.exclude_label = node->facts.exclude_label,
 		.maintenance = node->speaker.maintenance,
-		.ready = node->speaker.ready,
+		.ready = node->speaker.ready && !node->silent,
 		.endpoint =
 			question->endpoint && question->endpoint(question->userdata, node->name),
 		.load = node->load,
@@ -209,14 +211,76 @@ static void describe(const struct node *node, const struct placement_question *q
 					       .prefix = node->speaker.segments[i].prefix };
 }
 
+static bool is_eligible(const struct node *node)
+{
+	return node->exists && node->speaks && !node->forgotten;
+}
+
+static struct placement_view view_of(const struct ipam_node *node, enum base_reason verdict)
+{
+	return (struct placement_view){ .known = true,
+					.may = verdict == BASE_REASON_NONE,
+					.ready = node->ready,
+					.endpoint = node->endpoint,
+					.weight = node->weight };
+}
+
+struct scratch {
+	struct ipam_segment (*segments)[NODE_SEGMENTS_MAX];
+	const struct node **who;
+	struct ipam_node *list;
+	enum base_reason *verdicts;
+};
+
+static bool scratch_new(struct scratch *scratch, size_t count)
+{
+	scratch->list = calloc(count + 1, sizeof(*scratch->list));
+	scratch->who = calloc(count + 1, sizeof(*scratch->who));
+	scratch->segments = calloc(count + 1, sizeof(*scratch->segments));
+	scratch->verdicts = calloc(count + 1, sizeof(*scratch->verdicts));
+	return scratch->list && scratch->who && scratch->segments && scratch->verdicts;
+}
+
+static void scratch_clear(struct scratch *scratch)
+{
+	free(scratch->list);
+	free(scratch->who);
+	free(scratch->segments);
+	free(scratch->verdicts);
+}
+
+static void place(struct nodes *nodes, const struct placement_question *question,
+		  struct ipam_placement *placement, struct scratch *scratch,
+		  struct placement_answer *answer)
+{
+	TABLE_EACH(&nodes->table, entry) {
+		const struct node *node = TABLE_OF(entry, struct node, entry);
+		size_t at = placement->node_count;
+
+		if (!is_eligible(node))
+			continue;
+		describe(node, question, scratch->segments[at], &scratch->list[at]);
+		scratch->who[at] = node;
+		placement->node_count++;
+	}
+	placement->nodes = scratch->list;
+	answer->reason = (enum base_reason)ipam_place(placement, &answer->candidates,
+						      scratch->verdicts, &answer->error);
+	for (size_t i = 0; i < answer->candidates.count; i++)
+		answer->nodes[i] = scratch->who[answer->candidates.items[i].node];
+	for (size_t i = 0; i < placement->node_count; i++)
+		if (question->owner && strcmp(scratch->who[i]->name, question->owner) == 0)
+			answer->owner = view_of(&scratch->list[i], scratch->verdicts[i]);
+	if (answer->candidates.count)
+		answer->first = view_of(&scratch->list[answer->candidates.items[0].node],
+					scratch->verdicts[answer->candidates.items[0].node]);
+}
+
 void nodes_place(struct nodes *nodes, const struct placement_question *question,
 		 struct placement_answer *answer)
 {
 	const cJSON *interfaces = k8s_object_get(question->pool_spec, "interfaces"), *item;
 	const char *patterns[INTERFACES_MAX];
-	struct ipam_segment(*segments)[NODE_SEGMENTS_MAX];
-	const struct node **who;
-	struct ipam_node *list;
 	struct ipam_placement placement = {
 		.address = question->address,
 		.interfaces = patterns,
@@ -227,38 +291,24 @@ void nodes_place(struct nodes *nodes, const struct placement_question *question,
 		.current_count = question->current_count,
 		.current = question->current,
 	};
+	struct scratch scratch;
 
 	memset(answer, 0, sizeof *answer);
-	cJSON_ArrayForEach(item, interfaces)
-	{
+	cJSON_ArrayForEach(item, interfaces) {
 		if (cJSON_IsString(item) && placement.interface_count < INTERFACES_MAX)
 			patterns[placement.interface_count++] = item->valuestring;
 	}
-	list = calloc(nodes->table.count + 1, sizeof(*list));
-	who = calloc(nodes->table.count + 1, sizeof(*who));
-	segments = calloc(nodes->table.count + 1, sizeof(*segments));
-	if (list && who && segments) {
-		TABLE_EACH(&nodes->table, entry)
-		{
-			const struct node *node = TABLE_OF(entry, struct node, entry);
-			size_t at = placement.node_count;
-
-			if (!node->exists || !node->speaks)
-				continue;
-			describe(node, question, segments[at], &list[at]);
-			who[at] = node;
-			placement.node_count++;
-		}
-		placement.nodes = list;
-		answer->reason = (enum base_reason)ipam_place(&placement, &answer->candidates, NULL,
-							      &answer->error);
-		for (size_t i = 0; i < answer->candidates.count; i++)
-			answer->nodes[i] = who[answer->candidates.items[i].node];
+	if (scratch_new(&scratch, nodes->table.count)) {
+		place(nodes, question, &placement, &scratch, answer);
 	} else {
 		answer->reason = BASE_REASON_NO_ELIGIBLE_NODE;
 		base_error_set(&answer->error, -ENOMEM, "out of memory");
 	}
-	free(list);
-	free(who);
-	free(segments);
+	scratch_clear(&scratch);
+}
+
+bool node_set_silent(struct node *node, bool silent)
+{
+	node->silent = silent;
+	return note_change(node);
 }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include "base/time.h"
 #include "daemon/controller/objects.h"
+#include "daemon/controller/queue.h"
 #include "daemon/controller/table.h"
 
 /*
@@ -13,9 +15,19 @@ struct node {
 	cJSON *labels;
 	struct node_facts facts;
 	struct speaker_facts speaker;
+	char speaker_uid[40], speaker_version[24];
 	uint64_t digest; /* of all that placement looks at */
 	uint32_t load;   /* addresses whose first candidate it is */
+	/* The Lease by which its speaker gives signs of life. */
+	struct work work;
+	bool signs;                    /* there is one */
+	char sign[24];                 /* its version */
+	uint64_t sign_us, duration_us; /* when it was seen to change; what it says it lasts */
+	bool silent;                   /* it ran out, and a fresh read said the same */
+	bool forgotten; /* and that was NODE_FORGOTTEN_US ago: no candidate, no witness */
 };
+
+#define NODE_FORGOTTEN_US (300 * BASE_USEC_PER_SEC)
 
 struct nodes {
 	struct table table;
@@ -29,6 +41,7 @@ struct node *nodes_make(struct nodes *nodes, const char *name);
 /* Each answers whether anything that placement looks at changed. NULL: there is none (any more). */
 bool node_set_object(struct node *node, const cJSON *object);
 bool node_set_speaker(struct node *node, const cJSON *object);
+bool node_set_silent(struct node *node, bool silent);
 
 /* Addresses that this node has itself, and gateways it knows: never given to a Service. At most
  * NODE_ADDRESSES_MAX; answers how many. */
@@ -48,10 +61,17 @@ struct placement_question {
 	void *userdata;
 };
 
+/* One node in the eyes of a question. */
+struct placement_view {
+	bool known, may, ready, endpoint;
+	uint32_t weight;
+};
+
 struct placement_answer {
 	struct ipam_candidates candidates;             /* indexes into `nodes` */
 	const struct node *nodes[IPAM_CANDIDATES_MAX]; /* of the candidates, first one first */
-	enum base_reason reason;                       /* NONE, or why there is none */
+	struct placement_view owner, first;
+	enum base_reason reason; /* NONE, or why there is none */
 	struct base_error error;
 };
 

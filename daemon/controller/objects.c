@@ -44,8 +44,7 @@ static const cJSON *find_condition(const cJSON *conditions, const char *type)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, conditions)
-	{
+	cJSON_ArrayForEach(item, conditions) {
 		if (strcmp(k8s_object_text(item, "type"), type) == 0)
 			return item;
 	}
@@ -57,15 +56,13 @@ uint64_t service_status_digest(const cJSON *status)
 	const cJSON *item, *port;
 	uint64_t digest = 0;
 
-	cJSON_ArrayForEach(item, k8s_object_get(status, "loadBalancer/ingress"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(status, "loadBalancer/ingress")) {
 		const char *mode = k8s_object_text(item, "ipMode");
 
 		digest = mix(digest, k8s_object_text(item, "ip"));
 		digest = mix(digest, k8s_object_text(item, "hostname"));
 		digest = mix(digest, *mode ? mode : "VIP");
-		cJSON_ArrayForEach(port, k8s_object_get(item, "ports"))
-		{
+		cJSON_ArrayForEach(port, k8s_object_get(item, "ports")) {
 			digest = mix_number(digest, k8s_object_number(port, "port", 0, 65535, 0));
 			digest = mix(digest, k8s_object_text(port, "protocol"));
 			digest = mix(digest, k8s_object_text(port, "error"));
@@ -89,8 +86,7 @@ static void read_status(struct service *service, const cJSON *status)
 	const cJSON *item;
 
 	service->status_digest = service_status_digest(status);
-	cJSON_ArrayForEach(item, k8s_object_get(status, "loadBalancer/ingress"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(status, "loadBalancer/ingress")) {
 		struct base_address address;
 
 		if (service->ingress_count < BASE_COUNT_OF(service->ingress) &&
@@ -120,8 +116,7 @@ static void read_annotations(struct service *service, const cJSON *annotations)
 	};
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, annotations)
-	{
+	cJSON_ArrayForEach(item, annotations) {
 		const char *name = item->string + strlen(ANNOTATION_PREFIX);
 		size_t i = 0;
 
@@ -147,8 +142,7 @@ static int read_ports(struct service *service, const cJSON *ports)
 	service->ports = calloc((size_t)count, sizeof(*service->ports));
 	if (!service->ports)
 		return -ENOMEM;
-	cJSON_ArrayForEach(item, ports)
-	{
+	cJSON_ArrayForEach(item, ports) {
 		const char *protocol = k8s_object_text(item, "protocol");
 		struct ipam_port *port = &service->ports[service->port_count];
 
@@ -171,8 +165,7 @@ static int read_external_ips(struct service *service, const cJSON *list)
 	service->external_ips = calloc((size_t)count, sizeof(*service->external_ips));
 	if (!service->external_ips)
 		return -ENOMEM;
-	cJSON_ArrayForEach(item, list)
-	{
+	cJSON_ArrayForEach(item, list) {
 		if (cJSON_IsString(item) &&
 		    base_address_parse(item->valuestring,
 				       &service->external_ips[service->external_count]))
@@ -189,8 +182,7 @@ static void read_families(struct service *service, const cJSON *spec)
 	service->policy = strcmp(policy, "RequireDualStack") == 0  ? FAMILY_POLICY_REQUIRE_DUAL
 			  : strcmp(policy, "PreferDualStack") == 0 ? FAMILY_POLICY_PREFER_DUAL
 								   : FAMILY_POLICY_SINGLE;
-	cJSON_ArrayForEach(item, k8s_object_get(spec, "ipFamilies"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(spec, "ipFamilies")) {
 		bool six = cJSON_IsString(item) && strcmp(item->valuestring, "IPv6") == 0;
 
 		if (service->family_count < 2 && cJSON_IsString(item))
@@ -210,8 +202,7 @@ static void read_finalizers(struct service *service, const cJSON *list)
 	const cJSON *item;
 
 	service->finalizer = service->finalizer_upstream = -1;
-	cJSON_ArrayForEach(item, list)
-	{
+	cJSON_ArrayForEach(item, list) {
 		if (cJSON_IsString(item) && strcmp(item->valuestring, FINALIZER) == 0)
 			service->finalizer = service->finalizer_count;
 		if (cJSON_IsString(item) && strcmp(item->valuestring, FINALIZER_UPSTREAM) == 0)
@@ -233,8 +224,7 @@ static uint64_t selector_hash(const cJSON *selector)
 	uint64_t digest = 0;
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, selector)
-	{
+	cJSON_ArrayForEach(item, selector) {
 		if (count < BASE_COUNT_OF(keys))
 			keys[count++] = item->string;
 	}
@@ -313,8 +303,7 @@ static int read_holders(struct vip_spec *spec, const cJSON *list)
 	spec->holders = calloc((size_t)count, sizeof(*spec->holders));
 	if (!spec->holders)
 		return -ENOMEM;
-	cJSON_ArrayForEach(item, list)
-	{
+	cJSON_ArrayForEach(item, list) {
 		struct vip_holder *holder = &spec->holders[spec->holder_count++];
 
 		snprintf(holder->namespace, sizeof holder->namespace, "%s",
@@ -337,8 +326,7 @@ void vip_settings_read(struct vip_settings *settings, const cJSON *spec)
 	settings->virtual_mac = k8s_object_bool(spec, "vrrp/virtualMAC", false);
 	snprintf(settings->dataplane, sizeof settings->dataplane, "%s",
 		 *k8s_object_text(spec, "dataplane") ? k8s_object_text(spec, "dataplane") : "auto");
-	cJSON_ArrayForEach(item, k8s_object_get(spec, "interfaces"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(spec, "interfaces")) {
 		if (settings->interface_count < BASE_COUNT_OF(settings->interfaces) &&
 		    cJSON_IsString(item))
 			snprintf(settings->interfaces[settings->interface_count++], INTERFACE_SIZE,
@@ -359,8 +347,7 @@ int vip_spec_read(struct vip_spec *spec, const cJSON *object)
 	snprintf(spec->pool, sizeof spec->pool, "%s", k8s_object_text(tree, "pool"));
 	snprintf(spec->router, sizeof spec->router, "%s", k8s_object_text(tree, "virtualRouter"));
 	spec->router_id = (uint8_t)k8s_object_number(tree, "virtualRouterID", 1, 255, 0);
-	cJSON_ArrayForEach(item, k8s_object_get(tree, "candidates"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(tree, "candidates")) {
 		if (spec->candidate_count == IPAM_CANDIDATES_MAX)
 			break;
 		snprintf(spec->candidates[spec->candidate_count].node, NODE_NAME_SIZE, "%s",
@@ -439,6 +426,18 @@ cJSON *vip_spec_write(const struct vip_spec *spec)
 	return tree;
 }
 
+static void read_order(struct vip_status *status, const cJSON *object)
+{
+	cJSON *order = cJSON_Parse(k8s_object_annotation(object, "vipd.dev/handover"));
+	const char *id = k8s_object_text(order, "id");
+
+	if (*id) {
+		status->order = mix(1, id);
+		status->ordered = strcmp(id, k8s_object_text(object, "status/handoverID")) != 0;
+	}
+	cJSON_Delete(order);
+}
+
 void vip_status_read(struct vip_status *status, const cJSON *object)
 {
 	static const char *const states[] = {
@@ -447,7 +446,7 @@ void vip_status_read(struct vip_status *status, const cJSON *object)
 		[VIP_STATE_UNOWNED] = "Unowned", [VIP_STATE_RELEASED] = "Released",
 	};
 	const cJSON *conditions = k8s_object_get(object, "status/conditions"), *item;
-	const char *word = k8s_object_text(object, "status/state");
+	const char *word = k8s_object_text(object, "status/state"), *first;
 
 	memset(status, 0, sizeof *status);
 	for (size_t i = 0; i < BASE_COUNT_OF(states); i++)
@@ -455,6 +454,13 @@ void vip_status_read(struct vip_status *status, const cJSON *object)
 			status->state = (enum vip_state)i;
 	snprintf(status->owner, sizeof status->owner, "%s",
 		 k8s_object_text(object, "status/owner"));
+	read_order(status, object);
+	first = k8s_object_text(cJSON_GetArrayItem(k8s_object_get(object, "spec/candidates"), 0),
+				"node");
+	cJSON_ArrayForEach(item, k8s_object_get(object, "status/notEligible")) {
+		if (*first && strcmp(k8s_object_text(item, "node"), first) == 0)
+			status->first_may_not = true;
+	}
 	item = find_condition(conditions, "EndpointsAvailable");
 	status->no_endpoints = strcmp(k8s_object_text(item, "status"), "False") == 0;
 	item = find_condition(conditions, "Conflict");

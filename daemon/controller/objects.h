@@ -121,6 +121,10 @@ struct vip_status {
 	char owner[NODE_NAME_SIZE];
 	bool no_endpoints;  /* condition EndpointsAvailable is False */
 	char conflict[160]; /* message of the condition Conflict, if it is True */
+	bool first_may_not; /* the first candidate says that it may not own it now */
+	/* annotation vipd.dev/handover */
+	uint64_t order; /* a hash of its id; 0: none */
+	bool ordered;   /* and status.handoverID is another: not carried out yet */
 };
 
 /* -EINVAL: spec.address is no address, or not that of the name. */
@@ -136,6 +140,7 @@ cJSON *vip_spec_write(const struct vip_spec *spec);
 
 struct speaker_facts {
 	bool excluded, maintenance, ready;
+	bool unknown; /* condition Ready is Unknown: told by a controller */
 	size_t segment_count;
 	struct {
 		char interface[INTERFACE_SIZE];

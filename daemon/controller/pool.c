@@ -21,8 +21,7 @@ static int read_ranges(struct ipam_range *ranges, size_t *count, const cJSON *li
 
 	if (list && !cJSON_IsArray(list))
 		return base_error_set(error, -EINVAL, "spec.%s must be a list", field);
-	cJSON_ArrayForEach(item, list)
-	{
+	cJSON_ArrayForEach(item, list) {
 		const char *text = cJSON_IsString(item) ? item->valuestring : "";
 
 		if (!ipam_range_parse(text, &ranges[*count]))
@@ -41,8 +40,7 @@ static int read_ids(struct ipam_ids *ids, const cJSON *list, bool add, const cha
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, list)
-	{
+	cJSON_ArrayForEach(item, list) {
 		unsigned first = 0, last = 0;
 		int end = 0;
 
@@ -70,8 +68,7 @@ static int read_reservations(struct pool_spec *spec, const cJSON *list, struct b
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, list)
-	{
+	cJSON_ArrayForEach(item, list) {
 		struct ipam_reservation *reservation =
 			&spec->reservations[spec->pool.reservation_count];
 
@@ -135,8 +132,7 @@ int pool_spec_read(struct pool_spec *spec, const cJSON *object, struct base_erro
 	if (r >= 0)
 		r = read_ranges(spec->ranges + pool->address_count, &pool->exclude_count,
 				k8s_object_get(tree, "exclude"), "exclude", error);
-	cJSON_ArrayForEach(item, k8s_object_get(tree, "namespaces"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(tree, "namespaces")) {
 		if (cJSON_IsString(item))
 			spec->namespaces[pool->namespace_count++] = item->valuestring;
 	}
@@ -208,8 +204,7 @@ static const cJSON *condition_of(const cJSON *status, const char *type)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, k8s_object_get(status, "conditions"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(status, "conditions")) {
 		if (strcmp(k8s_object_text(item, "type"), type) == 0)
 			return item;
 	}
@@ -308,8 +303,7 @@ bool pool_status_quarantines(const cJSON *status, const struct base_address *add
 	const cJSON *item;
 
 	base_address_format(address, text);
-	cJSON_ArrayForEach(item, k8s_object_get(status, "quarantine"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(status, "quarantine")) {
 		if (strcmp(k8s_object_text(item, "address"), text) == 0)
 			return true;
 	}

@@ -12,6 +12,7 @@ enum work_kind {
 	WORK_VIP,
 	WORK_POOL,
 	WORK_LEASE,
+	WORK_SPEAKER,
 };
 
 enum work_place {

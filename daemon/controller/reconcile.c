@@ -59,6 +59,11 @@ static struct lease *lease_of(struct work *work)
 	return TABLE_OF(work, struct lease, work);
 }
 
+static struct node *node_of(struct work *work)
+{
+	return TABLE_OF(work, struct node, work);
+}
+
 void reconciler_tell(struct reconciler *reconciler, const struct service *service,
 		     enum base_reason reason, const char *vip, const char *pool, const char *note)
 {
@@ -91,9 +96,22 @@ static const char *doing(enum step_type type)
 		[STEP_VIP_DELETE] = "deleting a VirtualIP (virtualips.vipd.dev)",
 		[STEP_POOL_STATUS] = "writing the status of an AddressPool (addresspools.vipd.dev)",
 		[STEP_LEASE_DELETE] = "deleting a Lease",
+		[STEP_VIP_ORDER] = "ordering a handover (virtualips.vipd.dev)",
+		[STEP_VIP_STATUS] = "writing the status of a VirtualIP (virtualips.vipd.dev)",
+		[STEP_SPEAKER_STATUS] = "writing the status of a Speaker (speakers.vipd.dev)",
+		[STEP_SIGN_READ] = "reading the Lease of a speaker",
 	};
 
 	return words[type];
+}
+
+/* A fresh read says the same as the watch did, long after its time: the speaker is silent. */
+static void put_sign(struct state *state, struct node *node, const cJSON *lease)
+{
+	if (strcmp(node->sign, k8s_object_text(lease, "metadata/resourceVersion")) == 0)
+		state_node_silent(state, node);
+	else
+		state_put_sign(state, lease, reconciler_now());
 }
 
 /* The object as the server had it when it answered. */
@@ -113,6 +131,12 @@ static void feed_object(struct under_way *step, const cJSON *object, enum state_
 		return;
 	case WORK_LEASE:
 		state_put_lease(state, object, origin);
+		return;
+	case WORK_SPEAKER:
+		if (step->type == STEP_SIGN_READ)
+			put_sign(state, node_of(step->work), object);
+		else
+			state_put_speaker(state, object);
 		return;
 	}
 }
@@ -137,6 +161,10 @@ static void feed_absence(struct under_way *step)
 		return;
 	case WORK_LEASE:
 		lease_of(step->work)->uid[0] = '\0';
+		return;
+	case WORK_SPEAKER:
+		if (step->type == STEP_SIGN_READ)
+			node_of(step->work)->signs = false;
 		return;
 	}
 }
@@ -203,6 +231,10 @@ static void path_of(struct under_way *step, char *path, size_t size)
 	case WORK_POOL:
 		snprintf(path, size, "/apis/vipd.dev/v1alpha1/addresspools/%s",
 			 pool_of(step->work)->name);
+		return;
+	case WORK_SPEAKER:
+		snprintf(path, size, "/apis/vipd.dev/v1alpha1/speakers/%s",
+			 node_of(step->work)->name);
 		return;
 	case WORK_LEASE:
 		snprintf(path, size, "/apis/coordination.k8s.io/v1/namespaces/%s/leases/%s",
@@ -327,6 +359,9 @@ static void run(struct reconciler *reconciler, struct work *work)
 	case WORK_LEASE:
 		reconcile_lease(reconciler, lease_of(work));
 		return;
+	case WORK_SPEAKER:
+		reconcile_speaker(reconciler, node_of(work));
+		return;
 	}
 }
 
@@ -339,7 +374,7 @@ static void advance(struct reconciler *reconciler)
 	if (deadline_us <= wall_us && ipam_advance(state->ipam, wall_us)) {
 		state->retry = true;
 		TABLE_EACH(&state->pools, entry)
-		queue_mark(&state->queue, &TABLE_OF(entry, struct pool, entry)->work);
+			queue_mark(&state->queue, &TABLE_OF(entry, struct pool, entry)->work);
 	}
 	deadline_us = ipam_deadline(state->ipam);
 	sd_event_source_set_time(reconciler->quarantine, deadline_us == BASE_USEC_NEVER

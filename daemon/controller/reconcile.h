@@ -8,6 +8,22 @@
 #include "daemon/controller/trouble.h"
 #include "daemon/controller/writer.h"
 
+enum step_type {
+	STEP_SERVICE_FINALIZER,
+	STEP_SERVICE_STATUS,
+	STEP_SERVICE_READ,
+	STEP_VIP_CREATE,
+	STEP_VIP_UPDATE,
+	STEP_VIP_DELETE,
+	STEP_POOL_STATUS,
+	STEP_LEASE_DELETE,
+	STEP_VIP_ORDER,
+	STEP_VIP_STATUS,
+	STEP_SPEAKER_STATUS,
+	STEP_SIGN_READ,
+	STEP_COUNT,
+};
+
 /*
  * From what is known to what is written, one step at a time: look at a thing, find the next write that
  * is missing, send it, feed its answer to the state, look again. Never two requests for one thing, every
@@ -30,7 +46,7 @@ struct reconciler {
 	sd_event_source *defer, *timer, *quarantine;
 	struct under_way *steps;
 	struct base_random random;
-	struct trouble troubles[8]; /* by enum step_type */
+	struct trouble troubles[STEP_COUNT]; /* by enum step_type */
 	/* API requests answered, for those who measure. */
 	uint64_t writes;
 };
@@ -46,17 +62,6 @@ void reconciler_pump(struct reconciler *reconciler);
 bool reconciler_idle(const struct reconciler *reconciler);
 
 /* --- between the files of it --- */
-
-enum step_type {
-	STEP_SERVICE_FINALIZER,
-	STEP_SERVICE_STATUS,
-	STEP_SERVICE_READ,
-	STEP_VIP_CREATE,
-	STEP_VIP_UPDATE,
-	STEP_VIP_DELETE,
-	STEP_POOL_STATUS,
-	STEP_LEASE_DELETE,
-};
 
 /* One request for one thing. The answer takes the right course by type; see reconcile.c. */
 struct step {
@@ -79,6 +84,11 @@ void reconcile_service(struct reconciler *reconciler, struct claim *claim);
 void reconcile_vip(struct reconciler *reconciler, struct vip *vip);
 void reconcile_pool(struct reconciler *reconciler, struct pool *pool);
 void reconcile_lease(struct reconciler *reconciler, struct lease *lease);
+void reconcile_speaker(struct reconciler *reconciler, struct node *node);
+/* Parts of reconcile_vip(); true: a request was sent. */
+bool reconcile_silent_owner(struct reconciler *reconciler, struct vip *vip);
+void reconcile_move(struct reconciler *reconciler, struct vip *vip,
+		    const struct placement_answer *placement, bool local_only, bool preferred);
 
 uint64_t reconciler_now(void);  /* CLOCK_BOOTTIME */
 uint64_t reconciler_wall(void); /* CLOCK_REALTIME */

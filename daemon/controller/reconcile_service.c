@@ -69,9 +69,10 @@ static void add_finalizers(struct reconciler *reconciler, struct claim *claim)
 		cJSON_AddItemToObject(add_operation(step.body, "add", "/metadata/finalizers"),
 				      "value", names);
 	} else {
-		cJSON_ArrayForEach(name, names) cJSON_AddStringToObject(
-			add_operation(step.body, "add", "/metadata/finalizers/-"), "value",
-			name->valuestring);
+		cJSON_ArrayForEach(name, names)
+			cJSON_AddStringToObject(
+				add_operation(step.body, "add", "/metadata/finalizers/-"), "value",
+				name->valuestring);
 		cJSON_Delete(names);
 	}
 	service_path(service, "", step.path, sizeof step.path);

@@ -56,6 +56,23 @@ static bool is_allowed(void *userdata, const char *node)
 	return true;
 }
 
+/* Services that share an address and say Local have the same selector: one's endpoints are the other's. */
+static bool has_endpoint(void *userdata, const char *node)
+{
+	const struct restriction *restriction = userdata;
+
+	for (size_t i = 0; i < restriction->spec->holder_count; i++) {
+		const struct vip_holder *holder = &restriction->spec->holders[i];
+		struct claim *claim =
+			state_claim(restriction->state, holder->namespace, holder->name);
+
+		if (claim && claim->exists && claim->service.local_only &&
+		    endpoints_on(&restriction->state->endpoints, claim->key, node))
+			return true;
+	}
+	return false;
+}
+
 static bool is_local_only(struct state *state, const struct vip_spec *spec)
 {
 	for (size_t i = 0; i < spec->holder_count; i++) {
@@ -134,7 +151,8 @@ static bool copy_leader(struct state *state, struct vip *vip, struct vip_spec *s
 }
 
 static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
-			      const cJSON *pool_spec, struct vip_spec *spec)
+			      const cJSON *pool_spec, struct vip_spec *spec,
+			      struct placement_answer *answer)
 {
 	struct state *state = reconciler->state;
 	struct restriction restriction = { .state = state, .spec = spec };
@@ -146,25 +164,26 @@ static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
 		.current_count = vip->candidate_count,
 		.current = vip->candidates,
 		.allowed = is_allowed,
+		.endpoint = state->slices_known ? has_endpoint : NULL,
 		.userdata = &restriction,
 	};
-	struct placement_answer answer;
 
+	memset(answer, 0, sizeof *answer);
 	if (copy_leader(state, vip, spec))
 		return;
-	nodes_place(&state->nodes, &question, &answer);
-	for (size_t i = 0; i < answer.candidates.count; i++) {
-		snprintf(spec->candidates[i].node, NODE_NAME_SIZE, "%s", answer.nodes[i]->name);
-		spec->candidates[i].priority = answer.candidates.items[i].priority;
+	nodes_place(&state->nodes, &question, answer);
+	for (size_t i = 0; i < answer->candidates.count; i++) {
+		snprintf(spec->candidates[i].node, NODE_NAME_SIZE, "%s", answer->nodes[i]->name);
+		spec->candidates[i].priority = answer->candidates.items[i].priority;
 	}
-	spec->candidate_count = answer.candidates.count;
-	tell_label_ignored(reconciler, vip, spec, answer.candidates.exclude_label_ignored);
-	set_unplaced(state, vip, answer.reason, answer.error.message);
+	spec->candidate_count = answer->candidates.count;
+	tell_label_ignored(reconciler, vip, spec, answer->candidates.exclude_label_ignored);
+	set_unplaced(state, vip, answer->reason, answer->error.message);
 }
 
 /* False: it cannot be said now (no virtual router is left). */
 static bool desire(struct reconciler *reconciler, struct vip *vip, const struct ipam_record *record,
-		   struct vip_spec *spec)
+		   struct vip_spec *spec, struct placement_answer *answer)
 {
 	struct state *state = reconciler->state;
 	struct pool *pool = state_pool(state, record->pool);
@@ -191,7 +210,7 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 		vip_settings_read(&spec->settings, pool->spec);
 	else
 		spec->settings = vip->settings; /* the pool is gone: as it was */
-	choose_candidates(reconciler, vip, pool ? pool->spec : NULL, spec);
+	choose_candidates(reconciler, vip, pool ? pool->spec : NULL, spec, answer);
 	return true;
 }
 
@@ -276,10 +295,18 @@ static void delete_vip(struct reconciler *reconciler, struct vip *vip)
 	step_send(reconciler, &vip->work, &step);
 }
 
+static bool is_preferred(struct state *state, const struct vip_spec *spec)
+{
+	struct pool *pool = state_pool(state, spec->pool);
+
+	return pool && strcmp(k8s_object_text(pool->spec, "preemption"), "preferred") == 0;
+}
+
 void reconcile_vip(struct reconciler *reconciler, struct vip *vip)
 {
 	struct state *state = reconciler->state;
 	struct ipam_record record;
+	struct placement_answer placement;
 	struct vip_spec spec;
 
 	if (!ipam_record_get(state->ipam, &vip->address, &record)) {
@@ -297,12 +324,15 @@ void reconcile_vip(struct reconciler *reconciler, struct vip *vip)
 		state_forget_vip(state, vip);
 		return;
 	}
-	if (!desire(reconciler, vip, &record, &spec))
+	if (!desire(reconciler, vip, &record, &spec, &placement))
 		return;
 	if (!vip->exists)
 		create_vip(reconciler, vip, &spec);
 	else if (vip_spec_digest(&spec) != vip->digest)
 		update_vip(reconciler, vip, &spec);
+	else if (!reconcile_silent_owner(reconciler, vip))
+		reconcile_move(reconciler, vip, &placement, is_local_only(state, &spec),
+			       is_preferred(state, &spec));
 	vip_spec_clear(&spec);
 }
 
@@ -331,8 +361,7 @@ static void mark_waiting(struct state *state, struct pool *pool)
 	if (!pool->urgent)
 		return;
 	pool->urgent = false;
-	TABLE_EACH(&state->vips, entry)
-	{
+	TABLE_EACH(&state->vips, entry) {
 		struct vip *vip = TABLE_OF(entry, struct vip, entry);
 		struct ipam_record record;
 

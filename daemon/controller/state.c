@@ -167,6 +167,7 @@ void state_put_service(struct state *state, const cJSON *object, enum state_orig
 	claim->service = service;
 	claim->exists = true;
 	claim->known_gone = false;
+	state->local_wanted |= claim->service.ours && claim->service.local_only;
 	if (state->ipam) {
 		struct ipam_name key = name_of(&claim->service);
 
@@ -322,6 +323,8 @@ static void clear_object(struct state *state, struct vip *vip)
 	vip->candidates = NULL;
 	vip->holder_count = vip->candidate_count = 0;
 	vip->exists = vip->deleting = false;
+	state->moving -= vip->status.ordered;
+	vip->status.ordered = false;
 	leave_router(state, vip->router);
 	vip->router[0] = '\0';
 }
@@ -416,7 +419,7 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 {
 	struct vip_spec spec;
 	struct vip *vip;
-	uint64_t before, candidates;
+	uint64_t before, candidates, order;
 	bool known;
 
 	if (vip_spec_read(&spec, object) < 0)
@@ -434,7 +437,11 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 	vip->deleting = k8s_object_get(object, "metadata/deletionTimestamp") != NULL;
 	note_identity(vip->uid, vip->version, object);
 	take_spec(state, vip, &spec);
+	order = vip->status.order;
 	vip_status_read(&vip->status, object);
+	state->moving += vip->status.ordered;
+	if (vip->status.order != order)
+		vip->order_seen_us = 0; /* dated by who looks at it next */
 	if (state->ipam && origin != STATE_FROM_OWN && (!known || record_digest(vip) != before)) {
 		state_feed_record(state, vip);
 		state->retry = true;

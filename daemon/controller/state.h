@@ -1,6 +1,8 @@
 #pragma once
 
 #include "daemon/controller/decide.h"
+#include "daemon/controller/endpoints.h"
+#include "daemon/controller/moves.h"
 #include "daemon/controller/nodes.h"
 #include "daemon/controller/queue.h"
 #include "daemon/controller/table.h"
@@ -54,6 +56,8 @@ struct vip {
 	struct node *first;        /* whose load it is */
 	enum base_reason unplaced; /* why nobody may own it */
 	char *unplaced_message;
+	uint64_t order_seen_us; /* since when status.order is the one it is */
+	struct move_history moves;
 	bool label_ignored; /* nobody without the label that excludes nodes was left */
 };
 
@@ -89,6 +93,10 @@ struct state {
 	struct ipam *ipam; /* NULL unless active */
 	struct table claims, vips, pools, leases, spaces, routers;
 	struct nodes nodes;
+	struct endpoints endpoints;
+	bool local_wanted; /* a Service of ours has externalTrafficPolicy: Local */
+	bool slices_known; /* and all EndpointSlices were listed */
+	unsigned moving;   /* orders for a handover that were not carried out yet */
 	bool default_class;
 	bool retry; /* something changed that may help those who wait */
 };
@@ -121,6 +129,16 @@ void state_put_pool(struct state *state, const cJSON *object, enum state_origin 
 void state_drop_pool(struct state *state, const char *name);
 void state_put_lease(struct state *state, const cJSON *object, enum state_origin origin);
 void state_drop_lease(struct state *state, const char *name);
+void state_put_slice(struct state *state, const cJSON *object);
+void state_drop_slice(struct state *state, const char *namespace, const char *name);
+/* All of them were listed. */
+void state_slices_known(struct state *state);
+/* A Lease speaker-NODE; when it changed, the speaker lives. */
+void state_put_sign(struct state *state, const cJSON *object, uint64_t now_us);
+void state_drop_sign(struct state *state, const char *lease);
+void state_node_silent(struct state *state, struct node *node);
+/* It was silent for NODE_FORGOTTEN_US now. */
+void state_node_forgotten(struct state *state, struct node *node);
 void state_put_namespace(struct state *state, const cJSON *object);
 void state_drop_namespace(struct state *state, const char *name);
 void state_put_node(struct state *state, const cJSON *object);
@@ -132,7 +150,7 @@ void state_drop_speaker(struct state *state, const char *name);
  * Begins to allocate: every kind was listed, this process leads. What is held, reserved and kept is
  * read anew from the objects; everything is marked. -ENOMEM: not active.
  */
-int state_activate(struct state *state, uint64_t wall_us);
+int state_activate(struct state *state, uint64_t wall_us, uint64_t now_us);
 void state_deactivate(struct state *state);
 
 /* Parts of the above, between state.c and state_pools.c. */

@@ -61,8 +61,7 @@ static struct pool *make_pool(struct state *state, const char *name)
 /* What its VirtualIPs copy of a pool changed, or what it counts. */
 static void mark_vips(struct state *state, const char *pool)
 {
-	TABLE_EACH(&state->vips, entry)
-	{
+	TABLE_EACH(&state->vips, entry) {
 		struct vip *vip = TABLE_OF(entry, struct vip, entry);
 
 		if (!pool || strcmp(vip->pool, pool) == 0)
@@ -74,7 +73,7 @@ static void mark_vips(struct state *state, const char *pool)
 static void mark_pools(struct state *state)
 {
 	TABLE_EACH(&state->pools, entry)
-	queue_mark(&state->queue, &TABLE_OF(entry, struct pool, entry)->work);
+		queue_mark(&state->queue, &TABLE_OF(entry, struct pool, entry)->work);
 }
 
 void state_put_pool(struct state *state, const cJSON *object, enum state_origin origin)
@@ -228,14 +227,107 @@ void state_drop_speaker(struct state *state, const char *name)
 		node_changed(state, node);
 }
 
+/* --- signs of life --- */
+
+#define SIGN_PREFIX "speaker-"
+
+static struct node *node_of_sign(struct state *state, const char *lease)
+{
+	return strncmp(lease, SIGN_PREFIX, strlen(SIGN_PREFIX)) == 0
+		       ? nodes_make(&state->nodes, lease + strlen(SIGN_PREFIX))
+		       : NULL;
+}
+
+void state_put_sign(struct state *state, const cJSON *object, uint64_t now_us)
+{
+	struct node *node = node_of_sign(state, k8s_object_text(object, "metadata/name"));
+	const char *version = k8s_object_text(object, "metadata/resourceVersion");
+
+	if (!node || (node->signs && strcmp(node->sign, version) == 0))
+		return;
+	node->work.kind = WORK_SPEAKER;
+	node->signs = true;
+	node->forgotten = false;
+	node->sign_us = now_us;
+	node->duration_us =
+		(uint64_t)k8s_object_number(object, "spec/leaseDurationSeconds", 1, 3600, 30) *
+		BASE_USEC_PER_SEC;
+	snprintf(node->sign, sizeof node->sign, "%s", version);
+	if (node_set_silent(node, false))
+		node_changed(state, node);
+	queue_mark(&state->queue, &node->work);
+}
+
+void state_drop_sign(struct state *state, const char *lease)
+{
+	struct node *node = node_of_sign(state, lease);
+
+	if (node)
+		node->signs = false; /* by hand: nothing can be said of it */
+}
+
+void state_node_silent(struct state *state, struct node *node)
+{
+	if (node_set_silent(node, true))
+		node_changed(state, node);
+}
+
+void state_node_forgotten(struct state *state, struct node *node)
+{
+	if (node->forgotten)
+		return;
+	node->forgotten = true;
+	mark_vips(state, NULL);
+}
+
+/* --- EndpointSlices --- */
+
+static bool mark_record(void *userdata, const struct ipam_record *record)
+{
+	struct state *state = userdata;
+	struct vip *vip = state_vip(state, &record->address);
+
+	if (vip)
+		queue_mark(&state->queue, &vip->work);
+	return true;
+}
+
+static void endpoints_changed(struct state *state, const char *service)
+{
+	struct claim *claim =
+		service ? TABLE_OF(table_find(&state->claims, service), struct claim, entry) : NULL;
+	struct ipam_name name;
+
+	if (!claim || !claim->exists || !claim->service.local_only || !state->ipam)
+		return;
+	name = (struct ipam_name){ claim->service.namespace, claim->service.name };
+	ipam_record_each_of(state->ipam, &name, mark_record, state);
+}
+
+void state_put_slice(struct state *state, const cJSON *object)
+{
+	endpoints_changed(state, endpoints_put(&state->endpoints, object));
+}
+
+void state_drop_slice(struct state *state, const char *namespace, const char *name)
+{
+	endpoints_changed(state, endpoints_drop(&state->endpoints, namespace, name));
+}
+
+void state_slices_known(struct state *state)
+{
+	state->slices_known = true;
+	if (state->ipam)
+		mark_vips(state, NULL);
+}
+
 /* --- from objects to ipam --- */
 
 static void feed_quarantine(struct state *state, const struct pool *pool, uint64_t wall_us)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, k8s_object_get(pool->status, "quarantine"))
-	{
+	cJSON_ArrayForEach(item, k8s_object_get(pool->status, "quarantine")) {
 		struct ipam_quarantine quarantine = { .pool = pool->name };
 		char service[2 * IPAM_NAME_SIZE], *slash;
 
@@ -251,14 +343,13 @@ static void feed_quarantine(struct state *state, const struct pool *pool, uint64
 	}
 }
 
-int state_activate(struct state *state, uint64_t wall_us)
+int state_activate(struct state *state, uint64_t wall_us, uint64_t now_us)
 {
 	state_deactivate(state);
 	state->ipam = ipam_new();
 	if (!state->ipam)
 		return -ENOMEM;
-	TABLE_EACH(&state->pools, entry)
-	{
+	TABLE_EACH(&state->pools, entry) {
 		struct pool *pool = TABLE_OF(entry, struct pool, entry);
 
 		if (!pool->exists)
@@ -266,10 +357,16 @@ int state_activate(struct state *state, uint64_t wall_us)
 		feed_pool(state, pool);
 		queue_mark(&state->queue, &pool->work);
 	}
-	TABLE_EACH(&state->nodes.table, entry)
-	feed_node(state, TABLE_OF(entry, struct node, entry));
-	TABLE_EACH(&state->claims, entry)
-	{
+	TABLE_EACH(&state->nodes.table, entry) {
+		struct node *node = TABLE_OF(entry, struct node, entry);
+
+		feed_node(state, node);
+		/* While this process could not reach the server, neither could they, perhaps. */
+		node->sign_us = now_us;
+		if (node->signs)
+			queue_mark(&state->queue, &node->work);
+	}
+	TABLE_EACH(&state->claims, entry) {
 		struct claim *claim = TABLE_OF(entry, struct claim, entry);
 
 		if (claim->exists)
@@ -277,8 +374,7 @@ int state_activate(struct state *state, uint64_t wall_us)
 		claim->waiting = false;
 		queue_mark(&state->queue, &claim->work);
 	}
-	TABLE_EACH(&state->vips, entry)
-	{
+	TABLE_EACH(&state->vips, entry) {
 		struct vip *vip = TABLE_OF(entry, struct vip, entry);
 
 		if (vip->exists)
@@ -286,9 +382,9 @@ int state_activate(struct state *state, uint64_t wall_us)
 		queue_mark(&state->queue, &vip->work);
 	}
 	TABLE_EACH(&state->pools, entry)
-	feed_quarantine(state, TABLE_OF(entry, struct pool, entry), wall_us);
+		feed_quarantine(state, TABLE_OF(entry, struct pool, entry), wall_us);
 	TABLE_EACH(&state->leases, entry)
-	queue_mark(&state->queue, &TABLE_OF(entry, struct lease, entry)->work);
+		queue_mark(&state->queue, &TABLE_OF(entry, struct lease, entry)->work);
 	state->retry = false;
 	return 0;
 }
@@ -304,8 +400,7 @@ void state_retry_waiting(struct state *state)
 	if (!state->retry)
 		return;
 	state->retry = false;
-	TABLE_EACH(&state->claims, entry)
-	{
+	TABLE_EACH(&state->claims, entry) {
 		struct claim *claim = TABLE_OF(entry, struct claim, entry);
 
 		if (claim->waiting)
@@ -341,5 +436,8 @@ void state_clear(struct state *state)
 		free_space(state, TABLE_OF(entry, struct space, entry));
 	table_clear(&state->pools);
 	table_clear(&state->spaces);
+	TABLE_EACH(&state->nodes.table, node)
+		queue_forget(&state->queue, &TABLE_OF(node, struct node, entry)->work);
 	nodes_clear(&state->nodes);
+	endpoints_clear(&state->endpoints);
 }

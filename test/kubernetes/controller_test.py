@@ -903,3 +903,118 @@ def test_addresses_beyond_the_last_virtual_router_are_packed_and_move_together(r
     running.api.patch(f"{SPEAKERS}/n2", {"spec": {"excluded": True}})
     wait_for("companions to follow", lambda: all(
         set(lists[0]) == {"n1", "n3", "n4"} and len(set(map(tuple, lists))) == 1 for lists in routers().values()))
+
+
+# --- owners
+
+
+def slices(world, service, nodes):
+    """EndpointSlice of the Service with an endpoint on each of these nodes; {node: ready}."""
+    path = "/apis/discovery.k8s.io/v1/namespaces/vms/endpointslices"
+    world.api.delete(f"{path}/{service}-0")
+    world.api.create(path, {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": f"{service}-0", "namespace": "vms", "labels": {"kubernetes.io/service-name": service}},
+        "endpoints": [{"addresses": [f"10.244.0.{index + 1}"], "conditions": {"ready": ready}, "nodeName": node}
+                      for index, (node, ready) in enumerate(nodes.items())],
+        "ports": [{"name": "port-22", "port": 22, "protocol": "TCP"}]})
+
+
+def order(world, address):
+    """What the annotation vipd.dev/handover says; {} if nothing."""
+    return json.loads(world.api.get(f"{VIPS}/{address}")["metadata"].get("annotations", {}).get("vipd.dev/handover", "{}"))
+
+
+def own(world, address, node):
+    """As the speaker of the node writes it, and the order carried out."""
+    world.api.patch(f"{VIPS}/{address}/status", {"status": {
+        "owner": node, "state": "Active", "handoverID": order(world, address).get("id", "")}})
+
+
+def test_local_traffic_follows_its_endpoints(running):
+    running.create("ssh", externalTrafficPolicy="Local")
+    address = running.api.external_ip("ssh")
+    slices(running, "ssh", {"n2": True})
+    wait_for("n2 to be first", lambda: candidates(running, address)[0] == "n2")
+    own(running, address, "n2")
+    time.sleep(0.5)
+    assert order(running, address) == {}
+    slices(running, "ssh", {})  # the empty moment of a migration moves nothing
+    time.sleep(0.5)
+    assert candidates(running, address)[0] == "n2" and order(running, address) == {}
+    slices(running, "ssh", {"n2": False, "n3": True})
+    wait_for("n3 to be first", lambda: candidates(running, address)[0] == "n3")
+    wait_for("the order", lambda: order(running, address).get("to") == "n3")
+    first = order(running, address)["id"]
+    own(running, address, "n3")
+    # Back again: not at once, then yes.
+    slices(running, "ssh", {"n2": True, "n3": False})
+    wait_for("n2 to be first", lambda: candidates(running, address)[0] == "n2")
+    time.sleep(1)
+    assert order(running, address)["id"] == first
+    wait_for("the second order", lambda: order(running, address)["id"] != first, 10)
+    assert order(running, address)["to"] == "n2"
+    running.change("ssh", {"spec": {"externalTrafficPolicy": "Cluster"}})
+    own(running, address, "n3")
+    time.sleep(1)
+    assert running.api.get(f"{VIPS}/{address}")["status"]["owner"] == "n3"
+
+
+def test_owner_that_may_not_own_any_more_is_asked_to_hand_over(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    first, second, _ = candidates(running, address)
+    own(running, address, first)
+    running.change("ssh", {"metadata": {"annotations": {"vipd.dev/nodes": second}}})
+    wait_for("the order", lambda: order(running, address).get("to") == second)
+    assert candidates(running, address) == [second, first]  # until it has handed over
+    own(running, address, second)
+    wait_for("the old one to go", lambda: candidates(running, address) == [second])
+
+
+def test_preferred_nodes_get_their_addresses_back_and_others_do_not(running):
+    for number, label in enumerate(("a", "b", "b")):
+        running.api.patch(f"/api/v1/nodes/n{number + 1}", {"metadata": {"labels": {"rack": label}}})
+    preferred = {"nodes": {"preferred": [{"weight": 50, "selector": {"matchLabels": {"rack": "a"}}}]}}
+    running.api.pool(preemption="preferred", **preferred)
+    running.create("moves")
+    address = running.api.external_ip("moves")
+    assert candidates(running, address)[0] == "n1"
+    own(running, address, "n2")  # after a failure of n1
+    wait_for("the order", lambda: order(running, address).get("to") == "n1")
+    running.api.patch(f"{POOLS}/lab", {"spec": {"preemption": "sticky"}})
+    running.create("stays")
+    address = running.api.external_ip("stays")
+    own(running, address, "n3")
+    time.sleep(1)
+    assert order(running, address) == {}
+
+
+def test_speakers_that_fall_silent_are_told_of_and_their_addresses_too(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    first = candidates(running, address)[0]
+    own(running, address, first)
+    running.wait_condition("ssh", "Serving", "True", "Serving")
+    running.api.patch(f"{SPEAKERS}/{first}/status", {"status": {"conditions": [
+        {"type": "Ready", "status": "True", "reason": "AsExpected", "message": "", "lastTransitionTime": manifests.STAMP},
+        {"type": "Fenced", "status": "True", "reason": "AsExpected", "message": "",
+         "lastTransitionTime": manifests.STAMP}]}})
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {
+        "name": f"speaker-{first}", "namespace": SYSTEM, "labels": {"vipd.dev/speaker": "true"}},
+        "spec": {"holderIdentity": first, "leaseDurationSeconds": 2}}
+    running.api.create(LEASES, lease)
+
+    def ready():
+        return {c["type"]: c["status"] for c in running.api.get(f"{SPEAKERS}/{first}")["status"]["conditions"]}
+    for _ in range(4):  # signs of life
+        time.sleep(2)
+        running.api.patch(f"{LEASES}/speaker-{first}", {"spec": {"acquireTime": None, "leaseTransitions": int(time.time())}})
+        assert ready()["Ready"] == "True"
+    wait_for("silence to be told", lambda: ready() == {"Ready": "Unknown", "Fenced": "True"}, 12)
+    wait_for("its address to be unowned", lambda: running.api.get(f"{VIPS}/{address}")["status"].get("owner") is None)
+    running.wait_condition("ssh", "Serving", "False", "Provisioning", "no node has taken")
+    assert candidates(running, address)[0] == first  # a crash is no reason to rewrite candidates
+    own(running, address, first)
+    running.api.patch(f"{LEASES}/speaker-{first}", {"spec": {"leaseTransitions": 1}})
+    running.wait_condition("ssh", "Serving", "True", "Serving")
