@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -98,25 +99,26 @@ static void put_target(struct nft_element *element, const struct nft_endpoint *e
 		 base_address_format(&endpoint->address, address), endpoint->port);
 }
 
-/* The kernel refuses a range inside another one of the same key, and with it the whole transaction. */
-static bool is_covered(const struct nft_port *port, size_t which)
+static int compare_ranges(const void *a, const void *b)
 {
-	const struct base_prefix *range = &port->ranges[which];
+	struct base_address first_a = base_prefix_first(a), first_b = base_prefix_first(b);
+	int r = base_address_compare(&first_a, &first_b);
 
-	for (size_t i = 0; i < port->range_count; i++) {
-		const struct base_prefix *other = &port->ranges[i];
+	return r ? r
+		 : (int)((const struct base_prefix *)a)->length -
+			   (int)((const struct base_prefix *)b)->length;
+}
 
-		if (i != which && base_prefix_contains(other, &range->address) &&
-		    (other->length < range->length || (other->length == range->length && i < which)))
-			return true;
-	}
-	return false;
+void nft_ranges_sort(struct base_prefix *ranges, size_t count)
+{
+	qsort(ranges, count, sizeof *ranges, compare_ranges);
 }
 
 static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = { .table = "inet",
 				       .set = pick(&port->address, "ranged4", "ranged6") };
+	const struct base_prefix *last = NULL;
 	int r;
 
 	if (port->range_count == 0)
@@ -129,8 +131,11 @@ static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *use
 					     port->ranges[i].length };
 		char text[BASE_PREFIX_TEXT_SIZE];
 
-		if (range.address.family != port->address.family || is_covered(port, i))
+		/* The kernel refuses a range inside another one, and with it the whole transaction. */
+		if (range.address.family != port->address.family ||
+		    (last && base_prefix_contains(last, &range.address)))
 			continue;
+		last = &port->ranges[i];
 		put_key(&element, port, " . %s", base_prefix_format(&range, text));
 		r = emit(userdata, &element);
 	}
@@ -156,9 +161,15 @@ static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint 
 	}
 	if (r < 0 || port->protocol != IPPROTO_TCP)
 		return r;
+	snprintf(element.key, sizeof element.key, "%s . tcp . %u", address, endpoint->port);
+	if (port->held) {
+		element.set = pick(&port->address, "heldend4", "heldend6");
+		r = emit(userdata, &element);
+		if (r < 0)
+			return r;
+	}
 	element.set = pick(&port->address, "reverse4", "reverse6");
 	element.exclusive = true;
-	snprintf(element.key, sizeof element.key, "%s . tcp . %u", address, endpoint->port);
 	if (port->endpoint_count == 1)
 		snprintf(element.data, sizeof element.data, "%s . %u",
 			 base_address_format(&port->address, vip), port->port);
@@ -195,6 +206,17 @@ static int emit_one_node(const struct nft_port *port, const struct nft_endpoint 
 	return emit(userdata, &element);
 }
 
+static int emit_held(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
+{
+	struct nft_element element = { .table = "inet",
+				       .set = pick(&port->address, "held4", "held6") };
+
+	if (!port->held)
+		return 0;
+	put_key(&element, port, "%s", "");
+	return emit(userdata, &element);
+}
+
 static int emit_single(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = { .table = "inet",
@@ -213,18 +235,33 @@ static int emit_single(const struct nft_port *port, nft_emit_fn *emit, void *use
 	return emit(userdata, &element);
 }
 
+static const char *slots_set(const struct nft_port *port)
+{
+	bool client = port->client_affinity;
+
+	switch (port->protocol) {
+	case IPPROTO_UDP:
+		return client ? pick(&port->address, "slotclientudp4", "slotclientudp6")
+			      : pick(&port->address, "slotflowudp4", "slotflowudp6");
+	case IPPROTO_SCTP:
+		return client ? pick(&port->address, "slotclientsctp4", "slotclientsctp6")
+			      : pick(&port->address, "slotflowsctp4", "slotflowsctp6");
+	default:
+		return client ? pick(&port->address, "slotclient4", "slotclient6")
+			      : pick(&port->address, "slotflow4", "slotflow6");
+	}
+}
+
 static int emit_many(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = { .table = "netdev",
 				       .set = pick(&port->address, "many4", "many6") };
-	const char *nodes, *slots_set;
+	const char *nodes;
 	uint16_t slots[NFT_SLOTS];
 	int r = 0;
 
 	nodes = port->client_affinity ? pick(&port->address, "nodeclient4", "nodeclient6")
 				      : pick(&port->address, "nodeflow4", "nodeflow6");
-	slots_set = port->client_affinity ? pick(&port->address, "slotclient4", "slotclient6")
-					  : pick(&port->address, "slotflow4", "slotflow6");
 	if (port->dataplane == NFT_DATAPLANE_DIRECTOR) {
 		put_address(element.key, sizeof element.key, &port->address);
 		r = emit(userdata, &element);
@@ -236,7 +273,7 @@ static int emit_many(const struct nft_port *port, nft_emit_fn *emit, void *userd
 
 		put_key(&element, port, " . %u", slot);
 		element.table = "inet";
-		element.set = slots_set;
+		element.set = slots_set(port);
 		put_target(&element, endpoint);
 		r = emit(userdata, &element);
 		if (r < 0 || !node)
@@ -259,8 +296,10 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 	r = emit_ranges(port, emit, userdata);
 	if (r < 0 || port->endpoint_count == 0)
 		return r;
-	r = port->endpoint_count == 1 ? emit_single(port, emit, userdata)
-				      : emit_many(port, emit, userdata);
+	r = emit_held(port, emit, userdata);
+	if (r >= 0)
+		r = port->endpoint_count == 1 ? emit_single(port, emit, userdata)
+					      : emit_many(port, emit, userdata);
 	for (size_t i = 0; i < port->endpoint_count && r >= 0; i++) {
 		r = emit_endpoint(port, &port->endpoints[i], emit, userdata);
 		if (r >= 0)
@@ -269,14 +308,13 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 	return r;
 }
 
+/* Not of its port: a client that is bound to one VM finds the same one behind every port of a Service. */
 static uint64_t endpoint_hash(const struct nft_endpoint *endpoint, uint8_t salt)
 {
-	uint8_t bytes[20] = { salt };
+	uint8_t bytes[17] = { salt };
 
 	memcpy(bytes + 1, endpoint->address.bytes, 16);
-	bytes[17] = (uint8_t)(endpoint->port >> 8);
-	bytes[18] = (uint8_t)endpoint->port;
-	return base_hash(bytes, 19) * UINT64_C(0x9e3779b97f4a7c15) >> 20;
+	return base_hash(bytes, 17) * UINT64_C(0x9e3779b97f4a7c15) >> 20;
 }
 
 static int compare(const struct nft_endpoint *a, const struct nft_endpoint *b)

@@ -33,9 +33,10 @@ struct nft_port {
 	uint8_t protocol; /* IPPROTO_TCP, _UDP, _SCTP */
 	uint16_t port;
 	bool client_affinity;
+	bool held; /* its endpoints are those of before: new connections wait, old ones are not reset */
 	enum nft_dataplane dataplane;
 	size_t range_count, endpoint_count;
-	const struct base_prefix *ranges; /* none: everybody */
+	const struct base_prefix *ranges; /* none: everybody; in the order of nft_ranges_sort() */
 	const struct nft_endpoint *endpoints;
 };
 
@@ -51,6 +52,9 @@ struct nft_element {
 };
 
 typedef int nft_emit_fn(void *userdata, const struct nft_element *element);
+
+/* By first address, the wider one first: what lies inside another one comes right behind it. */
+void nft_ranges_sort(struct base_prefix *ranges, size_t count);
 
 /* Each answers 0, or the first negative value the callback gave. */
 int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,

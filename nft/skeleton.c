@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/hash.h"
 
 #define SEED "seed 0x5eed" /* the same on every node, so every node picks the same endpoint */
@@ -37,8 +38,11 @@ uint32_t nft_fence_ms(uint32_t interval_cs)
 #define TEXT_OF(number)	 #number
 #define TEXT(number)	 TEXT_OF(number)
 #define KEY(ip)		 "typeof " ip " daddr . meta l4proto . th dport . "
-/* A type is meant, not TCP: reading "th dport" back from the kernel, nft 1.0.6 refuses its own words. */
-#define SLOT(ip)	 KEY(ip) "numgen inc mod " TEXT(NFT_SLOTS) " : " ip " daddr . tcp dport"
+/*
+ * One map a protocol: nft 1.0.6 matches the protocol of the data's port in every rule that uses the map,
+ * and "th dport", which names none, it refuses when it reads it back from the kernel.
+ */
+#define SLOT(ip, proto)	 KEY(ip) "numgen inc mod " TEXT(NFT_SLOTS) " : " ip " daddr . " proto " dport"
 #define SERVICE(address) "type " address " . inet_proto . inet_service"
 #define BOTH(table, kind, name, four, six)                                                         \
 	{ table, kind, name "4", four }, { table, kind, name "6", six }
@@ -59,8 +63,12 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	BOTH("inet", "set", "vips", "type ipv4_addr", "type ipv6_addr"),
 	BOTH("inet", "map", "service", SERVICE("ipv4_addr") " : ipv4_addr . inet_service; counter",
 	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service; counter"),
-	BOTH("inet", "map", "slotclient", SLOT("ip"), SLOT("ip6")),
-	BOTH("inet", "map", "slotflow", SLOT("ip"), SLOT("ip6")),
+	BOTH("inet", "map", "slotclient", SLOT("ip", "tcp"), SLOT("ip6", "tcp")),
+	BOTH("inet", "map", "slotflow", SLOT("ip", "tcp"), SLOT("ip6", "tcp")),
+	BOTH("inet", "map", "slotclientudp", SLOT("ip", "udp"), SLOT("ip6", "udp")),
+	BOTH("inet", "map", "slotflowudp", SLOT("ip", "udp"), SLOT("ip6", "udp")),
+	BOTH("inet", "map", "slotclientsctp", SLOT("ip", "sctp"), SLOT("ip6", "sctp")),
+	BOTH("inet", "map", "slotflowsctp", SLOT("ip", "sctp"), SLOT("ip6", "sctp")),
 	BOTH("inet", "set", "ranged", SERVICE("ipv4_addr"), SERVICE("ipv6_addr")),
 	BOTH("inet", "set", "source", SERVICE("ipv4_addr") " . ipv4_addr; flags interval",
 	     SERVICE("ipv6_addr") " . ipv6_addr; flags interval"),
@@ -68,6 +76,8 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service"),
 	BOTH("inet", "set", "hairpin", "type ipv4_addr . ipv4_addr", "type ipv6_addr . ipv6_addr"),
 	BOTH("inet", "set", "local", "type ipv4_addr", "type ipv6_addr"),
+	BOTH("inet", "set", "held", SERVICE("ipv4_addr"), SERVICE("ipv6_addr")),
+	BOTH("inet", "set", "heldend", SERVICE("ipv4_addr"), SERVICE("ipv6_addr")),
 };
 
 static void put_sets(struct text *t, const char *table)
@@ -199,6 +209,7 @@ static void put_segment(struct text *t, bool egress, const char *interface)
 
 		put(t, "\tchain direct%s-%s {\n", f, interface);
 		put(t, "\t\tether saddr @peers return\n");
+		/* All pieces go one way: only the first one has ports. */
 		if (six)
 			put(t, "\t\tip6 nexthdr 44 fwd ip6 to ip6 daddr map @onenode6 device "
 			       "\"%s\"\n"
@@ -213,6 +224,7 @@ static void put_segment(struct text *t, bool egress, const char *interface)
 			       "parameter-problem } fwd ip to ip daddr map @onenode4 device "
 			       "\"%s\"\n",
 			    interface, interface);
+		put(t, "\t\t%s return\n", six ? "ip6 nexthdr 44" : "ip frag-off & 0x3fff != 0");
 		put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport map @node%s device "
 		       "\"%s\"\n",
 		    ip, ip, f, interface);
@@ -259,17 +271,25 @@ static bool put_pods(struct text *t, const struct nft_skeleton *s, bool six, con
 /* DNAT at the endpoint's node; only the first packet of a connection comes through here. */
 static void put_dnat(struct text *t, const char *ip, const char *f)
 {
+	static const char *const protocols[] = { "", "udp", "sctp" }; /* "": TCP */
+
 	put(t, "\tchain dnat%s {\n", f);
 	put(t, "\t\t%s daddr . meta l4proto . th dport @ranged%s %s daddr . meta l4proto . th dport "
 	       ". %s saddr != @source%s counter drop\n",
 	    ip, f, ip, ip, f);
+	/* Nobody there for the moment: the client asks again, and must hear no refusal until then. */
+	put(t, "\t\ttcp flags & (fin | syn | rst | ack) == syn %s daddr . meta l4proto . th dport "
+	       "@held%s counter drop\n",
+	    ip, f);
 	put(t, "\t\tdnat %s to %s daddr . meta l4proto . th dport map @service%s\n", ip, ip, f);
-	put(t, "\t\tdnat %s to %s daddr . meta l4proto . th dport . jhash %s saddr mod %u " SEED
-	       " map @slotclient%s\n",
-	    ip, ip, ip, NFT_SLOTS, f);
-	put(t, "\t\tdnat %s to %s daddr . meta l4proto . th dport . jhash %s saddr . th sport mod "
-	       "%u " SEED " map @slotflow%s\n",
-	    ip, ip, ip, NFT_SLOTS, f);
+	for (unsigned i = 0; i < BASE_COUNT_OF(protocols); i++) {
+		put(t, "\t\tdnat %s to %s daddr . meta l4proto . th dport . jhash %s saddr mod %u " SEED
+		       " map @slotclient%s%s\n",
+		    ip, ip, ip, NFT_SLOTS, protocols[i], f);
+		put(t, "\t\tdnat %s to %s daddr . meta l4proto . th dport . jhash %s saddr . th sport "
+		       "mod %u " SEED " map @slotflow%s%s\n",
+		    ip, ip, ip, NFT_SLOTS, protocols[i], f);
+	}
 	/* Bound to itself: a NodePort rule of somebody else cannot catch it any more. */
 	put(t, "\t\tdnat %s to %s daddr\n\t}\n", ip, ip);
 }
@@ -312,7 +332,11 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	       "\t\tip6 daddr @vips6 meta l4proto { tcp, udp, sctp } goto closed\n\t}\n");
 	put(t, "\tchain forward {\n\t\ttype filter hook forward priority filter - 10; policy "
 	       "accept;\n"
-	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n\t}\n");
+	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n"
+	       /* What a VM left behind when it moved knows nothing of its connections. */
+	       "\t\ttcp flags & rst == rst ip saddr . meta l4proto . th sport @heldend4 counter drop\n"
+	       "\t\ttcp flags & rst == rst ip6 saddr . meta l4proto . th sport @heldend6 counter "
+	       "drop\n\t}\n");
 	put(t, "\tchain closed {\n"
 	       "\t\tct state { established, related } accept\n"
 	       "\t\tct state new tcp flags & (fin | syn | rst | ack) == syn counter reject with "

@@ -63,5 +63,5 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
 struct nft_set {
 	const char *table, *kind, *name, *definition; /* kind: "set" or "map" */
 };
-#define NFT_SETS 33
+#define NFT_SETS 45
 extern const struct nft_set nft_sets[NFT_SETS];

@@ -18,7 +18,9 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/array.h"
+#include "daemon/engine/balancer.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/served.h"
 #include "vrrp/frame.h"
 #include "vrrp/io/neighbour.h"
 #include "vrrp/io/socket.h"
@@ -639,7 +641,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	if (engine->routers && !engine->restarted)
 		read_alive(engine);
-	if (!engine->rules_present || engine->rules_due)
+	if (balancer_review(engine) || !engine->rules_present || engine->rules_due)
 		engine_rules_changed(engine);
 	ask_members(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {
@@ -754,6 +756,7 @@ static void set_synced(struct engine *engine)
 {
 	if (engine->synced)
 		return;
+	balancer_review(engine);
 	engine->synced = true;
 	sd_event_source_set_enabled(engine->state_wait, SD_EVENT_OFF);
 	segments_review(engine);
@@ -1071,11 +1074,13 @@ static void report_node(struct engine *engine)
 
 static void describe_routers(struct engine *engine, cJSON *tree)
 {
+	static const char *const dataplanes[MESSAGE_DATAPLANE_COUNT] = { "auto", "director", "nat",
+									 "announce" };
 	cJSON *list = cJSON_AddArrayToObject(tree, "routers");
 
 	for (struct router *router = engine->routers; router; router = router->next) {
 		cJSON *item = cJSON_CreateObject();
-		char addresses[256] = "", one[BASE_ADDRESS_TEXT_SIZE];
+		char addresses[256] = "", one[BASE_ADDRESS_TEXT_SIZE], why[160];
 
 		for (uint32_t i = 0; i < router->wish.address_count && i < 4; i++) {
 			size_t at = strlen(addresses);
@@ -1098,6 +1103,9 @@ static void describe_routers(struct engine *engine, cJSON *tree)
 					router->eligible || router->not_eligible_why == BASE_REASON_COUNT
 						? ""
 						: base_reason_word(router->not_eligible_why));
+		engine_dataplane_why(router, why, sizeof why);
+		cJSON_AddStringToObject(item, "dataplane", dataplanes[engine_dataplane(router)]);
+		cJSON_AddStringToObject(item, "dataplaneWhy", why);
 		cJSON_AddNumberToObject(item, "term", virtual_router_term(&router->core));
 		cJSON_AddStringToObject(item, "reason", base_reason_word(router->last_reason));
 		cJSON_AddNumberToObject(
@@ -1447,6 +1455,8 @@ static int start(struct engine *engine)
 	if (r >= 0)
 		r = store_new(&engine->store, &store_handlers, engine);
 	if (r >= 0)
+		r = served_new(&engine->served, engine);
+	if (r >= 0)
 		r = add_sources(engine);
 	snprintf(path, sizeof path, "%s/status.sock", engine->options->runtime_dir);
 	if (r >= 0)
@@ -1479,6 +1489,7 @@ static void stop(struct engine *engine)
 		engine->nodes = next;
 	}
 	status_server_free(engine->status);
+	served_free(engine->served);
 	store_free(engine->store);
 	nft_table_free(engine->table); /* what is in flight through the rules goes on */
 	vrrp_links_free(engine->links);

@@ -36,6 +36,8 @@
 #define ENGINE_SAVE_DELAY_US	 (1 * BASE_USEC_PER_SEC)
 #define ENGINE_TRANSITIONS	 100
 
+struct served;
+
 struct engine_node {
 	struct engine_node *next;
 	char name[MESSAGE_NAME_SIZE];
@@ -54,6 +56,8 @@ struct engine {
 	struct vrrp_links *links;
 	struct nft_table *table;
 	struct nft_abilities abilities;
+	struct served *served;
+	const struct balancer *balancer; /* somebody else who would balance; NULL: nobody */
 	struct status_server *status;
 	struct segment *segments;
 	struct router *routers;
@@ -109,8 +113,9 @@ bool engine_fence_open(const struct router *router);
 void engine_probe_addresses(struct router *router);
 void engine_witnesses_asked(struct engine *engine, struct segment *segment);
 
-/* enum message_dataplane in force for the router on this node. */
-uint8_t engine_dataplane(const struct engine *engine, const struct message_router *wish);
+/* enum message_dataplane in force for the router on this node, and in words why. */
+uint8_t engine_dataplane(const struct router *router);
+void engine_dataplane_why(const struct router *router, char *text, size_t size);
 
 /* Rules and routers are looked at again, once, soon. */
 void engine_rules_changed(struct engine *engine);

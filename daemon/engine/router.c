@@ -729,7 +729,7 @@ static void fill_status(struct router *router, struct message_router_status *sta
 	status->term = virtual_router_term(core);
 	status->conflict = router->conflict;
 	memcpy(status->conflict_mac, router->conflict_mac.bytes, 6);
-	status->dataplane = engine_dataplane(router->engine, &router->wish);
+	status->dataplane = engine_dataplane(router);
 	if (status->owned) {
 		status->addresses_present = engine_addresses_present(router);
 		status->fence_open = engine_fence_open(router);

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/balancer.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/served.h"
 
 /* From what is wanted to what must stand in the kernel: rules of every VIP on every node. */
 
@@ -12,11 +14,39 @@ struct round {
 	int error;
 };
 
+uint8_t engine_dataplane(const struct router *router)
+{
+	uint8_t dataplane = router->wish.dataplane;
+
+	if (dataplane == MESSAGE_DATAPLANE_AUTO)
+		dataplane = router->engine->balancer ? MESSAGE_DATAPLANE_ANNOUNCE
+						     : MESSAGE_DATAPLANE_DIRECTOR;
+	if (dataplane == MESSAGE_DATAPLANE_DIRECTOR && !router->segment)
+		dataplane = MESSAGE_DATAPLANE_NAT; /* no LAN to send on over */
+	return dataplane;
+}
+
+void engine_dataplane_why(const struct router *router, char *text, size_t size)
+{
+	const struct balancer *balancer = router->engine->balancer;
+
+	if (router->wish.dataplane == MESSAGE_DATAPLANE_AUTO && balancer)
+		snprintf(text, size, "auto: %s balances here (interface %s)", balancer->name,
+			 balancer->interface);
+	else if (router->wish.dataplane == MESSAGE_DATAPLANE_DIRECTOR ||
+		 router->wish.dataplane == MESSAGE_DATAPLANE_AUTO)
+		snprintf(text, size, "%s%s",
+			 router->wish.dataplane == MESSAGE_DATAPLANE_AUTO
+				 ? "auto: nothing known to balance by itself is on this node"
+				 : "the pool says so",
+			 router->segment ? "" : "; this node is not on the segment");
+	else
+		snprintf(text, size, "the pool says so");
+}
+
 static enum nft_dataplane dataplane_of(const struct router *router)
 {
-	if (!router->segment)
-		return NFT_DATAPLANE_NAT; /* no LAN to send on over */
-	switch ((enum message_dataplane)engine_dataplane(router->engine, &router->wish)) {
+	switch ((enum message_dataplane)engine_dataplane(router)) {
 	case MESSAGE_DATAPLANE_NAT:
 		return NFT_DATAPLANE_NAT;
 	case MESSAGE_DATAPLANE_ANNOUNCE:
@@ -27,13 +57,6 @@ static enum nft_dataplane dataplane_of(const struct router *router)
 		break;
 	}
 	return NFT_DATAPLANE_DIRECTOR;
-}
-
-uint8_t engine_dataplane(const struct engine *engine, const struct message_router *wish)
-{
-	(void)engine;
-	return wish->dataplane == MESSAGE_DATAPLANE_AUTO ? MESSAGE_DATAPLANE_DIRECTOR
-							 : wish->dataplane;
 }
 
 static struct router *router_of(struct engine *engine, const struct base_address *address)
@@ -64,10 +87,12 @@ static struct base_address node_on(const struct engine_node *node, const struct 
 static void want_port(void *userdata, const struct message *message)
 {
 	static struct nft_endpoint endpoints[MESSAGE_ENDPOINTS_MAX];
+	static struct base_prefix ranges[MESSAGE_RANGES_MAX];
 	const struct message_service_port *wish = &message->service_port;
 	struct round *round = userdata;
 	struct engine *engine = round->engine;
 	struct router *router = router_of(engine, &wish->address);
+	struct served_port now;
 	struct base_prefix subnet;
 	struct nft_port port = {
 		.address = wish->address,
@@ -75,8 +100,7 @@ static void want_port(void *userdata, const struct message *message)
 		.port = wish->port,
 		.client_affinity = wish->affinity == MESSAGE_AFFINITY_CLIENT_IP,
 		.range_count = wish->range_count,
-		.ranges = wish->ranges,
-		.endpoint_count = wish->endpoint_count,
+		.ranges = ranges,
 		.endpoints = endpoints,
 	};
 	int r;
@@ -84,8 +108,15 @@ static void want_port(void *userdata, const struct message *message)
 	if (!router)
 		return; /* its address is not here (yet) */
 	port.dataplane = dataplane_of(router);
-	for (uint32_t i = 0; i < wish->endpoint_count; i++) {
-		const struct message_endpoint *from = &wish->endpoints[i];
+	if (port.dataplane == NFT_DATAPLANE_ANNOUNCE)
+		return; /* its packets, and its flows, are somebody else's */
+	now = served_note(engine->served, wish, engine_now(engine));
+	port.held = now.held;
+	port.endpoint_count = now.endpoint_count;
+	memcpy(ranges, wish->ranges, wish->range_count * sizeof *ranges);
+	nft_ranges_sort(ranges, wish->range_count);
+	for (uint32_t i = 0; i < now.endpoint_count; i++) {
+		const struct message_endpoint *from = &now.endpoints[i];
 
 		endpoints[i] = (struct nft_endpoint){ .address = from->address,
 						      .port = from->port };
@@ -198,6 +229,7 @@ void engine_rules_apply(struct engine *engine)
 	} else {
 		make_skeleton(engine, &skeleton);
 		nft_table_begin(engine->table);
+		served_begin(engine->served);
 		for (struct router *router = engine->routers; router; router = router->next)
 			for (uint32_t i = 0; i < router->wish.address_count; i++)
 				if (nft_emit_vip(&router->wish.addresses[i], dataplane_of(router),
@@ -210,6 +242,7 @@ void engine_rules_apply(struct engine *engine)
 			rules_failed(engine, &error);
 			return;
 		}
+		served_end(engine->served); /* the flows of who is gone: not before the rules */
 		log_gate_clear(&engine->rules_gate);
 		engine->rules_present = true;
 		engine->rules_message[0] = '\0';

@@ -180,16 +180,35 @@ static void print_routers(const cJSON *list)
 	const cJSON *item;
 	char age[16];
 
-	printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6s %s\n", names, "ROUTER", addresses, "ADDRESS",
-	       "STATE", owners, "OWNER", "SINCE", "TERM", "REASON");
+	printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6s %-9s  %s\n", names, "ROUTER", addresses, "ADDRESS",
+	       "STATE", owners, "OWNER", "SINCE", "TERM", "DATAPLANE", "REASON");
 	cJSON_ArrayForEach(item, list) {
 		const char *kept_out = text_of(item, "notEligible");
 
 		print_age(age, number_of(item, "sinceSeconds"));
-		printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6.0f %s%s%s\n", names, text_of(item, "name"),
-		       addresses, text_of(item, "addresses"), text_of(item, "state"), owners,
-		       text_of(item, "owner"), age, number_of(item, "term"), text_of(item, "reason"),
+		printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6.0f %-9s  %s%s%s\n", names,
+		       text_of(item, "name"), addresses, text_of(item, "addresses"),
+		       text_of(item, "state"), owners, text_of(item, "owner"), age,
+		       number_of(item, "term"), text_of(item, "dataplane"), text_of(item, "reason"),
 		       *kept_out == '-' ? "" : "; not here: ", *kept_out == '-' ? "" : kept_out);
+	}
+}
+
+/* Why which data plane is in force: every reason once. */
+static void print_dataplanes(const cJSON *list)
+{
+	const cJSON *item, *other;
+
+	cJSON_ArrayForEach(item, list) {
+		cJSON_ArrayForEach(other, list)
+			if (other == item ||
+			    (strcmp(text_of(item, "dataplane"), text_of(other, "dataplane")) == 0 &&
+			     strcmp(text_of(item, "dataplaneWhy"),
+				    text_of(other, "dataplaneWhy")) == 0))
+				break;
+		if (other == item)
+			printf("\ndata plane %s: %s\n", text_of(item, "dataplane"),
+			       text_of(item, "dataplaneWhy"));
 	}
 }
 
@@ -221,6 +240,7 @@ static void print_table(const cJSON *tree)
 	       *text_of(tree, "message") == '-' ? "" : "   ",
 	       *text_of(tree, "message") == '-' ? "" : text_of(tree, "message"));
 	print_routers(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
+	print_dataplanes(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_peers(cJSON_GetObjectItemCaseSensitive(tree, "peers"));
 	printf("\nlast transitions, newest first\n");
 	cJSON_ArrayForEach(item, list) {

@@ -90,6 +90,7 @@ static void want_port(const char *vip, uint16_t number, const char *endpoint, co
 	for (; ranges && ranges[port.range_count]; port.range_count++)
 		assert_true(
 			base_prefix_parse(ranges[port.range_count], &prefixes[port.range_count]));
+	nft_ranges_sort(prefixes, port.range_count);
 	assert_int_equal(nft_emit_port(&port, nft_table_want, table), 0);
 }
 
@@ -460,9 +461,9 @@ static void test_a_restarted_process_takes_over_without_closing_the_fence(void *
 		want_many("192.0.2.100", four, "192.0.2.2", false);
 		want_many("2001:db8::100", six, "2001:db8::2", false);
 		assert_int_equal(commit(&skeleton), 0);
-		assert_true(holds("inet vipd slotflow4", "192.0.2.100 . udp . 53 . 250"));
-		assert_true(holds("inet vipd slotflow6", "2001:db8::100 . udp . 53 . 250"));
-		assert_false(holds("inet vipd slotclient4", "192.0.2.100 . udp . 53 . 250"));
+		assert_true(holds("inet vipd slotflowudp4", "192.0.2.100 . udp . 53 . 250"));
+		assert_true(holds("inet vipd slotflowudp6", "2001:db8::100 . udp . 53 . 250"));
+		assert_false(holds("inet vipd slotclientudp4", "192.0.2.100 . udp . 53 . 250"));
 		assert_null(strstr(place_read("nft list map netdev vipd nodeclient6"), "elements"));
 		assert_non_null(
 			strstr(place_read("nft list map netdev vipd nodeflow6"), "elements"));

@@ -179,6 +179,7 @@ static void test_source_ranges_are_those_of_the_family_without_what_others_cover
 	(void)state;
 	for (size_t i = 0; i < BASE_COUNT_OF(texts); i++)
 		assert_true(base_prefix_parse(texts[i], &ranges[i]));
+	nft_ranges_sort(ranges, BASE_COUNT_OF(ranges));
 	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
 	assert_string_equal(lines.text,
 			    "inet ranged4 { 192.0.2.10 . tcp . 22 }\n"
@@ -283,6 +284,58 @@ static void test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry(vo
 	assert_int_equal(count_of(lines.text, "inet reverse4! { 10.244.2.5 . tcp . 22 }"), 1);
 }
 
+/* Slots stand in a map of their protocol: one for all would be asked for TCP alone. */
+static void test_slots_of_each_protocol_have_a_map_of_their_own(void **state)
+{
+	static const struct {
+		uint8_t protocol;
+		const char *flow, *client;
+	} cases[] = { { IPPROTO_TCP, "inet slotflow4 {", "inet slotclient4 {" },
+		      { IPPROTO_UDP, "inet slotflowudp4 {", "inet slotclientudp4 {" },
+		      { IPPROTO_SCTP, "inet slotflowsctp4 {", "inet slotclientsctp4 {" } };
+	struct nft_endpoint two[] = { endpoint("10.244.1.5", 22, true, "192.0.2.1"),
+				      endpoint("10.244.2.5", 22, false, "192.0.2.2") };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(cases); i++)
+		for (int client = 0; client < 2; client++) {
+			struct nft_port port = { .address = address("192.0.2.10"),
+						 .protocol = cases[i].protocol,
+						 .port = 53,
+						 .client_affinity = client,
+						 .endpoint_count = 2,
+						 .endpoints = two };
+			struct lines lines = { .fail_at = 0 };
+
+			assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+			assert_int_equal(count_of(lines.text, client ? cases[i].client : cases[i].flow),
+					 NFT_SLOTS);
+		}
+}
+
+/* Held: everything as before, and said of the port and of its endpoint. */
+static void test_a_held_port_keeps_its_endpoints_and_says_so(void **state)
+{
+	struct nft_endpoint one = endpoint("10.244.1.5", 2222, true, "192.0.2.1");
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22,
+				 .held = true,
+				 .endpoint_count = 1,
+				 .endpoints = &one };
+	struct lines lines = { .fail_at = 0 };
+
+	(void)state;
+	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+	assert_int_equal(count_of(lines.text, "inet held4 { 192.0.2.10 . tcp . 22 }"), 1);
+	assert_int_equal(count_of(lines.text, "inet heldend4 { 10.244.1.5 . tcp . 2222 }"), 1);
+	assert_int_equal(count_of(lines.text, "inet service4 { 192.0.2.10 . tcp . 22 : "), 1);
+	port.held = false;
+	lines = (struct lines){ .fail_at = 0 };
+	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+	assert_int_equal(count_of(lines.text, "held"), 0);
+}
+
 static void test_a_callback_that_fails_ends_it(void **state)
 {
 	struct base_prefix range;
@@ -363,7 +416,7 @@ static void test_slots_are_the_same_in_every_version(void **state)
 {
 	struct nft_endpoint three[3];
 	uint16_t slots[NFT_SLOTS];
-	static const uint8_t first[16] = { 0, 2, 2, 1, 1, 2, 1, 0, 1, 0, 1, 2, 2, 1, 2, 2 };
+	static const uint8_t first[16] = { 0, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0 };
 
 	(void)state;
 	make_endpoints(three, 3);
@@ -447,6 +500,8 @@ int main(void)
 		cmocka_unit_test(
 			test_several_endpoints_share_the_slots_and_the_owner_knows_the_nodes),
 		cmocka_unit_test(test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry),
+		cmocka_unit_test(test_slots_of_each_protocol_have_a_map_of_their_own),
+		cmocka_unit_test(test_a_held_port_keeps_its_endpoints_and_says_so),
 		cmocka_unit_test(test_a_callback_that_fails_ends_it),
 		cmocka_unit_test(test_a_peer_is_known_by_its_mac),
 		cmocka_unit_test(

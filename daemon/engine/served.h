@@ -1,0 +1,37 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/protocol/message.h"
+
+struct engine;
+
+/*
+ * What each port was served by last. Endpoints that are briefly none (a live migration, a readiness
+ * probe that failed once) are held for SERVED_HOLD_US: who is connected goes on to where the VM was, who
+ * wants to connect is kept waiting, and nobody is refused. UDP and SCTP flows to an endpoint that is
+ * gone are let go, so that the next datagram finds a living one.
+ */
+#define SERVED_HOLD_US (5 * BASE_USEC_PER_SEC)
+
+struct served;
+
+int served_new(struct served **served, struct engine *engine);
+void served_free(struct served *served);
+
+/* One round over all ports that are wanted: begin, note each, end. */
+void served_begin(struct served *served);
+
+struct served_port {
+	bool held;
+	uint32_t endpoint_count;
+	const struct message_endpoint *endpoints; /* until the next round */
+};
+/* Which endpoints the rules are to have. Out of memory: those of the wish. */
+struct served_port served_note(struct served *served, const struct message_service_port *wish,
+			       uint64_t now_us);
+
+/* The rules stand in the kernel. What was not noted is forgotten. */
+void served_end(struct served *served);
