@@ -44,11 +44,11 @@ class Keepalived:
         self.folder = host.lab.dir / f"keepalived{next(host.lab.numbers)}"
         self.folder.mkdir()
         settings = {"state": "BACKUP", "interface": "eth1", "priority": 100, "advert_int": 0.1, **instance}
-        addresses = " ".join(settings.pop("addresses"))
+        addresses = "\n".join(f"        {address}" for address in settings.pop("addresses"))
         lines = "\n".join(f"    {name} {value}" for name, value in settings.items())
         config = self.folder / "keepalived.conf"
         config.write_text("global_defs {\n    vrrp_version 3\n    vrrp_garp_master_repeat 1\n}\n"
-                          f"vrrp_instance stranger {{\n{lines}\n    virtual_ipaddress {{ {addresses} }}\n}}\n")
+                          f"vrrp_instance stranger {{\n{lines}\n    virtual_ipaddress {{\n{addresses}\n    }}\n}}\n")
         config.chmod(0o600)
         self.process = host.start("keepalived", [
             "unshare", "--mount", "sh", "-c",

@@ -125,6 +125,36 @@ static void test_questions_go_to_everybody_or_to_one_and_probes_name_no_sender(v
 	assert_memory_equal(frame + 38, target6.bytes, 16);
 }
 
+/* Byte by byte, into memory that was not clean before. */
+static void test_a_solicitation_is_exactly_this(void **state)
+{
+	static const uint8_t expected[] = {
+		0x33, 0x33, 0xff, 0xa1, 0xb2, 0xc3, 2,  0,   0, 0, 0, 1, 0x86, 0xdd, /* */
+		0x60, 0,    0,    0,    0,    32,   58, 255,                         /* */
+		0x20, 0x01, 0x0d, 0xb8, 0,    0,    0,  0,   0, 0, 0, 0, 0,    0,
+		0,    1, /* */
+		0xff, 2,    0,    0,    0,    0,    0,  0,   0, 0, 0, 1, 0xff, 0xa1,
+		0xb2, 0xc3,                                /* */
+		135,  0,    0x78, 0x86, 0,    0,    0,  0, /* */
+		0x20, 0x01, 0x0d, 0xb8, 0,    0,    0,  0,   0, 0, 0, 0, 0,    0xa1,
+		0xb2, 0xc3, /* */
+		1,    1,    2,    0,    0,    0,    0,  1,
+	};
+	struct base_address own = address("2001:db8::1"), target = address("2001:db8::a1:b2c3");
+	uint8_t frame[VRRP_FRAME_SIZE_MAX];
+
+	(void)state;
+	memset(frame, 0xaa, sizeof frame);
+	assert_int_equal(vrrp_frame_ask(&target, &own, &our_mac, NULL, frame), sizeof expected);
+	assert_memory_equal(frame, expected, 56);
+	assert_memory_equal(frame + 58, expected + 58, sizeof expected - 58);
+	assert_true(icmpv6_sum_is_right(frame, sizeof expected));
+	memset(frame, 0xaa, sizeof frame);
+	assert_int_equal(vrrp_frame_announce(&own, &our_mac, false, frame), 86);
+	for (int i = 59; i < 62; i++)
+		assert_int_equal(frame[i], 0); /* reserved */
+}
+
 static void test_frames_of_others_say_who_is_where(void **state)
 {
 	struct vrrp_neighbour_seen seen;
@@ -176,6 +206,61 @@ static void test_what_we_say_is_what_others_read(void **state)
 		ASSERT_ROW(rows[i].name, memcmp(&seen.mac, &our_mac, 6) == 0);
 		ASSERT_ROW(rows[i].name, seen.answer == rows[i].answer);
 	}
+}
+
+static void sum_again(uint8_t *frame, size_t size);
+
+/* RFC 4861 4.6: the option that fits the message counts, wherever it stands; else the frame's sender. */
+static void test_the_mac_is_that_of_the_option_or_else_of_the_frame(void **state)
+{
+	static const struct {
+		const char *name;
+		uint8_t options[32], size, mac; /* its last byte; 0x11 in the frame */
+	} rows[] = {
+		{ "none", { 0 }, 0, 0x11 },
+		{ "target", { 2, 1, 2, 0, 0, 0, 0, 0x22 }, 8, 0x22 },
+		{ "source, which does not belong there", { 1, 1, 2, 0, 0, 0, 0, 0x33 }, 8, 0x11 },
+		{ "unknown, then target",
+		  { 200, 1, 1, 2, 3, 4, 5, 6, 2, 1, 2, 0, 0, 0, 0, 0x22 },
+		  16,
+		  0x22 },
+		{ "unknown and long, then target",
+		  { 14, 2, 2, 1, 2, 0, 0, 0, 0, 0x33, 0, 0, 0, 0, 0, 0, 2, 1, 2, 0, 0, 0, 0, 0x22 },
+		  24,
+		  0x22 },
+		{ "target of another length", { 2, 2, 2, 0, 0, 0, 0, 0x33 }, 16, 0x11 },
+		{ "a tail too short for an option", { 2, 1, 2, 0 }, 4, 0x11 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		size_t size = 78u + rows[i].size;
+		uint8_t *frame = malloc(size); /* exactly so long */
+		struct vrrp_neighbour_seen seen;
+
+		memcpy(frame, keepalived_na, 78);
+		memcpy(frame + 78, rows[i].options, rows[i].size);
+		frame[11] = 0x11;
+		frame[19] = (uint8_t)(24 + rows[i].size);
+		sum_again(frame, size);
+		ASSERT_ROW(rows[i].name, vrrp_frame_read(frame, size, &seen));
+		if (seen.mac.bytes[5] != rows[i].mac)
+			fail_msg("%s: 0x%x", rows[i].name, seen.mac.bytes[5]);
+		free(frame);
+	}
+}
+
+static void test_an_arp_reply_says_its_own_mac_whoever_sent_the_frame(void **state)
+{
+	uint8_t frame[sizeof keepalived_arp];
+	struct vrrp_neighbour_seen seen;
+
+	(void)state;
+	memcpy(frame, keepalived_arp, sizeof frame);
+	frame[11] = 0x11; /* Ethernet */
+	frame[27] = 0x22; /* ARP */
+	assert_true(vrrp_frame_read(frame, sizeof frame, &seen));
+	assert_int_equal(seen.mac.bytes[5], 0x22);
 }
 
 static void sum_again(uint8_t *frame, size_t size)
@@ -287,6 +372,9 @@ int main(void)
 		cmocka_unit_test(test_an_unsolicited_advertisement_overrides_and_says_router),
 		cmocka_unit_test(
 			test_questions_go_to_everybody_or_to_one_and_probes_name_no_sender),
+		cmocka_unit_test(test_a_solicitation_is_exactly_this),
+		cmocka_unit_test(test_the_mac_is_that_of_the_option_or_else_of_the_frame),
+		cmocka_unit_test(test_an_arp_reply_says_its_own_mac_whoever_sent_the_frame),
 		cmocka_unit_test(test_frames_of_others_say_who_is_where),
 		cmocka_unit_test(test_what_we_say_is_what_others_read),
 		cmocka_unit_test(test_invalid_frames_say_nothing),

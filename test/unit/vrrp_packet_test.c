@@ -398,6 +398,51 @@ static void test_what_cannot_be_said_is_not_built(void **state)
 	assert_int_equal(vrrp_packet_build(&advert, &meta, data, sizeof data), 0); /* IPv4 only */
 }
 
+/* RFC 1071, section 3; an odd byte counts as the high half of a word. */
+static void test_checksums_are_those_of_the_internet(void **state)
+{
+	static const uint8_t even[] = { 0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7 };
+	static const uint8_t odd[] = { 0x00, 0x01, 0xf2 };
+	uint8_t *one = malloc(1); /* alone, so that a sanitizer sees a read beside it */
+
+	(void)state;
+	*one = 0x12;
+	assert_int_equal(vrrp_checksum_finish(vrrp_checksum_add(0, even, sizeof even)), 0x220d);
+	assert_int_equal(vrrp_checksum_finish(vrrp_checksum_add(0, odd, sizeof odd)), 0x0dfe);
+	assert_int_equal(vrrp_checksum_finish(vrrp_checksum_add(0, one, 1)), 0xedff);
+	assert_int_equal(vrrp_checksum_finish(vrrp_checksum_add(0xffff, even, 0)), 0);
+	/* In pieces it is the same. */
+	assert_int_equal(
+		vrrp_checksum_finish(vrrp_checksum_add(vrrp_checksum_add(0, even, 4), even + 4, 4)),
+		0x220d);
+	free(one);
+}
+
+static void test_version_2_never_has_a_pseudo_header(void **state)
+{
+	struct vrrp_packet_meta meta = meta4();
+	struct vrrp_advert advert;
+	uint8_t built[VRRP_PACKET_SIZE_MAX];
+
+	(void)state;
+	assert_int_equal(vrrp_packet_parse(keepalived_v2, sizeof keepalived_v2, &meta, &advert),
+			 VRRP_VERDICT_OK);
+	advert.pseudo_header = true; /* whatever the caller says */
+	assert_int_equal(vrrp_packet_build(&advert, &meta, built, sizeof built),
+			 sizeof keepalived_v2);
+	assert_memory_equal(built, keepalived_v2, sizeof keepalived_v2);
+}
+
+static void test_every_verdict_has_its_own_words(void **state)
+{
+	(void)state;
+	for (int i = 0; i < VRRP_VERDICT_COUNT; i++)
+		for (int j = 0; j < i; j++)
+			assert_string_not_equal(vrrp_verdict_text((enum vrrp_verdict)i),
+						vrrp_verdict_text((enum vrrp_verdict)j));
+	assert_string_equal(vrrp_verdict_text(VRRP_VERDICT_COUNT), "unknown");
+}
+
 static void test_random_bytes_never_do_more_than_get_a_verdict(void **state)
 {
 	struct base_random random = { 5798 };
@@ -435,6 +480,9 @@ int main(void)
 		cmocka_unit_test(test_padding_behind_the_advert_does_not_count),
 		cmocka_unit_test(test_every_packet_we_build_is_read_back_as_it_was_meant),
 		cmocka_unit_test(test_what_cannot_be_said_is_not_built),
+		cmocka_unit_test(test_checksums_are_those_of_the_internet),
+		cmocka_unit_test(test_version_2_never_has_a_pseudo_header),
+		cmocka_unit_test(test_every_verdict_has_its_own_words),
 		cmocka_unit_test(test_random_bytes_never_do_more_than_get_a_verdict),
 	};
 
