@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/random.h"
 #include "nft/desired.h"
 #include "test/unit/unit.h"
@@ -165,8 +166,9 @@ static void test_a_port_without_endpoints_has_no_entry_and_is_refused_by_the_rul
 /* A range inside another one of the same key makes the kernel refuse the whole transaction. */
 static void test_source_ranges_are_those_of_the_family_without_what_others_cover(void **state)
 {
-	static const char *const texts[] = { "10.1.0.0/16",   "10.0.0.0/8",     "10.0.0.0/8",
-					     "10.255.0.1/32", "203.0.113.7/24", "2001:db8:f::/48" };
+	static const char *const texts[] = { "198.51.100.0/24", "10.1.0.0/16",   "10.0.0.0/8",
+					     "10.0.0.0/8",      "10.255.0.1/32", "203.0.113.7/24",
+					     "2001:db8:f::/48" };
 	struct base_prefix ranges[BASE_COUNT_OF(texts)];
 	struct nft_port port = { .address = address("192.0.2.10"),
 				 .protocol = IPPROTO_TCP,
@@ -184,6 +186,7 @@ static void test_source_ranges_are_those_of_the_family_without_what_others_cover
 	assert_string_equal(lines.text,
 			    "inet ranged4 { 192.0.2.10 . tcp . 22 }\n"
 			    "inet source4 { 192.0.2.10 . tcp . 22 . 10.0.0.0/8 }\n"
+			    "inet source4 { 192.0.2.10 . tcp . 22 . 198.51.100.0/24 }\n"
 			    "inet source4 { 192.0.2.10 . tcp . 22 . 203.0.113.0/24 }\n");
 }
 
@@ -308,8 +311,9 @@ static void test_slots_of_each_protocol_have_a_map_of_their_own(void **state)
 			struct lines lines = { .fail_at = 0 };
 
 			assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
-			assert_int_equal(count_of(lines.text, client ? cases[i].client : cases[i].flow),
-					 NFT_SLOTS);
+			assert_int_equal(
+				count_of(lines.text, client ? cases[i].client : cases[i].flow),
+				NFT_SLOTS);
 		}
 }
 
@@ -383,6 +387,11 @@ static void make_endpoints(struct nft_endpoint *endpoints, unsigned count)
 		};
 }
 
+static bool same(const struct nft_endpoint *a, const struct nft_endpoint *b)
+{
+	return base_address_equal(&a->address, &b->address) && a->port == b->port;
+}
+
 static void test_slots_do_not_depend_on_the_order_in_which_endpoints_are_named(void **state)
 {
 	struct base_random random = { 1 };
@@ -393,6 +402,11 @@ static void test_slots_do_not_depend_on_the_order_in_which_endpoints_are_named(v
 		uint16_t expected[NFT_SLOTS], slots[NFT_SLOTS];
 
 		make_endpoints(sorted, count);
+		/* Some share an address and differ in their ports. */
+		for (unsigned i = 1; i < count; i += 3) {
+			sorted[i].address = sorted[i - 1].address;
+			sorted[i].port = i & 2 ? 21 : 0x1616;
+		}
 		nft_slots_fill(sorted, count, expected);
 		for (int round = 0; round < 20; round++) {
 			memcpy(mixed, sorted, sizeof mixed);
@@ -405,8 +419,7 @@ static void test_slots_do_not_depend_on_the_order_in_which_endpoints_are_named(v
 			}
 			nft_slots_fill(mixed, count, slots);
 			for (unsigned slot = 0; slot < NFT_SLOTS; slot++)
-				assert_true(base_address_equal(&mixed[slots[slot]].address,
-							       &sorted[expected[slot]].address));
+				assert_true(same(&mixed[slots[slot]], &sorted[expected[slot]]));
 		}
 	}
 }
@@ -414,15 +427,28 @@ static void test_slots_do_not_depend_on_the_order_in_which_endpoints_are_named(v
 /* The same on every node and in every version: a change of the hash would move live connections. */
 static void test_slots_are_the_same_in_every_version(void **state)
 {
-	struct nft_endpoint three[3];
-	uint16_t slots[NFT_SLOTS];
-	static const uint8_t first[16] = { 0, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0 };
+	static const struct {
+		unsigned count;
+		uint64_t hash; /* of all slots */
+	} rows[] = { { 1, UINT64_C(0x99a289429e208ad7) },
+		     { 2, UINT64_C(0x72e5a7ec27479b56) },
+		     { 3, UINT64_C(0x6489c3d3f0779fdf) },
+		     { 20, UINT64_C(0xb80678ffe3364dc8) } };
 
 	(void)state;
-	make_endpoints(three, 3);
-	nft_slots_fill(three, 3, slots);
-	for (unsigned i = 0; i < sizeof first; i++)
-		assert_int_equal(slots[i], first[i]);
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct nft_endpoint endpoints[20];
+		uint8_t owners[NFT_SLOTS];
+		uint16_t slots[NFT_SLOTS];
+
+		make_endpoints(endpoints, rows[i].count);
+		nft_slots_fill(endpoints, rows[i].count, slots);
+		for (unsigned slot = 0; slot < NFT_SLOTS; slot++)
+			owners[slot] = (uint8_t)slots[slot];
+		if (base_hash(owners, sizeof owners) != rows[i].hash)
+			fail_msg("%u endpoints: 0x%llx", rows[i].count,
+				 (unsigned long long)base_hash(owners, sizeof owners));
+	}
 }
 
 /* Maglev, section 5.3: even shares, and few slots of the survivors move. Limits are twice the measured. */
@@ -454,8 +480,7 @@ static void test_load_is_even_and_a_lost_endpoint_moves_little_else(void **state
 				if (before[slot] == lost)
 					continue;
 				kept++;
-				moved += !base_address_equal(&all[before[slot]].address,
-							     &rest[after[slot]].address);
+				moved += !same(&all[before[slot]], &rest[after[slot]]);
 			}
 		}
 		print_message("%2u endpoints: greatest share %.3f of the mean; one lost moves "
