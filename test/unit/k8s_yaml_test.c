@@ -292,6 +292,35 @@ static void test_nesting_keys_and_size_have_bounds(void **state)
 	free(text);
 }
 
+static void test_keys_of_255_bytes_and_numbers_of_any_length_are_taken(void **state)
+{
+	char text[512];
+
+	(void)state;
+	for (int length = 254; length <= 257; length++) {
+		struct got got = { .text = "" };
+		struct base_error error = { 0 };
+
+		memset(text, 'k', (size_t)length);
+		strcpy(text + length, ": 9\n");
+		assert_int_equal(parse(text, strlen(text), &got, &error),
+				 length < 256 ? 0 : -EINVAL);
+		cJSON_Delete(got.last);
+	}
+	for (int length = 60; length <= 80; length++) {
+		struct got got = { .text = "" };
+		struct base_error error = { 0 };
+
+		strcpy(text, "a: ");
+		memset(text + 3, '9', (size_t)length);
+		text[3 + length] = '\0';
+		assert_int_equal(parse(text, strlen(text), &got, &error), 0);
+		assert_true(cJSON_IsNumber(got.last->child));
+		assert_true(got.last->child->valuedouble > 1e59);
+		cJSON_Delete(got.last);
+	}
+}
+
 static void test_what_came_before_a_mistake_was_delivered_and_a_callback_may_end_it(void **state)
 {
 	struct got got = { .text = "" };
@@ -348,6 +377,7 @@ int main(void)
 		cmocka_unit_test(test_every_item_knows_its_line),
 		cmocka_unit_test(test_every_mistake_is_told_with_file_line_and_reason),
 		cmocka_unit_test(test_nesting_keys_and_size_have_bounds),
+		cmocka_unit_test(test_keys_of_255_bytes_and_numbers_of_any_length_are_taken),
 		cmocka_unit_test(
 			test_what_came_before_a_mistake_was_delivered_and_a_callback_may_end_it),
 		cmocka_unit_test(test_a_file_damaged_anywhere_is_read_or_refused_and_nothing_leaks),
