@@ -406,6 +406,7 @@ static void consider(struct election_elector *e, struct election_actions *action
 	if (e->offered || !find_offer(e, now_us, &claim))
 		return;
 	e->offered = true;
+	e->offer = claim;
 	e->offer_at_us = now_us;
 	if (claim == ELECTION_CLAIM_FREE)
 		e->offer_at_us += spacing_us(e, ELECTION_NOBODY);
@@ -587,37 +588,54 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 }
 
 /*
- * Two own it and go on although each should have heard the other: they are cut from each other, but
- * not from us. Whoever hears both is heard by both, so it takes it over from both.
+ * Two advertise by turns although each should have heard the other. Old adverts that come late look
+ * the same, so both are asked whether they answer for the address.
  */
-static void mediate(struct election_elector *e, const struct election_event *event,
-		    struct election_actions *actions)
+static void doubt_owners(struct election_elector *e, const struct election_event *event,
+			 struct election_actions *actions)
 {
-	uint64_t now_us = event->now_us, since_us;
+	uint64_t now_us = event->now_us;
 
 	if (event->from == e->speaker)
 		return;
 	if (event->from != e->other || e->speaker == ELECTION_NOBODY ||
-	    base_usec_since(now_us, e->heard_us[event->from]) > 3 * interval_us(e)) {
-		e->other = e->speaker;
+	    base_usec_since(now_us, e->heard_us[event->from]) > 3 * interval_us(e))
 		e->alternations = 0;
-		e->alternating_us = now_us;
-		return;
-	}
+	else
+		e->alternations++;
 	e->other = e->speaker; /* and the speaker will be the sender */
-	e->alternations++;
-	since_us = base_usec_since(now_us, e->alternating_us);
-	if (e->alternations < 3 || since_us < interval_us(e) * 3 / 2 + spacing_us(e, ELECTION_NOBODY) ||
-	    !listening(e) || !may_own(e) || !e->config.candidate_count || e->writing)
+	if (e->alternations < 2 || !listening(e) || !may_own(e) ||
+	    base_usec_since(now_us, e->doubted_us) < interval_us(e) / 2)
 		return;
+	e->doubted_us = now_us;
+	e->speaker_answers = e->other_answers = false;
+	add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+}
+
+/*
+ * Both do: they are cut from each other, but not from us. Whoever hears both is heard by both, so it
+ * takes it over from both. True: the answer was to that question.
+ */
+static bool mediate(struct election_elector *e, const struct election_event *event,
+		    struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us;
+
+	if (e->alternations < 2 || base_usec_since(now_us, e->doubted_us) >= interval_us(e) / 2 ||
+	    !listening(e) || !may_own(e))
+		return false;
+	e->speaker_answers = e->speaker_answers || event->from == e->speaker;
+	e->other_answers = e->other_answers || event->from == e->other;
+	if (!e->speaker_answers || !e->other_answers || e->writing)
+		return true;
 	e->alternations = 0;
-	e->alternating_us = now_us;
 	if (coordinated(e)) {
 		become_claiming(e, actions, ELECTION_CLAIM_MEDIATE, now_us);
 	} else {
 		e->claim = ELECTION_CLAIM_MEDIATE;
 		become_owning(e, actions, takeover_reason(e), false, now_us);
 	}
+	return true;
 }
 
 static void note_speaker(struct election_elector *e, const struct election_event *event,
@@ -634,6 +652,12 @@ static void note_speaker(struct election_elector *e, const struct election_event
 		}
 		e->speaker = event->from;
 	}
+}
+
+static bool offered_by_owner(const struct election_elector *e)
+{
+	return e->offered &&
+	       (e->offer == ELECTION_CLAIM_SUCCESSOR || e->offer == ELECTION_CLAIM_RELIEF);
 }
 
 /* Somebody owns it: whatever we were about to do rested on nobody doing so. */
@@ -658,8 +682,8 @@ static void stand_back(struct election_elector *e, struct election_actions *acti
 		break;
 	case ELECTION_STATE_STARTING:
 	case ELECTION_STATE_FOLLOWING:
-		if (e->offered && holds(e, owner))
-			return; /* it offers it itself: degraded, or we are to succeed it */
+		if (offered_by_owner(e) && holds(e, owner))
+			return; /* it lets us have it as soon as we ask */
 		break;
 	case ELECTION_STATE_PROBING:
 	case ELECTION_STATE_CONFLICT:
@@ -690,7 +714,7 @@ static void on_heard(struct election_elector *e, const struct election_event *ev
 		on_rival(e, event, actions);
 	} else {
 		stand_back(e, actions, event->from, event->now_us);
-		mediate(e, event, actions);
+		doubt_owners(e, event, actions);
 	}
 	note_speaker(e, event, actions);
 	if (holds(e, event->from))
@@ -702,9 +726,10 @@ static void on_held(struct election_elector *e, const struct election_event *eve
 		    struct election_actions *actions)
 {
 	/* Who offers it, or left it, answers until the next owner is heard. */
-	if (owning(e) || e->claimed || (e->offered && e->lease.exists) ||
+	if (owning(e) || e->claimed || offered_by_owner(e) || (e->offered && e->lease.exists) ||
 	    (event->from == e->leaver &&
-	     base_usec_since(event->now_us, e->left_us) < 3 * interval_us(e)))
+	     base_usec_since(event->now_us, e->left_us) < 3 * interval_us(e)) ||
+	    mediate(e, event, actions))
 		return;
 	stand_back(e, actions, event->from, event->now_us);
 	if (event->from < ELECTION_CANDIDATES_MAX)
@@ -942,6 +967,10 @@ static void fall_back(struct election_elector *e, struct election_actions *actio
 	bool dark = e->claim == ELECTION_CLAIM_SILENCE || e->claim == ELECTION_CLAIM_RETURN ||
 		    e->claim == ELECTION_CLAIM_FREE;
 
+	if (e->claim == ELECTION_CLAIM_MEDIATE) {
+		become_owning(e, actions, e->claim_why, false, now_us);
+		return;
+	}
 	if (dark && e->speaker == ELECTION_NOBODY && e->witnessed && quorum(e)) {
 		become_owning(e, actions, takeover_reason(e), false, now_us);
 		return;
@@ -1086,7 +1115,13 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 	if (owning(e)) {
 		if (back) /* clients that were cut off with it may have the address elsewhere */
 			add(actions, ELECTION_ACTION_ANNOUNCE);
-		ask_for_relief(e, actions, now_us);
+		if (e->quorum_misses > 0 && quorum(e))
+			e->quorum_misses = 0;
+		/* Missed twice, and not there right now: that look was asked a moment ago. */
+		if (e->quorum_misses >= 2 && !coordinated(e))
+			leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
+		else
+			ask_for_relief(e, actions, now_us);
 		return;
 	}
 	take_offer(e, actions, now_us);
@@ -1139,23 +1174,34 @@ static void on_address_taken(struct election_elector *e, struct election_actions
 static void on_overslept(struct election_elector *e, struct election_actions *actions,
 			 uint64_t now_us)
 {
-	if (owning(e)) {
+	switch (e->state) {
+	case ELECTION_STATE_OWNING:
+	case ELECTION_STATE_MOVING:
 		leave(e, actions, BASE_REASON_OVERSLEPT, false, ELECTION_NOBODY, now_us);
-		if (e->releasing)
-			finish_release(e, actions, now_us);
-		return;
-	}
-	if (e->state == ELECTION_STATE_LEAVING && e->releasing) {
-		finish_release(e, actions, now_us);
-		return;
-	}
-	if (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING ||
-	    e->state == ELECTION_STATE_LEAVING)
+		break;
+	case ELECTION_STATE_LEAVING:
+		if (!e->releasing)
+			become_following(e);
+		listen_anew(e, actions);
+		break;
+	case ELECTION_STATE_CLAIMING:
+	case ELECTION_STATE_PROBING:
 		become_following(e);
-	if (listening(e)) {
+		listen_anew(e, actions);
+		break;
+	case ELECTION_STATE_STARTING:
+	case ELECTION_STATE_FOLLOWING:
 		forget_offer(e);
 		listen_anew(e, actions);
+		break;
+	case ELECTION_STATE_CONFLICT:
+	case ELECTION_STATE_RELEASING:
+	case ELECTION_STATE_RELEASED:
+		add(actions, ELECTION_ACTION_LISTEN);
+		return;
 	}
+	if (e->releasing)
+		finish_release(e, actions, now_us);
 }
 
 /* --- time --- */
@@ -1192,11 +1238,6 @@ static void owner_timer(struct election_elector *e, struct election_actions *act
 	if (now_us >= e->watch_us) {
 		/* Whoever answers the last look has done so by now. */
 		e->quorum_misses = !e->watched || quorum(e) ? 0 : e->quorum_misses + 1;
-		if (e->quorum_misses >= 2 && !coordinated(e)) {
-			leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY, now_us);
-			return;
-		}
-		ask_for_relief(e, actions, now_us);
 		e->watched = true;
 		e->watch_us = now_us + ELECTION_WATCH_US;
 		add(actions, ELECTION_ACTION_PROBE_WITNESSES);

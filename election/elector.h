@@ -177,7 +177,8 @@ struct election_elector {
 	bool ever_heard;
 	uint8_t other;		   /* who owned it before the speaker did, and perhaps does still */
 	unsigned alternations;	   /* of those two */
-	uint64_t alternating_us;   /* since then */
+	uint64_t doubted_us;	   /* when we asked who of them answers for the address */
+	bool speaker_answers, other_answers;
 	uint32_t witnesses;
 	bool witnessed; /* an answer to a probe has come since the silence, or the offer, began */
 	uint64_t isolated_us; /* silent and without quorum since then; 0: not */
@@ -190,8 +191,9 @@ struct election_elector {
 	enum election_claim claim;
 	enum base_reason claim_why;
 	bool claimed; /* it is ours by the Lease; the old owner is about to let go */
-	bool offered; /* see offer_at_us */
-	uint64_t offer_at_us;	 /* when what the Lease offers may be taken, by rank */
+	bool offered; /* the Lease offers it to us: .offer, to be taken at offer_at_us, by rank */
+	enum election_claim offer;
+	uint64_t offer_at_us;
 	uint64_t claim_at_us;	 /* deadline of the state, or when to look again in a silence */
 
 	/* owning */

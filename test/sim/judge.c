@@ -27,7 +27,7 @@ uint64_t sim_settle_us(const struct sim_world *world)
 
 	for (unsigned i = 0; i < world->last_count; i++)
 		if (world->last[i].fault == SIM_FAULT_KERNEL || world->config.regime == SIM_REGIME_CHAOS)
-			limit_us += ENGINE_REFUSED_US / world->last_count;
+			limit_us += (ENGINE_REFUSED_US + ENGINE_REFRESH_US) / world->last_count;
 	/* processes start, agents connect again, with a back-off */
 	limit_us += 200 * BASE_USEC_PER_MSEC;
 	if (world->config.leased)
@@ -88,9 +88,10 @@ static uint64_t double_bound_us(const struct sim_world *world)
 	}
 	if (cuts > 0 && (others == 0 || (cuts > 1 && others < 2)))
 		return BASE_USEC_NEVER;
-	if (slow_us < 2 * interval_us)
-		slow_us = 2 * interval_us;
-	return 2 * interval_us + slow_us + lan_us(world) + BASE_USEC_PER_MSEC;
+	if (slow_us < interval_us)
+		slow_us = interval_us;
+	return 3 * interval_us + slow_us + lan_us(world) + 2 * (uint64_t)world->config.wake_max_us +
+	       BASE_USEC_PER_MSEC;
 }
 
 static uint64_t dual_bound_us(const struct sim_world *world)
