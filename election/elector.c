@@ -168,7 +168,7 @@ static bool flapping(const struct election_elector *e, uint64_t now_us)
 
 static void forget_offer(struct election_elector *e)
 {
-	e->offered = false;
+	e->offered = e->offer_due = false;
 	e->offer_at_us = BASE_USEC_NEVER;
 }
 
@@ -1143,7 +1143,7 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 static void on_address_free(struct election_elector *e, struct election_actions *actions,
 			    uint64_t now_us)
 {
-	bool offered = e->offered;
+	bool offered = e->offered, due = e->offer_due;
 	uint64_t offer_at_us = e->offer_at_us;
 
 	if (e->state != ELECTION_STATE_PROBING)
@@ -1151,6 +1151,7 @@ static void on_address_free(struct election_elector *e, struct election_actions 
 	become_following(e);
 	e->was_probed = true;
 	e->offered = offered;
+	e->offer_due = due;
 	e->offer_at_us = offer_at_us;
 	take_offer(e, actions, now_us);
 	if (!listening(e) || e->offered)
@@ -1309,9 +1310,8 @@ static void on_timer(struct election_elector *e, struct election_actions *action
 	if (now_us >= e->claim_at_us)
 		on_deadline(e, actions, now_us);
 	if (e->offered && now_us >= e->offer_at_us) {
+		e->offer_due = true; /* if something is missing still, its coming will be told */
 		take_offer(e, actions, now_us);
-		if (e->offered) /* something is missing still; its coming will be told */
-			e->offer_at_us = now_us + interval_us(e);
 	}
 }
 
@@ -1464,7 +1464,7 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 
 	if (e->state == ELECTION_STATE_RELEASED)
 		return BASE_USEC_NEVER;
-	if (e->offered)
+	if (e->offered && !e->offer_due)
 		deadline_us = base_usec_earlier(deadline_us, e->offer_at_us);
 	if (owning(e)) {
 		deadline_us = base_usec_earlier(deadline_us, e->watch_us);

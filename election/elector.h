@@ -193,6 +193,7 @@ struct election_elector {
 	bool claimed; /* it is ours by the Lease; the old owner is about to let go */
 	bool offered; /* the Lease offers it to us: .offer, to be taken at offer_at_us, by rank */
 	enum election_claim offer;
+	bool offer_due; /* its time has come */
 	uint64_t offer_at_us;
 	uint64_t claim_at_us;	 /* deadline of the state, or when to look again in a silence */
 

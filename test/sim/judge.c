@@ -60,6 +60,8 @@ static uint64_t single_bound_us(const struct sim_world *world)
 			       : BASE_USEC_NEVER;
 	case SIM_FAULT_LOSS:
 		return bound_us + 4 * interval_us;
+	case SIM_FAULT_REPLAY: /* an old resignation of the owner looks like a new one */
+		return world->config.leased ? bound_us + world->config.watch_max_us : bound_us;
 	case SIM_FAULT_ISOLATE:
 	case SIM_FAULT_MUTE:
 	case SIM_FAULT_SPLIT:
@@ -90,8 +92,8 @@ static uint64_t double_bound_us(const struct sim_world *world)
 		return BASE_USEC_NEVER;
 	if (slow_us < interval_us)
 		slow_us = interval_us;
-	return 3 * interval_us + slow_us + lan_us(world) + 2 * (uint64_t)world->config.wake_max_us +
-	       BASE_USEC_PER_MSEC;
+	return (cuts > 0 ? 4 : 3) * interval_us + slow_us + lan_us(world) +
+	       3 * (uint64_t)world->config.wake_max_us + BASE_USEC_PER_MSEC;
 }
 
 static uint64_t dual_bound_us(const struct sim_world *world)

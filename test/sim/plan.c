@@ -181,6 +181,11 @@ static void chaos(struct sim_world *world)
 
 static void faults(struct sim_world *world)
 {
+	if (world->scenario) {
+		if (!scenario_step(world) && sim_active_count(world) == 0)
+			enter(world, SIM_PHASE_RECOVER);
+		return;
+	}
 	if (world->config.regime == SIM_REGIME_CHAOS) {
 		chaos(world);
 		return;
@@ -224,8 +229,14 @@ static void recover(struct sim_world *world)
 		return;
 	sim_judge_episode_end(world);
 	world->recovered = false;
-	if (world->scenario) {
+	if (world->scenario && world->episode++ > 0) {
 		world->done = true;
+		return;
+	}
+	if (world->scenario) {
+		sim_judge_episode_begin(world);
+		world->settle_for_us = 2 * BASE_USEC_PER_SEC;
+		enter(world, SIM_PHASE_FAULTS);
 		return;
 	}
 	if (world->episode >= world->config.episodes) {

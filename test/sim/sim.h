@@ -474,7 +474,7 @@ void sim_config_print(const struct sim_config *config);
 
 /* scenario.c */
 struct scenario *scenario_read(const char *path, struct sim_config *config);
-void scenario_start(struct sim_world *world);
+bool scenario_step(struct sim_world *world);
 void scenario_free(struct scenario *scenario);
 void scenario_check(struct sim_world *world);
 

@@ -99,10 +99,7 @@ void sim_world_run(struct sim_world *world)
 	struct sim_event event;
 
 	init(world);
-	if (world->scenario)
-		scenario_start(world);
-	else
-		sim_plan_start(world);
+	sim_plan_start(world);
 	while (!world->done && sim_next(world, &event)) {
 		if (event.time_us > world->until_us)
 			break;
