@@ -12,64 +12,64 @@
  *
  * Nodes are indices into the candidate list of the configuration; the caller keeps the names.
  */
-#define ELECTION_CANDIDATES_MAX 32
-#define ELECTION_NOBODY		255 /* no holder */
-#define ELECTION_OTHER		254 /* somebody who is no candidate */
-#define ELECTION_FORMER		253 /* this node, which is no candidate any more */
+#define ELECTION_CANDIDATES_MAX   32
+#define ELECTION_NOBODY           255 /* no holder */
+#define ELECTION_OTHER            254 /* somebody who is no candidate */
+#define ELECTION_FORMER           253 /* this node, which is no candidate any more */
 
-#define ELECTION_CLAIM_BOUND_US	  (150 * BASE_USEC_PER_MSEC) /* rule 4: then VRRP alone decides */
-#define ELECTION_HANDOVER_US	  (1 * BASE_USEC_PER_SEC)    /* for the successor to claim it */
+#define ELECTION_CLAIM_BOUND_US   (150 * BASE_USEC_PER_MSEC) /* rule 4: then VRRP alone decides */
+#define ELECTION_HANDOVER_US      (1 * BASE_USEC_PER_SEC)    /* for the successor to claim it */
 #define ELECTION_HANDOVER_WAIT_US (10 * BASE_USEC_PER_SEC)   /* then somebody is looked for again */
-#define ELECTION_WRITE_US	  (2 * BASE_USEC_PER_SEC)    /* then an answer is given up */
+#define ELECTION_WRITE_US         (2 * BASE_USEC_PER_SEC)    /* then an answer is given up */
 #define ELECTION_RELEASE_WRITE_US (500 * BASE_USEC_PER_MSEC) /* for the last write to be answered */
-#define ELECTION_COLD_START_US	  (5 * BASE_USEC_PER_SEC)    /* rule 14: without any API answer */
-#define ELECTION_CONFLICT_US	  (10 * BASE_USEC_PER_SEC)   /* then look for the foreigner again */
-#define ELECTION_PROBE_US	  (100 * BASE_USEC_PER_MSEC) /* bound for an answer to a probe */
-#define ELECTION_SPACING_MAX_US	  (50 * BASE_USEC_PER_MSEC)  /* between the ranks, rule 3 */
-#define ELECTION_WATCH_US	  (1 * BASE_USEC_PER_SEC)    /* an owner looks at its witnesses */
+#define ELECTION_COLD_START_US    (5 * BASE_USEC_PER_SEC)    /* rule 14: without any API answer */
+#define ELECTION_CONFLICT_US      (10 * BASE_USEC_PER_SEC)   /* then look for the foreigner again */
+#define ELECTION_PROBE_US         (100 * BASE_USEC_PER_MSEC) /* bound for an answer to a probe */
+#define ELECTION_SPACING_MAX_US   (50 * BASE_USEC_PER_MSEC)  /* between the ranks, rule 3 */
+#define ELECTION_WATCH_US         (1 * BASE_USEC_PER_SEC)    /* an owner looks at its witnesses */
 #define ELECTION_GATEWAY_LOST_US  (3 * BASE_USEC_PER_SEC)
-#define ELECTION_FLAP_WINDOW_US	  (60 * BASE_USEC_PER_SEC)
-#define ELECTION_FLAP_LOSSES	  3
+#define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
+#define ELECTION_FLAP_LOSSES      3
 
 /*
  * What peers see (rule 5): a confirmed owner advertises in the upper half of the priorities,
  * everybody else in the lower half. Any RFC 9568 router orders the two as we do.
  */
-#define ELECTION_CONFIRMED_MIN 128
+#define ELECTION_CONFIRMED_MIN    128
 
 enum election_state {
 	ELECTION_STATE_STARTING,  /* listening; a leased router has not seen its Lease yet */
 	ELECTION_STATE_FOLLOWING, /* somebody else owns it, or nobody may */
-	ELECTION_STATE_PROBING,	  /* looking for a foreign holder before the first claim */
-	ELECTION_STATE_CLAIMING,  /* compare-and-swap in flight, or won from an owner that lets go */
+	ELECTION_STATE_PROBING,   /* looking for a foreign holder before the first claim */
+	ELECTION_STATE_CLAIMING, /* compare-and-swap in flight, or won from an owner that lets go */
 	ELECTION_STATE_OWNING,
-	ELECTION_STATE_MOVING,	 /* owning; the Lease names a successor, which claims it */
-	ELECTION_STATE_LEAVING,	 /* resigned; the fence stays open until the successor is heard */
-	ELECTION_STATE_CONFLICT, /* a foreign host has the address */
+	ELECTION_STATE_MOVING,    /* owning; the Lease names a successor, which claims it */
+	ELECTION_STATE_LEAVING,   /* resigned; the fence stays open until the successor is heard */
+	ELECTION_STATE_CONFLICT,  /* a foreign host has the address */
 	ELECTION_STATE_RELEASING, /* given up for good; the last write is in flight */
 	ELECTION_STATE_RELEASED,
 };
 
 /* Why a claim is made; it says what an answer that does not come means. */
 enum election_claim {
-	ELECTION_CLAIM_SILENCE,	  /* the owner is silent: rule 2 */
-	ELECTION_CLAIM_FREE,	  /* the Lease has no holder, or the owner resigned on the LAN */
+	ELECTION_CLAIM_SILENCE,   /* the owner is silent: rule 2 */
+	ELECTION_CLAIM_FREE,      /* the Lease has no holder, or the owner resigned on the LAN */
 	ELECTION_CLAIM_SUCCESSOR, /* the owner named us: rule 10 */
-	ELECTION_CLAIM_RELIEF,	  /* the owner lost the gateway, or quorum: rule 9 */
-	ELECTION_CLAIM_RETURN,	  /* the Lease names us, and nobody advertises */
-	ELECTION_CLAIM_MEDIATE,	  /* two own it who do not hear each other: rule 5 */
+	ELECTION_CLAIM_RELIEF,    /* the owner lost the gateway, or quorum: rule 9 */
+	ELECTION_CLAIM_RETURN,    /* the Lease names us, and nobody advertises */
+	ELECTION_CLAIM_MEDIATE,   /* two own it who do not hear each other: rule 5 */
 };
 
 struct election_config {
 	unsigned candidate_count;
 	uint8_t priorities[ELECTION_CANDIDATES_MAX]; /* 1..254 */
-	uint8_t self;		 /* index, or ELECTION_NOBODY: this node only watches */
-	bool leased;		 /* there is a Lease to win */
-	bool excluded;		 /* may not own */
+	uint8_t self;  /* index, or ELECTION_NOBODY: this node only watches */
+	bool leased;   /* there is a Lease to win */
+	bool excluded; /* may not own */
 	enum base_reason excluded_why;
-	uint32_t interval_us;	 /* of the adverts */
+	uint32_t interval_us; /* of the adverts */
 	uint32_t lease_duration_ms;
-	uint64_t renew_us;	 /* an owner's Lease is renewed after this, jittered */
+	uint64_t renew_us; /* an owner's Lease is renewed after this, jittered */
 };
 
 struct election_lease {
@@ -86,18 +86,18 @@ enum election_event_type {
 	ELECTION_EVENT_TIMER,
 	ELECTION_EVENT_SUSPECT, /* the owner's fence must have expired by now */
 	ELECTION_EVENT_SILENCE, /* the whole Active_Down_Interval without an advert */
-	ELECTION_EVENT_HEARD,	/* an advert; .from, .priority */
-	ELECTION_EVENT_HELD,	/* .from answers for the address, so its fence is open */
-	ELECTION_EVENT_LEASE,	/* .lease; also when it is known to be absent */
+	ELECTION_EVENT_HEARD,   /* an advert; .from, .priority */
+	ELECTION_EVENT_HELD,    /* .from answers for the address, so its fence is open */
+	ELECTION_EVENT_LEASE,   /* .lease; also when it is known to be absent */
 	ELECTION_EVENT_WRITTEN, /* .result of the write in flight; .lease with OK */
-	ELECTION_EVENT_API,	/* .reachable */
+	ELECTION_EVENT_API,     /* .reachable */
 	ELECTION_EVENT_WITNESSES,
 	ELECTION_EVENT_ELIGIBLE, /* .eligible, .why */
 	ELECTION_EVENT_ADDRESS_FREE,
 	ELECTION_EVENT_ADDRESS_TAKEN,
 	ELECTION_EVENT_HANDOVER, /* .to (ELECTION_NOBODY: the best), .why */
 	ELECTION_EVENT_RELEASE,
-	ELECTION_EVENT_ADOPT,	  /* restarted in place, the fence still open: nobody else can have it */
+	ELECTION_EVENT_ADOPT, /* restarted in place, the fence still open: nobody else can have it */
 	ELECTION_EVENT_OVERSLEPT, /* rule 8: the caller woke up too late to believe what it knew */
 };
 
@@ -124,13 +124,13 @@ struct election_event {
 
 enum election_action_type {
 	ELECTION_ACTION_ACTIVATE, /* take it: addresses in, advert (opens the fence), announce */
-	ELECTION_ACTION_ANSWER,	  /* one more advert, so that the rival hears of us and announces */
-	ELECTION_ACTION_YIELD,	  /* close the fence, addresses out, listen; no priority 0 */
-	ELECTION_ACTION_RESIGN,	  /* priority 0; the fence closes now, or with .planned see LEAVING */
-	ELECTION_ACTION_LISTEN,	  /* start a full Active_Down_Interval anew */
+	ELECTION_ACTION_ANSWER,   /* one more advert, so that the rival hears of us and announces */
+	ELECTION_ACTION_YIELD,    /* close the fence, addresses out, listen; no priority 0 */
+	ELECTION_ACTION_RESIGN, /* priority 0; the fence closes now, or with .planned see LEAVING */
+	ELECTION_ACTION_LISTEN, /* start a full Active_Down_Interval anew */
 	ELECTION_ACTION_PRIORITY, /* the wire priority changed: confirmed or not */
 	ELECTION_ACTION_ANNOUNCE, /* the address is ours still: say so again */
-	ELECTION_ACTION_WRITE,	  /* compare-and-swap .lease on the Lease last seen */
+	ELECTION_ACTION_WRITE,    /* compare-and-swap .lease on the Lease last seen */
 	ELECTION_ACTION_READ,
 	ELECTION_ACTION_PROBE_WITNESSES, /* candidates, gateway, and whoever has the address */
 	ELECTION_ACTION_PROBE_ADDRESSES,
@@ -162,29 +162,29 @@ struct election_elector {
 	bool lease_seen;
 	struct election_lease lease;
 	uint64_t lease_changed_us; /* when this node saw it change: rule 15 */
-	bool contact;	    /* as we were told */
-	bool api_reachable; /* and as we saw ourselves: it answered what we asked last */
+	bool contact;              /* as we were told */
+	bool api_reachable;        /* and as we saw ourselves: it answered what we asked last */
 	bool writing;
 	uint64_t write_started_us;
 
 	/* the LAN */
 	uint64_t heard_us[ELECTION_CANDIDATES_MAX]; /* last advert with priority > 0 */
-	bool heard_in_term;			    /* rule 2 */
-	uint8_t speaker;			    /* who owns it as we hear; ELECTION_NOBODY */
-	uint8_t leaver;				    /* who resigned last, */
-	uint64_t left_us;			    /* and when */
-	bool silent;				    /* the Active_Down_Interval has passed */
+	bool heard_in_term;                         /* rule 2 */
+	uint8_t speaker;                            /* who owns it as we hear; ELECTION_NOBODY */
+	uint8_t leaver;                             /* who resigned last, */
+	uint64_t left_us;                           /* and when */
+	bool silent;                                /* the Active_Down_Interval has passed */
 	bool ever_heard;
-	uint8_t other;		   /* who owned it before the speaker did, and perhaps does still */
-	unsigned alternations;	   /* of those two */
-	uint64_t doubted_us;	   /* when we asked who of them answers for the address */
+	uint8_t other;         /* who owned it before the speaker did, and perhaps does still */
+	unsigned alternations; /* of those two */
+	uint64_t doubted_us;   /* when we asked who of them answers for the address */
 	bool speaker_answers, other_answers;
 	uint32_t witnesses;
 	bool witnessed; /* an answer to a probe has come since the silence, or the offer, began */
 	uint64_t isolated_us; /* silent and without quorum since then; 0: not */
 	bool gateway_known, gateway_reachable;
 	uint64_t gateway_lost_us;
-	bool watched;		/* an owner has asked its witnesses once */
+	bool watched;           /* an owner has asked its witnesses once */
 	unsigned quorum_misses; /* looks in a row without quorum */
 
 	/* claiming */
@@ -195,17 +195,17 @@ struct election_elector {
 	enum election_claim offer;
 	bool offer_due; /* its time has come */
 	uint64_t offer_at_us;
-	uint64_t claim_at_us;	 /* deadline of the state, or when to look again in a silence */
+	uint64_t claim_at_us; /* deadline of the state, or when to look again in a silence */
 
 	/* owning */
 	bool eligible;
 	enum base_reason not_eligible_why;
 	bool confirmed;
-	uint32_t term; /* of the Lease when we took it, or our own when confirmed */
+	uint32_t term;         /* of the Lease when we took it, or our own when confirmed */
 	uint64_t confirmed_us; /* when the Lease last proved it */
-	uint64_t rival_us; /* since when a weaker rival goes on: rule 5 */
-	bool proving;	   /* the write in flight decides between two confirmed owners */
-	uint64_t prove_at_us; /* by then */
+	uint64_t rival_us;     /* since when a weaker rival goes on: rule 5 */
+	bool proving;          /* the write in flight decides between two confirmed owners */
+	uint64_t prove_at_us;  /* by then */
 	uint64_t mediating_us; /* until then we outrank all that are not confirmed */
 	uint8_t successor;
 	enum base_reason moving_why;

@@ -1,0 +1,264 @@
+#include "election/state.h"
+
+/* What the LAN says: silence, resignations, rivals, whoever answers. Rules 5 and 13. */
+
+void elector_on_silence(struct election_elector *e, struct election_actions *actions,
+			uint64_t now_us)
+{
+	e->silent = true;
+	e->speaker = ELECTION_NOBODY;
+	if (elector_listening(e))
+		elector_try_claim(e, actions, now_us);
+}
+
+/* The owner said that it stops; its fence is closed, or waits for us to be heard. */
+static void on_resigned(struct election_elector *e, const struct election_event *event,
+			struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us;
+
+	if (event->from != e->speaker && event->from != e->lease.holder)
+		return; /* an echo: it does not own it, so it has nothing to resign */
+	e->speaker = ELECTION_NOBODY;
+	e->last_owner = e->leaver = event->from;
+	e->left_us = now_us;
+	if (e->state == ELECTION_STATE_CLAIMING && e->claimed) {
+		elector_become_owning(e, actions, e->claim_why, true, now_us);
+		return;
+	}
+	if (!elector_listening(e) || !elector_may_own(e))
+		return;
+	if (elector_coordinated(e)) {
+		/* Named somebody else: that one is about to speak. Else the ranks claim one by one. */
+		if (elector_holds(e, event->from) && e->heard_in_term &&
+		    elector_rank(e, event->from) == 0 && !e->writing)
+			elector_become_claiming(e, actions, ELECTION_CLAIM_FREE, now_us);
+		else
+			elector_consider(e, actions, now_us);
+	} else if (elector_rank(e, event->from) == 0 && (!e->config.leased || e->lease_seen)) {
+		e->claim = ELECTION_CLAIM_FREE;
+		elector_become_owning(e, actions, BASE_REASON_OWNER_RESIGNED, false, now_us);
+	}
+}
+
+/* For an API server that answers, when another owner answers meanwhile. */
+static uint64_t patience_us(const struct election_elector *e)
+{
+	uint64_t patience = elector_interval_us(e);
+
+	if (patience < ELECTION_SPACING_MAX_US)
+		patience = ELECTION_SPACING_MAX_US;
+	return patience > ELECTION_CLAIM_BOUND_US ? ELECTION_CLAIM_BOUND_US : patience;
+}
+
+/* Two confirmed owners: the Lease knows better. Whoever cannot renew it now is not its holder. */
+static void prove(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	if (e->proving || base_usec_since(now_us, e->confirmed_us) < 2 * elector_interval_us(e))
+		return; /* just proved, or just about to be */
+	if (e->writing && base_usec_since(now_us, e->write_started_us) <= ELECTION_CLAIM_BOUND_US)
+		return;
+	elector_write_holder(e, actions, e->config.self, now_us);
+	e->proving = true;
+	e->prove_at_us = now_us + patience_us(e);
+}
+
+/* Two actives hear each other: rule 5. */
+static void on_rival(struct election_elector *e, const struct election_event *event,
+		     struct election_actions *actions)
+{
+	bool rival_confirmed = event->priority >= ELECTION_CONFIRMED_MIN;
+	uint8_t mine = election_elector_wire_priority(e);
+	uint64_t now_us = event->now_us;
+	bool stronger;
+
+	if (e->state == ELECTION_STATE_MOVING && rival_confirmed && event->from == e->successor) {
+		/* It did not wait for us to resign, which is as good. */
+		elector_become_leaving(e, actions, event->from, now_us);
+		return;
+	}
+	if (e->confirmed && rival_confirmed && elector_holds(e, e->config.self) &&
+	    e->lease.degraded) {
+		e->moving_why = BASE_REASON_GATEWAY_UNREACHABLE; /* we asked for it */
+		elector_become_leaving(e, actions, event->from, now_us);
+		return;
+	}
+	if (e->confirmed && rival_confirmed && e->config.leased) {
+		elector_add(actions, ELECTION_ACTION_ANNOUNCE);
+		prove(e, actions, now_us);
+		return;
+	}
+	if ((mine >= ELECTION_CONFIRMED_MIN) != rival_confirmed)
+		stronger = rival_confirmed;
+	else
+		stronger = event->priority > mine ||
+			   (event->priority == mine && event->address_higher);
+	if (!stronger) {
+		if (!e->rival_us ||
+		    base_usec_since(now_us, e->heard_us[event->from]) > 2 * elector_interval_us(e))
+			e->rival_us = now_us;
+		if (base_usec_since(now_us, e->rival_us) <= elector_interval_us(e) * 3 / 2) {
+			elector_add(actions, ELECTION_ACTION_ANNOUNCE);
+			return;
+		}
+	}
+	/* The rival may never have heard us: it must, or it would not tell the clients again. */
+	elector_add(actions, ELECTION_ACTION_ANSWER);
+	elector_leave(e, actions, BASE_REASON_SPLIT_BRAIN_RESOLVED, false, event->from, now_us);
+	if (e->config.leased)
+		elector_add(actions, ELECTION_ACTION_READ);
+}
+
+/*
+ * Two advertise by turns although each should have heard the other. Old adverts that come late look
+ * the same, so both are asked whether they answer for the address.
+ */
+static void doubt_owners(struct election_elector *e, const struct election_event *event,
+			 struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us;
+
+	if (event->from == e->speaker)
+		return;
+	if (event->from != e->other || e->speaker == ELECTION_NOBODY ||
+	    base_usec_since(now_us, e->heard_us[event->from]) > 3 * elector_interval_us(e))
+		e->alternations = 0;
+	else
+		e->alternations++;
+	e->other = e->speaker; /* and the speaker will be the sender */
+	if (e->alternations < 2 || !elector_listening(e) || !elector_may_own(e) ||
+	    base_usec_since(now_us, e->doubted_us) < elector_interval_us(e) / 2)
+		return;
+	e->doubted_us = now_us;
+	e->speaker_answers = e->other_answers = false;
+	elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+}
+
+/*
+ * Both do: they are cut from each other, but not from us. Whoever hears both is heard by both, so it
+ * takes it over from both. True: the answer was to that question.
+ */
+static bool mediate(struct election_elector *e, const struct election_event *event,
+		    struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us;
+
+	if (e->alternations < 2 ||
+	    base_usec_since(now_us, e->doubted_us) >= elector_interval_us(e) / 2 ||
+	    !elector_listening(e) || !elector_may_own(e))
+		return false;
+	e->speaker_answers = e->speaker_answers || event->from == e->speaker;
+	e->other_answers = e->other_answers || event->from == e->other;
+	if (!e->speaker_answers || !e->other_answers || e->writing)
+		return true;
+	e->alternations = 0;
+	if (elector_coordinated(e)) {
+		elector_become_claiming(e, actions, ELECTION_CLAIM_MEDIATE, now_us);
+	} else {
+		e->claim = ELECTION_CLAIM_MEDIATE;
+		elector_become_owning(e, actions, elector_takeover_reason(e), false, now_us);
+	}
+	return true;
+}
+
+static void note_speaker(struct election_elector *e, const struct election_event *event,
+			 struct election_actions *actions)
+{
+	e->heard_us[event->from] = event->now_us;
+	e->ever_heard = true;
+	if (e->leaver == event->from)
+		e->leaver = ELECTION_NOBODY;
+	if (!elector_owning(e)) {
+		if (e->speaker != event->from && e->last_owner != event->from) {
+			elector_transition(actions, BASE_REASON_OWNER_OBSERVED, e->last_owner,
+					   event->from);
+			e->last_owner = event->from;
+		}
+		e->speaker = event->from;
+	}
+}
+
+static bool offered_by_owner(const struct election_elector *e)
+{
+	return e->offered &&
+	       (e->offer == ELECTION_CLAIM_SUCCESSOR || e->offer == ELECTION_CLAIM_RELIEF);
+}
+
+/* Somebody owns it: whatever we were about to do rested on nobody doing so. */
+static void stand_back(struct election_elector *e, struct election_actions *actions, uint8_t owner,
+		       uint64_t now_us)
+{
+	e->silent = false;
+	e->isolated_us = 0;
+	switch (e->state) {
+	case ELECTION_STATE_CLAIMING:
+		/*
+		 * The write may have landed, or land: then that owner learns from the Lease that it
+		 * is ours. Nothing but its answer can tell, so it is waited for.
+		 */
+		return;
+	case ELECTION_STATE_LEAVING:
+		e->speaker = owner; /* the successor is there */
+		if (e->releasing) {
+			elector_finish_release(e, actions, now_us);
+			return;
+		}
+		break;
+	case ELECTION_STATE_STARTING:
+	case ELECTION_STATE_FOLLOWING:
+		if (offered_by_owner(e) && elector_holds(e, owner))
+			return; /* it lets us have it as soon as we ask */
+		break;
+	case ELECTION_STATE_PROBING:
+	case ELECTION_STATE_CONFLICT:
+		break;
+	case ELECTION_STATE_OWNING:
+	case ELECTION_STATE_MOVING:
+	case ELECTION_STATE_RELEASING:
+	case ELECTION_STATE_RELEASED:
+		return;
+	}
+	elector_become_following(e);
+	e->witnessed = false;
+}
+
+void elector_on_heard(struct election_elector *e, const struct election_event *event,
+		      struct election_actions *actions)
+{
+	if (event->from >= ELECTION_CANDIDATES_MAX)
+		return; /* a stranger neither keeps us from it nor moves it: rule 13 */
+	if (event->priority == 0) {
+		if (elector_owning(e))
+			elector_add(actions,
+				    ELECTION_ACTION_ANNOUNCE); /* clients may have it from there */
+		else
+			on_resigned(e, event, actions);
+		return;
+	}
+	if (elector_owning(e)) {
+		on_rival(e, event, actions);
+	} else {
+		stand_back(e, actions, event->from, event->now_us);
+		doubt_owners(e, event, actions);
+	}
+	note_speaker(e, event, actions);
+	if (elector_holds(e, event->from))
+		e->heard_in_term = true;
+}
+
+void elector_on_held(struct election_elector *e, const struct election_event *event,
+		     struct election_actions *actions)
+{
+	/* Who offers it, or left it, answers until the next owner is heard. */
+	if (elector_owning(e) || e->claimed || offered_by_owner(e) ||
+	    (e->offered && e->lease.exists) ||
+	    (event->from == e->leaver &&
+	     base_usec_since(event->now_us, e->left_us) < 3 * elector_interval_us(e)) ||
+	    mediate(e, event, actions))
+		return;
+	stand_back(e, actions, event->from, event->now_us);
+	if (event->from < ELECTION_CANDIDATES_MAX)
+		note_speaker(e, event, actions);
+	if (elector_listening(e))
+		elector_add(actions, ELECTION_ACTION_LISTEN);
+}
