@@ -82,9 +82,12 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 			elector_add(actions, ELECTION_ACTION_ANNOUNCE);
 		if (e->quorum_misses > 0 && elector_quorum(e))
 			e->quorum_misses = 0;
-		/* Missed twice, and not there right now: that look was asked a moment ago. */
+		/*
+		 * Missed twice, and not there right now: that look was asked a moment ago. Silently:
+		 * who hears a resignation here is cut off with us.
+		 */
 		if (e->quorum_misses >= 2 && !elector_coordinated(e))
-			elector_leave(e, actions, BASE_REASON_QUORUM_LOST, true, ELECTION_NOBODY,
+			elector_leave(e, actions, BASE_REASON_QUORUM_LOST, false, ELECTION_NOBODY,
 				      now_us);
 		else
 			ask_for_relief(e, actions, now_us);
@@ -120,9 +123,8 @@ static void on_address_free(struct election_elector *e, struct election_actions 
 	e->offer_due = due;
 	e->offer_at_us = offer_at_us;
 	elector_take_offer(e, actions, now_us);
-	if (!elector_listening(e) || e->offered)
-		return;
-	elector_consider(e, actions, now_us); /* the Lease may have come meanwhile */
+	if (elector_listening(e))
+		elector_consider(e, actions, now_us); /* the Lease may have come meanwhile */
 	if (elector_listening(e) && e->silent)
 		elector_try_claim(e, actions, now_us);
 }
@@ -153,6 +155,7 @@ static void on_overslept(struct election_elector *e, struct election_actions *ac
 		break;
 	case ELECTION_STATE_CLAIMING:
 	case ELECTION_STATE_PROBING:
+	case ELECTION_STATE_CONFLICT:
 		elector_become_following(e);
 		elector_listen_anew(e, actions);
 		break;
@@ -161,10 +164,10 @@ static void on_overslept(struct election_elector *e, struct election_actions *ac
 		elector_forget_offer(e);
 		elector_listen_anew(e, actions);
 		break;
-	case ELECTION_STATE_CONFLICT:
 	case ELECTION_STATE_RELEASING:
+		elector_become_released(e, actions);
+		return;
 	case ELECTION_STATE_RELEASED:
-		elector_add(actions, ELECTION_ACTION_LISTEN);
 		return;
 	}
 	if (e->releasing)

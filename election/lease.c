@@ -40,6 +40,8 @@ static void owner_lease(struct election_elector *e, struct election_actions *act
 		elector_doubt(e, actions);
 		elector_try_confirm(e, actions, now_us); /* rule 7: re-claimed by the active */
 	} else if (e->lease.holder == named) {
+		if (e->state != ELECTION_STATE_MOVING)
+			e->moving_why = BASE_REASON_HANDOVER; /* given up, but it was on its way */
 		elector_become_leaving(e, actions, named, now_us);
 	} else if (e->lease.term > e->term && e->lease.term > 0) {
 		elector_leave(e, actions, BASE_REASON_DEPOSED, true, e->lease.holder, now_us);

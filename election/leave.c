@@ -105,9 +105,12 @@ void elector_give_up_handover(struct election_elector *e, struct election_action
 void elector_end_leaving(struct election_elector *e, struct election_actions *actions,
 			 uint64_t now_us)
 {
+	/* Who was relieved, or reaches nobody, is deaf rather than the last one. */
+	bool alone = e->moving_why == BASE_REASON_GATEWAY_UNREACHABLE || !elector_quorum(e);
+
 	if (e->releasing) {
 		elector_finish_release(e, actions, now_us);
-	} else if (e->config.self == ELECTION_NOBODY || !e->eligible) {
+	} else if (e->config.self == ELECTION_NOBODY || !e->eligible || alone) {
 		elector_become_following(e);
 	} else if (elector_coordinated(e) && !e->writing) {
 		elector_become_claiming(e, actions, ELECTION_CLAIM_RETURN, now_us);

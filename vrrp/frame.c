@@ -202,6 +202,7 @@ bool vrrp_frame_read(const uint8_t *frame, size_t size, struct vrrp_neighbour_se
 {
 	if (size < ETHERNET_SIZE)
 		return false;
+	seen->to_one = !(frame[0] & 1);
 	if (get16(frame + 12) == ETHERTYPE_ARP)
 		return read_arp(frame + ETHERNET_SIZE, size - ETHERNET_SIZE, seen);
 	if (get16(frame + 12) == ETHERTYPE_IPV6)

@@ -33,6 +33,7 @@ struct vrrp_neighbour_seen {
 	struct base_address address;
 	struct base_mac mac;
 	bool answer; /* an ARP reply or NA; else a request or solicitation from that address */
+	bool to_one; /* the frame was for one host alone: an answer to a question, no announcement */
 };
 
 /*

@@ -305,17 +305,32 @@ bool engine_fence_open(const struct router *router)
 	return false;
 }
 
-void engine_probe_addresses(struct router *router)
+static void ask_for_addresses(struct router *router, const struct base_address *source)
 {
-	static const struct base_address nobody;
 	struct segment *segment = router->segment;
 	struct vrrp_frame frame;
 
 	for (uint32_t i = 0; i < router->wish.address_count && segment->neighbour; i++) {
-		frame.size = vrrp_frame_ask(&router->wish.addresses[i], &nobody, &segment->mac, NULL,
+		frame.size = vrrp_frame_ask(&router->wish.addresses[i], source, &segment->mac, NULL,
 					    frame.data);
 		vrrp_neighbour_send(segment->neighbour, &frame, 1);
 	}
+}
+
+void engine_probe_addresses(struct router *router)
+{
+	static const struct base_address nobody;
+
+	ask_for_addresses(router, &nobody);
+}
+
+void engine_ask_holder(struct router *router)
+{
+	struct base_address source =
+		segment_own_address(router->segment, &router->wish.addresses[0]);
+
+	if (source.family != BASE_FAMILY_NONE)
+		ask_for_addresses(router, &source);
 }
 
 /*

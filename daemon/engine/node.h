@@ -110,7 +110,9 @@ void engine_close_fence(struct router *router);
 void engine_linger(struct router *router);
 bool engine_fence_ready(const struct engine *engine);
 bool engine_fence_open(const struct router *router);
+/* For a foreign holder, changing nobody's cache; for any holder, whose answer is for us alone. */
 void engine_probe_addresses(struct router *router);
+void engine_ask_holder(struct router *router);
 void engine_witnesses_asked(struct engine *engine, struct segment *segment);
 
 /* enum message_dataplane in force for the router on this node, and in words why. */

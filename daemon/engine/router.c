@@ -259,7 +259,8 @@ static void log_foreigner(struct router *router, const struct base_address *addr
 		 "%s answers for %s too: %s", peer, text, what);
 }
 
-void router_seen(struct router *router, struct base_address address, struct base_mac mac)
+void router_seen(struct router *router, struct base_address address, struct base_mac mac,
+		 bool answered)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN };
 	const struct segment_peer *member;
@@ -271,8 +272,9 @@ void router_seen(struct router *router, struct base_address address, struct base
 		return;
 	member = segment_member_by_mac(router->segment, (enum base_family)router->wish.family, &mac);
 	if (member && !virtual_router_owns(&router->core) &&
-	    (router->probing || base_usec_since(engine_now(router->engine), router->asked_us) <
-					router->core.config.interval_us)) {
+	    (router->probing ||
+	     (answered && base_usec_since(engine_now(router->engine), router->asked_us) <
+				  router->core.config.interval_us))) {
 		/* A member owns it whose adverts do not reach us (yet): it answers, so it sends them. */
 		router->probing = false;
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
@@ -331,7 +333,7 @@ static void probe_witnesses(struct router *router, uint64_t now_us)
 		segment_ask(router->segment, &gateway, now_us);
 	if (!virtual_router_owns(&router->core)) {
 		router->asked_us = now_us;
-		engine_probe_addresses(router);
+		engine_ask_holder(router);
 	}
 	engine_witnesses_asked(router->engine, router->segment);
 }
@@ -678,7 +680,7 @@ void router_lease_result(struct router *router, const struct message_lease_resul
  * Since it was asked last. A question just asked, by another router perhaps, may be under way: what
  * was heard shortly before it counts that long.
  */
-static bool answered(const struct segment_peer *peer, uint64_t now_us)
+static bool has_answered(const struct segment_peer *peer, uint64_t now_us)
 {
 	return peer && peer->heard_us &&
 	       (peer->heard_us >= peer->asked_us ||
@@ -699,14 +701,14 @@ void router_witnesses(struct router *router, uint64_t now_us)
 		const struct base_address *address = &router->core.config.candidates[i].address;
 
 		if (address->family != BASE_FAMILY_NONE &&
-		    answered(segment_peer(router->segment, address), now_us))
+		    has_answered(segment_peer(router->segment, address), now_us))
 			event.witnesses.reachable |= UINT32_C(1) << i;
 	}
 	gateway = segment_gateway(router->segment, router->wish.family);
 	if (gateway.family != BASE_FAMILY_NONE) {
 		peer = segment_peer(router->segment, &gateway);
 		event.witnesses.gateway_known = true;
-		event.witnesses.gateway_reachable = answered(peer, now_us);
+		event.witnesses.gateway_reachable = has_answered(peer, now_us);
 	}
 	router_feed(router, &event);
 }

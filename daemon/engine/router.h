@@ -71,8 +71,12 @@ void router_say_eligibility(struct router *router);
 /* Its interface does not exist any more. */
 void router_segment_gone(struct router *router);
 
-/* Somebody on the segment says that `address` is at `mac`: a foreigner, if it is one of ours. */
-void router_seen(struct router *router, struct base_address address, struct base_mac mac);
+/*
+ * Somebody on the segment says that `address` is at `mac`, `answered`: because we asked. A foreigner,
+ * if it is one of ours.
+ */
+void router_seen(struct router *router, struct base_address address, struct base_mac mac,
+		 bool answered);
 
 void router_lease(struct router *router, const struct message_lease *lease);
 void router_lease_result(struct router *router, const struct message_lease_result *result);

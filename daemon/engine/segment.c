@@ -157,7 +157,8 @@ static void check_conflict(struct segment *segment, const struct vrrp_neighbour_
 		struct router *router = segment->routers[family][id];
 
 		if (router)
-			router_seen(router, seen->address, seen->mac);
+			router_seen(router, seen->address, seen->mac,
+				    seen->answer && seen->to_one);
 	}
 }
 

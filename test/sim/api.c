@@ -25,8 +25,8 @@ static uint64_t travel_us(struct sim_world *world, unsigned n)
 static uint64_t watch_us(struct sim_world *world, unsigned n)
 {
 	uint64_t span_us = world->config.watch_max_us - world->config.watch_min_us;
-	uint64_t usual_us = world->config.watch_min_us +
-			    base_random_below(&world->api, span_us + 1);
+	uint64_t usual_us =
+		world->config.watch_min_us + base_random_below(&world->api, span_us + 1);
 	uint64_t slow_us = base_random_below(&world->api, BASE_USEC_PER_SEC);
 	const struct sim_agent *agent = &world->nodes[n].agent;
 
@@ -104,8 +104,8 @@ void sim_api_publish(struct sim_world *world)
 			continue;
 		}
 		/* files, copied to one node after the other */
-		event.time_us = world->now_us +
-				base_random_below(&world->api, 300 * BASE_USEC_PER_MSEC);
+		event.time_us =
+			world->now_us + base_random_below(&world->api, 300 * BASE_USEC_PER_MSEC);
 		sim_schedule(world, &event);
 	}
 }
@@ -139,9 +139,10 @@ static void serve(struct sim_world *world, const struct sim_event *arrived)
 						   : request->expected == 0;
 		struct sim_lease before = world->lease;
 
+		matches = matches || world->config.mutant == SIM_MUTANT_CAS;
 		answer.message.type = SIM_MESSAGE_RESULT;
-		answer.message.result = matches ? VIRTUAL_ROUTER_WRITE_OK
-						: VIRTUAL_ROUTER_WRITE_CONFLICT;
+		answer.message.result =
+			matches ? VIRTUAL_ROUTER_WRITE_OK : VIRTUAL_ROUTER_WRITE_CONFLICT;
 		if (matches) {
 			world->lease = request->lease;
 			world->lease.version = ++world->revision;
@@ -291,8 +292,7 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 		}
 		return;
 	case SIM_EVENT_TIMEOUT:
-		if (event->incarnation != agent->incarnation ||
-		    agent->request != event->request.id)
+		if (event->incarnation != agent->incarnation || agent->request != event->request.id)
 			return;
 		agent->request = 0;
 		tell_result(world, n, event->request.id, VIRTUAL_ROUTER_WRITE_UNKNOWN, NULL);

@@ -42,7 +42,8 @@ static void learn(struct sim_world *world, unsigned c, uint8_t host)
 		client->needed_until_us[client->cache] =
 			world->now_us + world->config.lan_max_us +
 			world->paths[host_of(c)][client->cache].delay_us;
-		sim_at(world, client->needed_until_us[client->cache], SIM_EVENT_EDGE, client->cache);
+		sim_at(world, client->needed_until_us[client->cache], SIM_EVENT_EDGE,
+		       client->cache);
 	}
 	client->cache = host;
 	world->dirty = true;
@@ -57,8 +58,7 @@ void sim_client_packet(struct sim_world *world, unsigned c, const struct sim_pac
 		return;
 	if (packet->type == SIM_PACKET_ANNOUNCE ||
 	    (packet->type == SIM_PACKET_ANSWER &&
-	     (client->cache == SIM_NOBODY ||
-	      world->now_us - client->updated_us > LOCKTIME_US)))
+	     (client->cache == SIM_NOBODY || world->now_us - client->updated_us > LOCKTIME_US)))
 		learn(world, c, packet->from);
 }
 

@@ -10,34 +10,26 @@
  */
 #define ELECTION_STATES (ELECTION_STATE_RELEASED + 1)
 #define ELECTION_EVENTS (ELECTION_EVENT_OVERSLEPT + 1)
-#define VRRP_STATES	(VRRP_STATE_ACTIVE + 1)
-#define VRRP_EVENTS	(VRRP_EVENT_LISTEN + 1)
+#define VRRP_STATES     (VRRP_STATE_ACTIVE + 1)
+#define VRRP_EVENTS     (VRRP_EVENT_LISTEN + 1)
 
 static uint64_t election_cells[ELECTION_STATES][ELECTION_EVENTS][2];
 static uint64_t vrrp_cells[VRRP_STATES][VRRP_EVENTS][2];
 static uint64_t reasons[BASE_REASON_COUNT];
 
 static const char *const election_events[ELECTION_EVENTS] = {
-	[ELECTION_EVENT_TIMER] = "timer",
-	[ELECTION_EVENT_SUSPECT] = "suspect",
-	[ELECTION_EVENT_SILENCE] = "silence",
-	[ELECTION_EVENT_HEARD] = "heard",
-	[ELECTION_EVENT_HELD] = "held",
-	[ELECTION_EVENT_LEASE] = "lease",
-	[ELECTION_EVENT_WRITTEN] = "written",
-	[ELECTION_EVENT_API] = "api",
-	[ELECTION_EVENT_WITNESSES] = "witnesses",
-	[ELECTION_EVENT_ELIGIBLE] = "eligible",
-	[ELECTION_EVENT_ADDRESS_FREE] = "free",
-	[ELECTION_EVENT_ADDRESS_TAKEN] = "taken",
-	[ELECTION_EVENT_HANDOVER] = "handover",
-	[ELECTION_EVENT_RELEASE] = "release",
-	[ELECTION_EVENT_ADOPT] = "adopt",
-	[ELECTION_EVENT_OVERSLEPT] = "overslept",
+	[ELECTION_EVENT_TIMER] = "timer",         [ELECTION_EVENT_SUSPECT] = "suspect",
+	[ELECTION_EVENT_SILENCE] = "silence",     [ELECTION_EVENT_HEARD] = "heard",
+	[ELECTION_EVENT_HELD] = "held",           [ELECTION_EVENT_LEASE] = "lease",
+	[ELECTION_EVENT_WRITTEN] = "written",     [ELECTION_EVENT_API] = "api",
+	[ELECTION_EVENT_WITNESSES] = "witnesses", [ELECTION_EVENT_ELIGIBLE] = "eligible",
+	[ELECTION_EVENT_ADDRESS_FREE] = "free",   [ELECTION_EVENT_ADDRESS_TAKEN] = "taken",
+	[ELECTION_EVENT_HANDOVER] = "handover",   [ELECTION_EVENT_RELEASE] = "release",
+	[ELECTION_EVENT_ADOPT] = "adopt",         [ELECTION_EVENT_OVERSLEPT] = "overslept",
 };
 
 static const char *const vrrp_states[VRRP_STATES] = { "Initialize", "Backup", "Active" };
-static const char *const vrrp_events[VRRP_EVENTS] = { "startup",  "shutdown", "timer",	"advert",
+static const char *const vrrp_events[VRRP_EVENTS] = { "startup",  "shutdown", "timer",  "advert",
 						      "activate", "yield",    "resign", "listen" };
 
 void __real_election_elector_step(struct election_elector *elector,
@@ -51,14 +43,53 @@ void __real_vrrp_router_step(struct vrrp_router *router, const struct vrrp_event
 void __wrap_vrrp_router_step(struct vrrp_router *router, const struct vrrp_event *event,
 			     struct vrrp_actions *actions);
 
+static enum sim_mutant mutant;
+
+void sim_cover_mutate(enum sim_mutant wanted)
+{
+	mutant = wanted;
+}
+
+/* The core stays as it is: what goes in is bent, or what comes out is lost. */
+static bool mutate(struct election_elector *elector, struct election_event *event)
+{
+	switch (mutant) {
+	case SIM_MUTANT_HEARD:
+		elector->heard_in_term = true;
+		return true;
+	case SIM_MUTANT_QUORUM:
+		if (event->type == ELECTION_EVENT_WITNESSES) {
+			event->witnesses = UINT32_MAX;
+			event->gateway_reachable = event->gateway_known;
+		}
+		return true;
+	case SIM_MUTANT_OVERSLEPT:
+		return event->type != ELECTION_EVENT_OVERSLEPT;
+	case SIM_MUTANT_FENCE: /* or whoever is still answered for would be left alone */
+	case SIM_MUTANT_HELD:
+		return event->type != ELECTION_EVENT_HELD;
+	case SIM_MUTANT_RIVAL:
+		return event->type != ELECTION_EVENT_HEARD || !election_elector_owns(elector);
+	case SIM_MUTANT_NONE:
+	case SIM_MUTANT_CAS:
+	case SIM_MUTANT_COUNT:
+		break;
+	}
+	return true;
+}
+
 void __wrap_election_elector_step(struct election_elector *elector,
 				  const struct election_event *event,
 				  struct election_actions *actions)
 {
 	enum election_state before = elector->state;
+	struct election_event bent = *event;
 	bool acted;
 
-	__real_election_elector_step(elector, event, actions);
+	actions->count = 0;
+	if (!mutate(elector, &bent))
+		return;
+	__real_election_elector_step(elector, &bent, actions);
 	acted = actions->count > 0 || elector->state != before;
 	election_cells[before][event->type][acted]++;
 	for (unsigned i = 0; i < actions->count; i++)

@@ -10,7 +10,7 @@
  * What is done here must be what is done there, in the same order and with the same waits.
  */
 static const uint64_t announce_times_us[] = { 0, 5000, 50000, 1100000, 5000000 };
-#define ANNOUNCE_TIMES	    5
+#define ANNOUNCE_TIMES      5
 #define ANNOUNCE_REFRESH_US (60 * BASE_USEC_PER_SEC)
 
 static void feed(struct sim_world *world, unsigned n, struct virtual_router_event *event);
@@ -85,8 +85,8 @@ static void ask(struct sim_world *world, unsigned n, unsigned target, bool probe
 		return;
 	}
 	node->asked_us[target] = world->now_us;
-	if (node->mac_known[target] && base_usec_since(world->now_us, node->heard_us[target]) <
-					       3 * BASE_USEC_PER_SEC)
+	if (node->mac_known[target] &&
+	    base_usec_since(world->now_us, node->heard_us[target]) < 3 * BASE_USEC_PER_SEC)
 		sim_lan_send(world, target, &packet);
 	else
 		sim_lan_broadcast(world, &packet);
@@ -114,7 +114,7 @@ static void probe_witnesses(struct sim_world *world, unsigned n)
 		ask(world, n, SIM_GATEWAY, false);
 	if (!virtual_router_owns(&node->router)) {
 		node->holder_asked_us = world->now_us;
-		ask(world, n, SIM_TARGET_VIP, true);
+		ask(world, n, SIM_TARGET_VIP, false);
 	}
 	if (node->witnesses_at_us == BASE_USEC_NEVER)
 		node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
@@ -192,8 +192,8 @@ static void add_addresses(struct sim_world *world, unsigned n)
 		node->links_changed = true;
 	}
 	if (node->kernel_slow)
-		node->busy_until_us = world->now_us +
-				      base_random_below(&world->clock, world->config.interval_us);
+		node->busy_until_us =
+			world->now_us + base_random_below(&world->clock, world->config.interval_us);
 }
 
 static void remove_addresses(struct sim_world *world, unsigned n)
@@ -326,8 +326,7 @@ static void feed(struct sim_world *world, unsigned n, struct virtual_router_even
 	virtual_router_step(&node->router, event, &node->pending);
 	node->pending_at = 0;
 	check_step(world, n);
-	if (before != node->router.elector.state ||
-	    was_confirmed != node->router.elector.confirmed)
+	if (before != node->router.elector.state || was_confirmed != node->router.elector.confirmed)
 		sim_trace(world, SIM_TRACE_STATE, n, before, node->router.elector.state,
 			  node->router.elector.confirmed);
 	run_actions(world, n);
@@ -373,7 +372,8 @@ static uint64_t next_deadline(const struct sim_node *node)
 static uint64_t lateness(struct sim_world *world, const struct sim_node *node, bool timer)
 {
 	uint64_t late_us = base_random_below(&world->clock, timer ? world->config.wake_max_us : 60);
-	uint64_t starved_us = base_random_below(&world->clock, 5 * (uint64_t)world->config.interval_us);
+	uint64_t starved_us =
+		base_random_below(&world->clock, 5 * (uint64_t)world->config.interval_us);
 
 	return late_us + (node->late ? starved_us : 0);
 }
@@ -446,6 +446,8 @@ static void on_router_timer(struct sim_world *world, unsigned n)
 	uint64_t due_us = router_deadline(node);
 
 	event.late_us = base_usec_since(world->now_us, due_us);
+	if (world->config.mutant == SIM_MUTANT_OVERSLEPT)
+		event.late_us = 0;
 	feed(world, n, &event);
 	if (node->spin_us != world->now_us)
 		node->spins = 0;
@@ -474,8 +476,8 @@ static void on_witnesses(struct sim_world *world, unsigned n)
 		if (answered(node, node_of(node->config.candidates[i].node), world->now_us))
 			event.witnesses.reachable |= UINT32_C(1) << i;
 	event.witnesses.gateway_known = world->config.gateway;
-	event.witnesses.gateway_reachable = world->config.gateway &&
-					    answered(node, SIM_GATEWAY, world->now_us);
+	event.witnesses.gateway_reachable =
+		world->config.gateway && answered(node, SIM_GATEWAY, world->now_us);
 	feed(world, n, &event);
 }
 
@@ -497,8 +499,9 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 	}
 	if (packet.from < SIM_NODES_MAX && node->mac_known[packet.from] &&
 	    !virtual_router_owns(&node->router) &&
-	    (node->probing || base_usec_since(world->now_us, node->holder_asked_us) <
-				      world->config.interval_us)) {
+	    (node->probing ||
+	     (packet.type == SIM_PACKET_ANSWER &&
+	      base_usec_since(world->now_us, node->holder_asked_us) < world->config.interval_us))) {
 		node->probing = false;
 		node->probe_end_us = BASE_USEC_NEVER;
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
@@ -514,7 +517,8 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 		return;
 	}
 	/* Two began at once: adverts settle it, then the one that stays has the last word. */
-	if (virtual_router_owns(&node->router) && world->now_us >= node->crossed_until_us) {
+	if (virtual_router_owns(&node->router) && packet.from < SIM_NODES_MAX &&
+	    world->now_us >= node->crossed_until_us) {
 		node->crossed_until_us =
 			world->now_us + (uint64_t)world->config.interval_us * 3 / 2;
 		if (node->announce_at_us > node->crossed_until_us) {
@@ -543,8 +547,8 @@ static void on_announce(struct sim_world *world, unsigned n)
 	if (node->announced < ANNOUNCE_TIMES)
 		node->announced++;
 	if (node->announced < ANNOUNCE_TIMES)
-		wait_us = announce_times_us[node->announced] -
-			  announce_times_us[node->announced - 1];
+		wait_us =
+			announce_times_us[node->announced] - announce_times_us[node->announced - 1];
 	node->announce_at_us = world->now_us + wait_us;
 }
 
@@ -575,7 +579,7 @@ static void review(struct sim_world *world, unsigned n)
 	node->eligible = eligible;
 	sim_trace(world, SIM_TRACE_PROCESS, n, eligible ? 8 : 9, 0, 0);
 	event.eligible.eligible = eligible;
-	event.eligible.why = eligible ? BASE_REASON_NONE
+	event.eligible.why = eligible        ? BASE_REASON_NONE
 			     : node->carrier ? BASE_REASON_KERNEL_REFUSED
 					     : BASE_REASON_LINK_DOWN;
 	feed(world, n, &event);

@@ -31,7 +31,9 @@ const struct sim_promise *sim_promise(enum sim_fault fault)
 		[SIM_FAULT_LEASE] = { .api = true },
 		[SIM_FAULT_CANDIDATE] = { .planned = true, .moves_owner = true },
 		[SIM_FAULT_MAINTENANCE] = { .planned = true, .moves_owner = true },
-		[SIM_FAULT_HANDOVER] = { .planned = true, .moves_owner = true, .moves_other = true },
+		[SIM_FAULT_HANDOVER] = { .planned = true,
+					 .moves_owner = true,
+					 .moves_other = true },
 		[SIM_FAULT_STOP] = { .planned = true, .moves_owner = true },
 	};
 
@@ -118,7 +120,8 @@ static void freeze(struct sim_world *world, unsigned n, bool begin)
 		node->frozen = true;
 	} else {
 		node->frozen = false;
-		node->alive_until_us = node->frozen_left_us ? world->now_us + node->frozen_left_us : 0;
+		node->alive_until_us =
+			node->frozen_left_us ? world->now_us + node->frozen_left_us : 0;
 		node->wake_at_us = BASE_USEC_NEVER;
 		sim_at(world, node->alive_until_us, SIM_EVENT_EDGE, n);
 		sim_engine_poke(world, n);
@@ -272,6 +275,9 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		if (begin)
 			sim_at(world, world->now_us, SIM_EVENT_STRANGER, active->mask & 3);
 		return;
+	case SIM_FAULT_FOREIGN:
+		world->foreign = begin;
+		return;
 	case SIM_FAULT_PRIORITIES:
 		if (begin)
 			change_priorities(world, active->mask);
@@ -282,7 +288,7 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		return;
 	case SIM_FAULT_MAINTENANCE:
 		world->wish.maintenance = (uint8_t)(begin ? world->wish.maintenance | 1u << a
-							   : world->wish.maintenance & ~(1u << a));
+							  : world->wish.maintenance & ~(1u << a));
 		sim_api_publish(world);
 		return;
 	case SIM_FAULT_HANDOVER:

@@ -25,9 +25,14 @@ uint64_t sim_settle_us(const struct sim_world *world)
 	if (world->config.regime != SIM_REGIME_SINGLE)
 		limit_us += 2 * interval_us; /* what is still under way may undo it once */
 
-	for (unsigned i = 0; i < world->last_count; i++)
-		if (world->last[i].fault == SIM_FAULT_KERNEL || world->config.regime == SIM_REGIME_CHAOS)
-			limit_us += (ENGINE_REFUSED_US + ENGINE_REFRESH_US) / world->last_count;
+	for (unsigned i = 0; i < world->last_count; i++) {
+		if (world->last[i].fault == SIM_FAULT_KERNEL)
+			limit_us += ENGINE_REFUSED_US + ENGINE_REFRESH_US;
+		if (world->last[i].fault == SIM_FAULT_FOREIGN)
+			limit_us += ELECTION_CONFLICT_US;
+	}
+	if (world->config.regime == SIM_REGIME_CHAOS)
+		limit_us += ENGINE_REFUSED_US + ENGINE_REFRESH_US + ELECTION_CONFLICT_US;
 	/* processes start, agents connect again, with a back-off */
 	limit_us += 200 * BASE_USEC_PER_MSEC;
 	if (world->config.leased)
@@ -83,7 +88,8 @@ static uint64_t double_bound_us(const struct sim_world *world)
 			cuts++;
 		else if (others > 0)
 			others--;
-		if (world->last[i].fault == SIM_FAULT_MUTE || world->last[i].fault == SIM_FAULT_MULTICAST)
+		if (world->last[i].fault == SIM_FAULT_MUTE ||
+		    world->last[i].fault == SIM_FAULT_MULTICAST)
 			others = 0; /* one of the two cannot be heard by anybody */
 		if (world->last[i].fault == SIM_FAULT_LOSS)
 			interval_us *= 2; /* every other advert is lost, in effect */
@@ -231,8 +237,8 @@ static void judge_single(struct sim_world *world)
 	const struct sim_promise *promise = sim_promise(fault->fault);
 	const char *name = sim_fault_name(fault->fault);
 	uint64_t outage_us = world->episode_unserved_us;
-	uint64_t allowed_us = 4 * (uint64_t)world->config.interval_us + lan_us(world) +
-			      20 * BASE_USEC_PER_MSEC;
+	uint64_t allowed_us =
+		4 * (uint64_t)world->config.interval_us + lan_us(world) + 20 * BASE_USEC_PER_MSEC;
 	bool may_move = fault->owner ? promise->moves_owner : promise->moves_other;
 	struct sim_statistics *statistics = world->statistics;
 
@@ -242,6 +248,13 @@ static void judge_single(struct sim_world *world)
 	statistics->outage_sum_us[fault->fault] += outage_us;
 	if (outage_us > statistics->outage_max_us[fault->fault])
 		statistics->outage_max_us[fault->fault] = outage_us;
+	if (world->episode_transitions > statistics->moves_max[fault->fault])
+		statistics->moves_max[fault->fault] = world->episode_transitions;
+	if (world->config.nodes == 2 && !world->config.gateway && promise->splits)
+		return; /* who of the two is cut off? Nobody can tell without a third */
+	if (world->episode_transitions > 8)
+		sim_fail(world, SIM_LIVENESS, "L3: %s alone made %u transitions", name,
+			 world->episode_transitions);
 	if (!may_move && (world->owner != world->episode_owner || world->episode_transitions > 0))
 		sim_fail(world, SIM_LIVENESS, "L3: %s moved the address for no reason", name);
 	else if (!may_move && world->episode_dark && fault->fault != SIM_FAULT_ADDRESS)
@@ -252,8 +265,9 @@ static void judge_single(struct sim_world *world)
 			 (unsigned long long)outage_us);
 	else if (!promise->splits && !promise->lan && fault->fault != SIM_FAULT_REPLAY &&
 		 outage_us > allowed_us)
-		sim_fail(world, SIM_LIVENESS, "L5: %s cut a client off for %llu us, %llu are allowed",
-			 name, (unsigned long long)outage_us, (unsigned long long)allowed_us);
+		sim_fail(world, SIM_LIVENESS,
+			 "L5: %s cut a client off for %llu us, %llu are allowed", name,
+			 (unsigned long long)outage_us, (unsigned long long)allowed_us);
 }
 
 void sim_judge_episode_end(struct sim_world *world)

@@ -68,7 +68,7 @@ bool sim_kernel_advert(struct sim_world *world, unsigned n, uint8_t priority)
 		if (world->now_us >= node->alive_until_us)
 			sim_trace(world, SIM_TRACE_FENCE, n, 1, 0, 0);
 		node->alive_until_us = world->now_us + sim_fence_us(world) - early_us;
-		if (world->config.canary && n == 0)
+		if (world->config.mutant == SIM_MUTANT_FENCE)
 			node->alive_until_us = world->now_us + 10 * sim_fence_us(world);
 		sim_at(world, node->alive_until_us, SIM_EVENT_EDGE, n);
 	} else if (world->now_us < node->alive_until_us &&
@@ -133,7 +133,8 @@ void sim_kernel_packet(struct sim_world *world, unsigned n, const struct sim_pac
 	if (!runs(node))
 		return;
 	if (packet->type == SIM_PACKET_ASK &&
-	    (packet->target == n || (packet->target == SIM_TARGET_VIP && sim_kernel_answers(world, n)))) {
+	    (packet->target == n ||
+	     (packet->target == SIM_TARGET_VIP && sim_kernel_answers(world, n)))) {
 		answer.target = packet->target;
 		sim_lan_send(world, packet->from, &answer);
 	}

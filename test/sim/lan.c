@@ -6,8 +6,8 @@ void sim_lan_init(struct sim_world *world)
 {
 	for (unsigned from = 0; from < SIM_HOSTS; from++)
 		for (unsigned to = 0; to < SIM_HOSTS; to++)
-			world->paths[from][to] = (struct sim_path){ .loss_ppm =
-									    world->config.loss_ppm };
+			world->paths[from][to] =
+				(struct sim_path){ .loss_ppm = world->config.loss_ppm };
 }
 
 static bool plugged(const struct sim_world *world, unsigned host)
@@ -16,7 +16,7 @@ static bool plugged(const struct sim_world *world, unsigned host)
 		return host < world->config.nodes && world->nodes[host].powered &&
 		       world->nodes[host].carrier && !world->nodes[host].frozen;
 	if (host == SIM_STRANGER)
-		return world->stranger;
+		return world->stranger || world->foreign;
 	return host != SIM_GATEWAY || world->config.gateway;
 }
 
@@ -34,7 +34,9 @@ void sim_lan_send(struct sim_world *world, unsigned to, const struct sim_packet 
 {
 	struct sim_path *path = &world->paths[packet->from][to];
 	uint64_t span_us = world->config.lan_max_us - world->config.lan_min_us;
-	struct sim_event event = { .type = SIM_EVENT_PACKET, .host = (uint8_t)to, .packet = *packet };
+	struct sim_event event = { .type = SIM_EVENT_PACKET,
+				   .host = (uint8_t)to,
+				   .packet = *packet };
 	/* Always the same number of draws, so that a fault taken out leaves the rest as it was. */
 	uint64_t delay_us = world->config.lan_min_us + base_random_below(&world->net, span_us + 1);
 	bool lost = chance(&world->net, path->loss_ppm);
@@ -89,7 +91,15 @@ void sim_lan_arrive(struct sim_world *world, unsigned host, const struct sim_pac
 
 			sim_lan_send(world, packet->from, &answer);
 		}
-	} else if (host < SIM_STRANGER) {
+	} else if (host == SIM_STRANGER) {
+		struct sim_packet answer = { .type = SIM_PACKET_ANSWER,
+					     .from = SIM_STRANGER,
+					     .target = SIM_TARGET_VIP };
+
+		/* Only to who looks for it: what it does to clients is not for us to mend. */
+		if (world->foreign && packet->type == SIM_PACKET_ASK && packet->probe)
+			sim_lan_send(world, packet->from, &answer);
+	} else {
 		sim_client_packet(world, host - SIM_CLIENT, packet);
 	}
 }

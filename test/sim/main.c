@@ -15,7 +15,8 @@ struct options {
 	unsigned runs, nodes, first;
 	int regime, leased;
 	unsigned interval_ms, episodes;
-	bool trace, canary, verbose, survey;
+	bool trace, verbose, survey;
+	enum sim_mutant mutant;
 	const char *cover;
 	char base[160]; /* options to repeat for one run */
 };
@@ -23,13 +24,15 @@ struct options {
 static void usage(FILE *out)
 {
 	fprintf(out,
-		"usage: sim [--seed=N] [--runs=N] [--until=SECONDS] [--trace] [--without=FAULT,...]\n"
+		"usage: sim [--seed=N] [--runs=N] [--until=SECONDS] [--trace] "
+		"[--without=FAULT,...]\n"
 		"           [--nodes=N] [--regime=single|double|chaos] [--leased=yes|no]\n"
-		"           [--interval=MS] [--episodes=N] [--canary] [--verbose] [--survey]\n"
+		"           [--interval=MS] [--episodes=N] [--mutant=RULE] [--verbose] [--survey]\n"
 		"           [--cover=README]\n"
 		"       sim --scenario=FILE [--trace] [--until=SECONDS]\n"
 		"       sim --seeds=FILE\n"
-		"A seed may be a number or any word, such as the hash of a commit. One run is what its\n"
+		"A seed may be a number or any word, such as the hash of a commit. One run is what "
+		"its\n"
 		"seed says; with --runs the seeds of the runs come from it.\n"
 		"Ends with 0 passed, 2 usage, 127 assertion, 128 liveness, 129 safety,\n"
 		"130 not deterministic, 131 not covered.\n");
@@ -54,8 +57,8 @@ static bool parse_without(const char *list, uint64_t *without)
 		enum sim_fault fault;
 
 		if (!sim_fault_parse(word, &fault)) {
-			fprintf(stderr, "sim: --without=%s: there is no fault \"%s\"; there are", list,
-				word);
+			fprintf(stderr, "sim: --without=%s: there is no fault \"%s\"; there are",
+				list, word);
 			for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
 				fprintf(stderr, " %s", sim_fault_name((enum sim_fault)i));
 			fprintf(stderr, "\n");
@@ -79,7 +82,7 @@ static void make_config(const struct options *options, uint64_t seed, struct sim
 		config->interval_us = options->interval_ms * 1000;
 	if (options->episodes)
 		config->episodes = options->episodes;
-	config->canary = options->canary;
+	config->mutant = options->mutant;
 }
 
 static uint64_t run(const struct options *options, const struct sim_config *config,
@@ -93,6 +96,7 @@ static uint64_t run(const struct options *options, const struct sim_config *conf
 	world->trace = options->trace;
 	world->statistics = statistics;
 	world->scenario = scenario;
+	sim_cover_mutate(config->mutant);
 	sim_world_run(world);
 	return world->hash;
 }
@@ -109,28 +113,28 @@ static void print_nodes(const struct sim_world *w)
 		const struct sim_node *node = &w->nodes[i];
 		const struct election_elector *e = &node->router.elector;
 
-		printf("%s %s%s%s%s: %s claim=%d speaker=%u holder=%u term=%u%s%s%s%s%s%s%s%s, deadline "
+		printf("%s %s%s%s%s: %s claim=%d speaker=%u holder=%u term=%u%s%s%s%s%s%s%s%s, "
+		       "deadline "
 		       "%lld claim %lld offer %lld vrrp %lld us from now\n",
 		       sim_host_name(i), node->powered ? "" : "off ",
 		       node->running ? "" : "not running ", node->synced ? "" : "not synced ",
 		       e->config.self == ELECTION_NOBODY ? "no candidate"
-		       : e->config.excluded		 ? "excluded"
-		       : node->eligible			 ? "eligible"
-							 : "not eligible", election_state_name(e->state),
-		       (int)e->claim, e->speaker, e->lease.exists ? e->lease.holder : ELECTION_NOBODY,
-		       e->lease.term, e->lease_seen ? "" : " lease-unseen",
-		       e->api_reachable ? " api" : "", e->writing ? " writing" : "",
-		       e->silent ? " silent" : "", e->heard_in_term ? " heard-in-term" : "",
-		       e->witnessed ? " witnessed" : "", e->offered ? " offered" : "",
-		       e->confirmed ? " confirmed" : "",
+		       : e->config.excluded              ? "excluded"
+		       : node->eligible                  ? "eligible"
+							 : "not eligible",
+		       election_state_name(e->state), (int)e->claim, e->speaker,
+		       e->lease.exists ? e->lease.holder : ELECTION_NOBODY, e->lease.term,
+		       e->lease_seen ? "" : " lease-unseen", e->api_reachable ? " api" : "",
+		       e->writing ? " writing" : "", e->silent ? " silent" : "",
+		       e->heard_in_term ? " heard-in-term" : "", e->witnessed ? " witnessed" : "",
+		       e->offered ? " offered" : "", e->confirmed ? " confirmed" : "",
 		       relative(w, virtual_router_deadline(&node->router)),
 		       relative(w, e->claim_at_us), relative(w, e->offer_at_us),
 		       relative(w, vrrp_router_deadline(&node->router.vrrp)));
 	}
 }
 
-static void report(const struct options *options, const struct sim_world *w,
-		   const char *scenario)
+static void report(const struct options *options, const struct sim_world *w, const char *scenario)
 {
 	if (!options->trace)
 		sim_print_lines(w);
@@ -140,7 +144,8 @@ static void report(const struct options *options, const struct sim_world *w,
 	if (scenario)
 		printf("again: build/dev/test/sim/sim --scenario=%s --trace\n", scenario);
 	else
-		printf("again: build/dev/test/sim/sim --seed=0x%" PRIx64 "%s --until=%.3f --trace\n",
+		printf("again: build/dev/test/sim/sim --seed=0x%" PRIx64
+		       "%s --until=%.3f --trace\n",
 		       w->config.seed, options->base, (double)w->now_us / 1e6 + 0.001);
 }
 
@@ -149,18 +154,20 @@ static void print_statistics(const struct sim_statistics *s, unsigned runs, doub
 	printf("%u runs, %" PRIu64 " faults, %" PRIu64 " transitions, %.1f virtual hours, %" PRIu64
 	       " events, %.0f s\n",
 	       runs, s->faults, s->transitions, (double)s->virtual_us / 3.6e9, s->events, seconds);
-	printf("two answered one client for at most: single %.3f ms, double %.3f ms; recovery at most "
+	printf("two answered one client for at most: single %.3f ms, double %.3f ms; recovery at "
+	       "most "
 	       "%.1f ms; first answer after at most %.1f ms\n",
 	       (double)s->dual_max_us[SIM_REGIME_SINGLE] / 1e3,
 	       (double)s->dual_max_us[SIM_REGIME_DOUBLE] / 1e3, (double)s->recover_max_us / 1e3,
 	       (double)s->first_max_us / 1e3);
-	printf("outage of a client by one fault, ms, mean/max of n:");
+	printf("one fault alone: times, outage of a client in ms (mean, max), transitions "
+	       "(max):\n");
 	for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
 		if (s->outages[i])
-			printf(" %s %.0f/%.0f of %u", sim_fault_name((enum sim_fault)i),
-			       (double)s->outage_sum_us[i] / s->outages[i] / 1e3,
-			       (double)s->outage_max_us[i] / 1e3, s->outages[i]);
-	printf("\nfault x state of the victim:\n%-13s", "");
+			printf("%-13s%8u%10.1f%10.1f%6u\n", sim_fault_name((enum sim_fault)i),
+			       s->outages[i], (double)s->outage_sum_us[i] / s->outages[i] / 1e3,
+			       (double)s->outage_max_us[i] / 1e3, s->moves_max[i]);
+	printf("fault x state of the victim:\n%-13s", "");
 	for (unsigned state = 0; state <= ELECTION_STATE_RELEASED; state++)
 		printf("%10s", election_state_name((enum election_state)state));
 	for (unsigned i = 0; i < SIM_FAULT_COUNT; i++) {
@@ -198,8 +205,8 @@ static int run_one(const struct options *options, uint64_t seed, bool twice)
 		printf("PASSED 0x%016" PRIx64 " after %.1f s\n", hash, (double)world.now_us / 1e6);
 	if (twice && run(options, &config, NULL, &second, &world) != hash) {
 		sim_config_print(&config);
-		printf("FAILED: the same seed gave 0x%016" PRIx64 " and then 0x%016" PRIx64 "\n", hash,
-		       world.hash);
+		printf("FAILED: the same seed gave 0x%016" PRIx64 " and then 0x%016" PRIx64 "\n",
+		       hash, world.hash);
 		return SIM_NOT_DETERMINISTIC;
 	}
 	return 0;
@@ -291,6 +298,26 @@ static bool parse_regime(const char *word, int *regime)
 	return false;
 }
 
+static bool parse_mutant(const char *word, enum sim_mutant *mutant)
+{
+	static const char *const words[SIM_MUTANT_COUNT] = {
+#define SIM_MUTANT_WORD(name, text) [SIM_MUTANT_##name] = text,
+		SIM_MUTANTS(SIM_MUTANT_WORD)
+#undef SIM_MUTANT_WORD
+	};
+
+	for (unsigned i = 0; i < SIM_MUTANT_COUNT; i++)
+		if (strcmp(word, words[i]) == 0) {
+			*mutant = (enum sim_mutant)i;
+			return true;
+		}
+	fprintf(stderr, "sim: --mutant=%s: there are", word);
+	for (unsigned i = 0; i < SIM_MUTANT_COUNT; i++)
+		fprintf(stderr, " %s", words[i]);
+	fprintf(stderr, "\n");
+	return false;
+}
+
 static void remember(struct options *options, const char *format, const char *value)
 {
 	size_t at = strlen(options->base);
@@ -301,15 +328,25 @@ static void remember(struct options *options, const char *format, const char *va
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "seed", required_argument, NULL, 's' },     { "runs", required_argument, NULL, 'r' },
-		{ "until", required_argument, NULL, 'u' },    { "trace", no_argument, NULL, 't' },
-		{ "without", required_argument, NULL, 'w' },  { "nodes", required_argument, NULL, 'n' },
-		{ "regime", required_argument, NULL, 'g' },   { "leased", required_argument, NULL, 'l' },
-		{ "interval", required_argument, NULL, 'i' }, { "episodes", required_argument, NULL, 'e' },
-		{ "canary", no_argument, NULL, 'c' },	      { "verbose", no_argument, NULL, 'v' },
-		{ "cover", required_argument, NULL, 'C' },    { "scenario", required_argument, NULL, 'S' },
-		{ "seeds", required_argument, NULL, 'f' },    { "first", required_argument, NULL, 'F' },
-		{ "survey", no_argument, NULL, 'k' },   { "help", no_argument, NULL, 'h' },	      { NULL, 0, NULL, 0 },
+		{ "seed", required_argument, NULL, 's' },
+		{ "runs", required_argument, NULL, 'r' },
+		{ "until", required_argument, NULL, 'u' },
+		{ "trace", no_argument, NULL, 't' },
+		{ "without", required_argument, NULL, 'w' },
+		{ "nodes", required_argument, NULL, 'n' },
+		{ "regime", required_argument, NULL, 'g' },
+		{ "leased", required_argument, NULL, 'l' },
+		{ "interval", required_argument, NULL, 'i' },
+		{ "episodes", required_argument, NULL, 'e' },
+		{ "mutant", required_argument, NULL, 'm' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "cover", required_argument, NULL, 'C' },
+		{ "scenario", required_argument, NULL, 'S' },
+		{ "seeds", required_argument, NULL, 'f' },
+		{ "first", required_argument, NULL, 'F' },
+		{ "survey", no_argument, NULL, 'k' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct options options = { .seed = 1, .runs = 1, .regime = -1, .leased = -1 };
 	const char *scenario = NULL, *seeds = NULL;
@@ -341,7 +378,8 @@ int main(int argc, char **argv)
 		case 'n':
 			options.nodes = (unsigned)strtoul(optarg, NULL, 0);
 			if (options.nodes < 2 || options.nodes > SIM_NODES_MAX) {
-				fprintf(stderr, "sim: --nodes=%s: 2 to %d\n", optarg, SIM_NODES_MAX);
+				fprintf(stderr, "sim: --nodes=%s: 2 to %d\n", optarg,
+					SIM_NODES_MAX);
 				return SIM_USAGE;
 			}
 			remember(&options, " --nodes=%s", optarg);
@@ -363,9 +401,10 @@ int main(int argc, char **argv)
 			options.episodes = (unsigned)strtoul(optarg, NULL, 0);
 			remember(&options, " --episodes=%s", optarg);
 			break;
-		case 'c':
-			options.canary = true;
-			remember(&options, "%s", " --canary");
+		case 'm':
+			if (!parse_mutant(optarg, &options.mutant))
+				return SIM_USAGE;
+			remember(&options, " --mutant=%s", optarg);
 			break;
 		case 'v':
 			options.verbose = true;

@@ -157,9 +157,10 @@ static void begin_episode(struct sim_world *world)
 	draw_fault(world);
 	world->next_fault_us = BASE_USEC_NEVER;
 	if (world->config.regime == SIM_REGIME_DOUBLE && world->active[0].used)
-		world->next_fault_us = world->now_us +
-				       between(world, 0, world->active[0].end_us - world->now_us +
-								 3 * world->config.interval_us);
+		world->next_fault_us =
+			world->now_us + between(world, 0,
+						world->active[0].end_us - world->now_us +
+							3 * world->config.interval_us);
 }
 
 static void chaos(struct sim_world *world)
@@ -220,7 +221,8 @@ static void recover(struct sim_world *world)
 	if (!settled(world)) {
 		world->settled_us = world->now_us;
 		if (since_us > limit_us + 70 * BASE_USEC_PER_SEC)
-			sim_fail(world, SIM_LIVENESS, "L1: not settled %llu us after the healing: %s %s",
+			sim_fail(world, SIM_LIVENESS,
+				 "L1: not settled %llu us after the healing: %s %s",
 				 (unsigned long long)since_us, sim_host_name(world->unsettled_node),
 				 world->unsettled);
 		return;
@@ -244,8 +246,8 @@ static void recover(struct sim_world *world)
 		enter(world, SIM_PHASE_QUIET);
 		return;
 	}
-	world->settle_for_us = between(world, 7 * world->config.interval_us,
-				       20 * world->config.interval_us);
+	world->settle_for_us =
+		between(world, 7 * world->config.interval_us, 20 * world->config.interval_us);
 	if (world->config.regime == SIM_REGIME_CHAOS) {
 		enter(world, SIM_PHASE_FAULTS);
 		world->next_fault_us = world->now_us;

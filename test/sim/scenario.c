@@ -72,7 +72,7 @@ static bool parse_settings(char *line, struct sim_config *config)
 				(uint32_t)(strtod(value, NULL) * 1000);
 			config->watch_min_us = config->watch_max_us = config->api_min_us;
 		} else if (strcmp(word, "regime") == 0) {
-			config->regime = value[0] == 's' ? SIM_REGIME_SINGLE
+			config->regime = value[0] == 's'   ? SIM_REGIME_SINGLE
 					 : value[0] == 'd' ? SIM_REGIME_DOUBLE
 							   : SIM_REGIME_CHAOS;
 		} else if (strcmp(word, "priorities") == 0) {
@@ -98,8 +98,8 @@ static bool parse_step(const char *line, struct step *step)
 	step->time_us = (uint64_t)(time * 1e6);
 	if (sscanf(rest, "for %lf", &duration) != 1 &&
 	    sscanf(rest, "%15s for %lf", step->victim, &duration) != 2 &&
-	    sscanf(rest, "%15s %15s for %lf", step->victim, step->second, &duration) != 3 && rest[0] &&
-	    sscanf(rest, "%15s %15s", step->victim, step->second) < 1)
+	    sscanf(rest, "%15s %15s for %lf", step->victim, step->second, &duration) != 3 &&
+	    rest[0] && sscanf(rest, "%15s %15s", step->victim, step->second) < 1)
 		return false;
 	step->duration_us = (uint64_t)(duration * 1e6);
 	return true;

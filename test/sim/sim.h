@@ -14,59 +14,60 @@
  * One virtual router with one address; hosts are the nodes, the gateway, two clients and a stranger
  * that is no member. Judged by what the clients see.
  */
-#define SIM_NODES_MAX	5
-#define SIM_GATEWAY	5
-#define SIM_CLIENT	6 /* the first; the second is on the far side of every partition */
-#define SIM_CLIENTS	2
-#define SIM_STRANGER	8
-#define SIM_HOSTS	9
-#define SIM_NOBODY	255
-#define SIM_QUEUE_MAX	64  /* packets a socket holds */
-#define SIM_MESSAGES	64  /* from an agent to its engine */
+#define SIM_NODES_MAX   5
+#define SIM_GATEWAY     5
+#define SIM_CLIENT      6 /* the first; the second is on the far side of every partition */
+#define SIM_CLIENTS     2
+#define SIM_STRANGER    8
+#define SIM_HOSTS       9
+#define SIM_NOBODY      255
+#define SIM_QUEUE_MAX   64  /* packets a socket holds */
+#define SIM_MESSAGES    64  /* from an agent to its engine */
 #define SIM_TRACE_LINES 120 /* kept for the report of a failure */
 
 /* X(enumerator, "word"): what can go wrong, or be ordered. Scenario files use the words. */
 #define SIM_FAULTS(X)                                                                              \
-	X(CRASH, "crash")	  /* engine and agent killed, started again */                     \
-	X(POWER, "power")	  /* the machine is gone, boots again */                           \
-	X(PAUSE, "pause")	  /* SIGSTOP, SIGCONT; the kernel runs on */                       \
-	X(FREEZE, "freeze")	  /* the whole machine is suspended, its timers too */             \
-	X(LATE, "late")		  /* timers late by up to five intervals */                        \
-	X(AGENT, "agent")	  /* only the unprivileged half is killed */                       \
-	X(ISOLATE, "isolate")	  /* a node is cut from everybody, carrier stays */                \
-	X(CARRIER, "carrier")	  /* its interface is down */                                      \
-	X(CUT, "cut")		  /* two nodes are cut from each other */                          \
-	X(ONEWAY, "oneway")	  /* one of them does not reach the other */                       \
-	X(DEAF, "deaf")		  /* a node receives nothing, sends well */                        \
-	X(MUTE, "mute")		  /* a node sends nothing that arrives, receives well */           \
-	X(MULTICAST, "multicast") /* adverts of a node do not arrive, unicast does */              \
-	X(SPLIT, "split")	  /* two halves; each client with one */                           \
-	X(LOSS, "loss")		  /* many packets are lost */                                      \
-	X(DELAY, "delay")	  /* packets take up to half an interval */                        \
-	X(DUPLICATE, "duplicate") /* packets twice, the second late */                             \
-	X(REPLAY, "replay")	  /* old adverts again, priority 0 among them */                   \
-	X(API_DOWN, "api-down")	  /* nobody reaches the API server */                              \
-	X(API_CUT, "api-cut")	  /* one node does not */                                          \
-	X(API_SLOW, "api-slow")	  /* answers take up to a second */                                \
-	X(API_LOST, "api-lost")	  /* writes land, their answers are lost */                        \
-	X(WATCH, "watch")	  /* watch events late by up to a second */                        \
-	X(KERNEL, "kernel")	  /* addresses and adverts cannot be placed on a node */           \
+	X(CRASH, "crash")             /* engine and agent killed, started again */                 \
+	X(POWER, "power")             /* the machine is gone, boots again */                       \
+	X(PAUSE, "pause")             /* SIGSTOP, SIGCONT; the kernel runs on */                   \
+	X(FREEZE, "freeze")           /* the whole machine is suspended, its timers too */         \
+	X(LATE, "late")               /* timers late by up to five intervals */                    \
+	X(AGENT, "agent")             /* only the unprivileged half is killed */                   \
+	X(ISOLATE, "isolate")         /* a node is cut from everybody, carrier stays */            \
+	X(CARRIER, "carrier")         /* its interface is down */                                  \
+	X(CUT, "cut")                 /* two nodes are cut from each other */                      \
+	X(ONEWAY, "oneway")           /* one of them does not reach the other */                   \
+	X(DEAF, "deaf")               /* a node receives nothing, sends well */                    \
+	X(MUTE, "mute")               /* a node sends nothing that arrives, receives well */       \
+	X(MULTICAST, "multicast")     /* adverts of a node do not arrive, unicast does */          \
+	X(SPLIT, "split")             /* two halves; each client with one */                       \
+	X(LOSS, "loss")               /* many packets are lost */                                  \
+	X(DELAY, "delay")             /* packets take up to half an interval */                    \
+	X(DUPLICATE, "duplicate")     /* packets twice, the second late */                         \
+	X(REPLAY, "replay")           /* old adverts again, priority 0 among them */               \
+	X(API_DOWN, "api-down")       /* nobody reaches the API server */                          \
+	X(API_CUT, "api-cut")         /* one node does not */                                      \
+	X(API_SLOW, "api-slow")       /* answers take up to a second */                            \
+	X(API_LOST, "api-lost")       /* writes land, their answers are lost */                    \
+	X(WATCH, "watch")             /* watch events late by up to a second */                    \
+	X(KERNEL, "kernel")           /* addresses and adverts cannot be placed on a node */       \
 	X(SLOW_KERNEL, "slow-kernel") /* placing an address takes up to an interval */             \
-	X(ADDRESS, "address")	  /* somebody deletes the address on the owner */                  \
-	X(GATEWAY, "gateway")	  /* the gateway does not answer one node */                       \
-	X(LEASE, "lease")	  /* somebody deletes the Lease */                                 \
-	X(STRANGER, "stranger")	  /* adverts of our VRID from no member */                         \
-	X(PRIORITIES, "priorities") /* the controller changes the priorities */                    \
-	X(CANDIDATE, "candidate") /* a node stops being a candidate, and is one again */           \
+	X(ADDRESS, "address")         /* somebody deletes the address on the owner */              \
+	X(GATEWAY, "gateway")         /* the gateway does not answer one node */                   \
+	X(LEASE, "lease")             /* somebody deletes the Lease */                             \
+	X(STRANGER, "stranger")       /* adverts of our VRID from no member */                     \
+	X(FOREIGN, "foreign")         /* a host outside the cluster answers for the address */     \
+	X(PRIORITIES, "priorities")   /* the controller changes the priorities */                  \
+	X(CANDIDATE, "candidate")     /* a node stops being a candidate, and is one again */       \
 	X(MAINTENANCE, "maintenance") /* a node is drained, and comes back */                      \
-	X(HANDOVER, "handover")	  /* the owner is ordered to hand over */                          \
-	X(STOP, "stop")		  /* SIGTERM, and started again */
+	X(HANDOVER, "handover")       /* the owner is ordered to hand over */                      \
+	X(STOP, "stop")               /* SIGTERM, and started again */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, word) SIM_FAULT_##name,
 	SIM_FAULTS(SIM_FAULT_ENUM)
 #undef SIM_FAULT_ENUM
-	SIM_FAULT_COUNT
+		SIM_FAULT_COUNT
 };
 
 /* How many faults at a time, and therefore what is promised. */
@@ -77,22 +78,40 @@ enum sim_regime {
 	SIM_REGIME_COUNT,
 };
 
+/* X(enumerator, "word"): rules taken out, to see that the judge misses them. */
+#define SIM_MUTANTS(X)                                                                             \
+	X(NONE, "none")                                                                            \
+	X(FENCE, "fence")         /* rule 1: fences last ten times as long, and nobody asks */     \
+	X(HEARD, "heard")         /* rule 2: whoever never heard the holder claims as well */      \
+	X(CAS, "cas")             /* writes land whatever version they expect */                   \
+	X(QUORUM, "quorum")       /* rule 6: everybody counts as reachable */                      \
+	X(OVERSLEPT, "overslept") /* rule 8: nobody notices that it woke up late */                \
+	X(HELD, "held")           /* nobody asks who answers for the address */                    \
+	X(RIVAL, "rival")         /* rule 5: an owner does not hear another one */
+
+enum sim_mutant {
+#define SIM_MUTANT_ENUM(name, word) SIM_MUTANT_##name,
+	SIM_MUTANTS(SIM_MUTANT_ENUM)
+#undef SIM_MUTANT_ENUM
+		SIM_MUTANT_COUNT
+};
+
 struct sim_config {
 	uint64_t seed;
 	unsigned nodes;
 	bool leased, unicast, gateway, egress;
 	enum sim_regime regime;
 	uint32_t interval_us;
-	uint32_t lan_min_us, lan_max_us;   /* one way */
-	uint32_t api_min_us, api_max_us;   /* one way */
+	uint32_t lan_min_us, lan_max_us; /* one way */
+	uint32_t api_min_us, api_max_us; /* one way */
 	uint32_t watch_min_us, watch_max_us;
-	uint32_t wake_max_us;	/* how late a loop wakes up in health */
-	uint32_t loss_ppm;	/* in health */
+	uint32_t wake_max_us; /* how late a loop wakes up in health */
+	uint32_t loss_ppm;    /* in health */
 	uint8_t priorities[SIM_NODES_MAX];
-	uint64_t faults;	/* bit set of the classes in this run */
-	unsigned episodes;	/* or number of faults in chaos */
-	uint64_t quiet_us;	/* judged after everything is healed */
-	bool canary;		/* breaks the fence of one node: must be found */
+	uint64_t faults;        /* bit set of the classes in this run */
+	unsigned episodes;      /* or number of faults in chaos */
+	uint64_t quiet_us;      /* judged after everything is healed */
+	enum sim_mutant mutant; /* a rule taken out: must be found */
 };
 
 /* X(enumerator, "text with %s/%u"): lines of the trace. */
@@ -127,7 +146,7 @@ struct sim_line {
 
 enum sim_packet_type {
 	SIM_PACKET_ADVERT,
-	SIM_PACKET_ASK,	   /* ARP request or NS; .target */
+	SIM_PACKET_ASK,    /* ARP request or NS; .target */
 	SIM_PACKET_ANSWER, /* ARP reply or NA: .target is at .from */
 	SIM_PACKET_ANNOUNCE,
 };
@@ -136,7 +155,7 @@ enum sim_packet_type {
 
 struct sim_packet {
 	uint8_t type;
-	uint8_t from;	/* the MAC, so the host that sent it */
+	uint8_t from; /* the MAC, so the host that sent it */
 	uint8_t target;
 	uint8_t priority;
 	bool probe; /* sender address 0: changes nobody's cache */
@@ -170,7 +189,7 @@ enum sim_message_type {
 struct sim_wish {
 	uint32_t version;
 	uint8_t priorities[SIM_NODES_MAX]; /* 0: no candidate */
-	uint8_t maintenance;		   /* bit per node */
+	uint8_t maintenance;               /* bit per node */
 };
 
 struct sim_message {
@@ -236,7 +255,7 @@ struct sim_node {
 	unsigned pending_at;
 	uint64_t last_advert_us; /* S2 */
 	uint64_t sent_us;
-	unsigned spins;		 /* S7: wake-ups without time passing */
+	unsigned spins; /* S7: wake-ups without time passing */
 	uint64_t spin_us;
 
 	struct sim_agent agent;
@@ -301,7 +320,7 @@ struct sim_active {
 enum sim_verdict {
 	SIM_PASSED = 0,
 	SIM_USAGE = 2,
-	SIM_CRASHED = 127,   /* an assertion of our own */
+	SIM_CRASHED = 127, /* an assertion of our own */
 	SIM_LIVENESS = 128,
 	SIM_SAFETY = 129,
 	SIM_NOT_DETERMINISTIC = 130,
@@ -318,6 +337,7 @@ struct sim_statistics {
 	uint64_t events, faults, transitions, virtual_us;
 	uint64_t dual_max_us[SIM_REGIME_COUNT];
 	uint32_t outages[SIM_FAULT_COUNT];
+	uint32_t moves_max[SIM_FAULT_COUNT]; /* transitions because of one fault */
 	uint64_t outage_max_us[SIM_FAULT_COUNT], outage_sum_us[SIM_FAULT_COUNT];
 	uint64_t recover_max_us, first_max_us;
 	uint64_t fault_states[SIM_FAULT_COUNT][ELECTION_STATE_RELEASED + 1];
@@ -340,7 +360,7 @@ struct sim_world {
 	uint64_t revision;
 	uint32_t api_down;
 	struct sim_wish wish;
-	bool stranger;
+	bool stranger, foreign;
 
 	/* plan */
 	enum sim_phase phase;
@@ -358,7 +378,7 @@ struct sim_world {
 	/* judge */
 	bool dirty;
 	uint32_t answering; /* bit per node */
-	uint8_t owner; /* the one that answers every client, or SIM_NOBODY */
+	uint8_t owner;      /* the one that answers every client, or SIM_NOBODY */
 	uint64_t owner_us;
 	uint64_t episode_unserved_us; /* worst of the clients, longest in one piece */
 	uint8_t episode_owner;
@@ -390,8 +410,8 @@ const char *sim_host_name(unsigned host);
 const char *sim_fault_name(enum sim_fault fault);
 bool sim_fault_parse(const char *word, enum sim_fault *fault);
 __attribute__((format(printf, 3, 4))) void sim_fail(struct sim_world *world,
-						     enum sim_verdict verdict, const char *format,
-						     ...);
+						    enum sim_verdict verdict, const char *format,
+						    ...);
 
 /* lan.c */
 void sim_lan_init(struct sim_world *world);
@@ -448,12 +468,12 @@ bool sim_is_active(const struct sim_world *world, enum sim_fault fault);
 
 /* What one fault by itself may do: the promises of election/README.md. */
 struct sim_promise {
-	bool planned;	  /* an order, not trouble: nobody may be cut off */
-	bool api;	  /* the API alone: nothing may move */
+	bool planned;     /* an order, not trouble: nobody may be cut off */
+	bool api;         /* the API alone: nothing may move */
 	bool moves_owner; /* the address may move if the owner is the victim */
 	bool moves_other; /* ... if somebody else is */
-	bool splits;	  /* two may answer until an advert crosses after the healing */
-	bool lan;	  /* packets get lost at random: several adverts may be needed */
+	bool splits;      /* two may answer until an advert crosses after the healing */
+	bool lan;         /* packets get lost at random: several adverts may be needed */
 };
 
 const struct sim_promise *sim_promise(enum sim_fault fault);
@@ -479,6 +499,7 @@ void scenario_free(struct scenario *scenario);
 void scenario_check(struct sim_world *world);
 
 /* cover.c: which cells of the cores' tables were entered */
+void sim_cover_mutate(enum sim_mutant mutant);
 void sim_cover_print(void);
 bool sim_cover_complete(const char *readme);
 

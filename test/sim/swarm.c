@@ -51,7 +51,6 @@ void sim_swarm_draw(uint64_t seed, struct sim_config *config)
 		config->faults &= ~BIT(GATEWAY);
 	config->episodes = (unsigned)between(&random, 10, 40);
 	config->quiet_us = (between(&random, 0, 29) == 0 ? 3600 : 40) * BASE_USEC_PER_SEC;
-	config->canary = false;
 }
 
 void sim_config_print(const struct sim_config *config)

@@ -6,8 +6,9 @@
 
 const char *sim_host_name(unsigned host)
 {
-	static const char *const names[SIM_HOSTS] = { "n1",	 "n2",	    "n3",      "n4",      "n5",
-						      "gateway", "client1", "client2", "stranger" };
+	static const char *const names[SIM_HOSTS] = { "n1",      "n2",      "n3",
+						      "n4",      "n5",      "gateway",
+						      "client1", "client2", "stranger" };
 
 	return host < SIM_HOSTS ? names[host] : host == SIM_TARGET_VIP ? "vip" : "-";
 }
@@ -49,10 +50,10 @@ static void print_line(const struct sim_line *line)
 		       sim_host_name(line->b));
 		return;
 	case SIM_TRACE_PROCESS: {
-		static const char *const what[] = { "starts",	"is killed", "gets SIGTERM",
-						    "ends",	"runs on",   "is synced",
-						    "agent starts", "agent is killed",
-						    "may own",	"may not own" };
+		static const char *const what[] = {
+			"starts",    "is killed",    "gets SIGTERM",    "ends",    "runs on",
+			"is synced", "agent starts", "agent is killed", "may own", "may not own"
+		};
 
 		printf("%s\n", what[line->a]);
 		return;
@@ -139,8 +140,8 @@ void sim_trace(struct sim_world *world, enum sim_trace_kind kind, unsigned host,
 
 void sim_print_lines(const struct sim_world *world)
 {
-	unsigned first = world->line_count > SIM_TRACE_LINES ? world->line_count - SIM_TRACE_LINES
-							      : 0;
+	unsigned first =
+		world->line_count > SIM_TRACE_LINES ? world->line_count - SIM_TRACE_LINES : 0;
 
 	for (unsigned i = first; i < world->line_count; i++)
 		print_line(&world->lines[i % SIM_TRACE_LINES]);

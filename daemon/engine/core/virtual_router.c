@@ -131,8 +131,8 @@ static struct election_lease index_lease(const struct virtual_router *router,
 {
 	return (struct election_lease){
 		.exists = lease->exists,
-		.holder = lease->exists ? index_of(&router->config, lease->holder)
-					: ELECTION_NOBODY,
+		.holder =
+			lease->exists ? index_of(&router->config, lease->holder) : ELECTION_NOBODY,
 		.term = lease->term,
 		.duration_ms = lease->duration_ms,
 		.successor = index_of(&router->config, lease->successor),
@@ -207,8 +207,7 @@ static void describe(const struct virtual_router *router, const struct election_
 		snprintf(message, size,
 			 "a host outside the cluster answers for %s: not taken, looked at again "
 			 "in %u s",
-			 router->config.name,
-			 (unsigned)(ELECTION_CONFLICT_US / BASE_USEC_PER_SEC));
+			 router->config.name, (unsigned)(ELECTION_CONFLICT_US / BASE_USEC_PER_SEC));
 		return;
 	default:
 		break;
@@ -425,8 +424,7 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 		      struct virtual_router_actions *actions)
 {
 	struct vrrp_event vrrp = { .type = VRRP_EVENT_ADVERT, .now_us = event->now_us };
-	struct election_event election = { .type = ELECTION_EVENT_HEARD,
-					   .now_us = event->now_us };
+	struct election_event election = { .type = ELECTION_EVENT_HEARD, .now_us = event->now_us };
 
 	election.from = sender_of(router, &event->advert.source);
 	election.priority = event->advert.priority;

@@ -26,7 +26,7 @@
 struct virtual_router_candidate {
 	char node[VIRTUAL_ROUTER_NODE_SIZE];
 	struct base_address address; /* on the segment, of the router's family if it has one */
-	uint8_t priority;	     /* 1..254 */
+	uint8_t priority;            /* 1..254 */
 };
 
 struct virtual_router_config {
@@ -36,13 +36,13 @@ struct virtual_router_config {
 	uint8_t family; /* enum base_family */
 	uint8_t version;
 	uint32_t interval_us;
-	uint32_t lease_duration_ms;	/* of the Leases we write */
+	uint32_t lease_duration_ms; /* of the Leases we write */
 	uint32_t renew_ms;
-	bool leased;			/* a Lease exists for it (Kubernetes); false: standalone */
-	bool excluded;			/* never own it: maintenance, exclusion; hand over if owning */
-	enum base_reason excluded_why;	/* with `excluded` */
-	struct base_address source;	/* our address on the segment that adverts come from */
-	unsigned candidate_count;	/* this node may be missing: then it only watches */
+	bool leased;   /* a Lease exists for it (Kubernetes); false: standalone */
+	bool excluded; /* never own it: maintenance, exclusion; hand over if owning */
+	enum base_reason excluded_why; /* with `excluded` */
+	struct base_address source;    /* our address on the segment that adverts come from */
+	unsigned candidate_count;      /* this node may be missing: then it only watches */
 	struct virtual_router_candidate candidates[VIRTUAL_ROUTER_CANDIDATES_MAX];
 };
 
@@ -50,26 +50,26 @@ struct virtual_router_config {
 struct virtual_router_lease {
 	bool exists;
 	char holder[VIRTUAL_ROUTER_NODE_SIZE]; /* "" = released */
-	uint32_t term;			       /* leaseTransitions */
-	uint32_t duration_ms;		       /* 0: unset */
+	uint32_t term;                         /* leaseTransitions */
+	uint32_t duration_ms;                  /* 0: unset */
 	char version[VIRTUAL_ROUTER_VERSION_SIZE];
 	char successor[VIRTUAL_ROUTER_NODE_SIZE]; /* planned handover: who may claim it */
-	bool degraded; /* the holder asks to be relieved (rule 9) */
+	bool degraded;                            /* the holder asks to be relieved (rule 9) */
 };
 
 enum virtual_router_event_type {
 	VIRTUAL_ROUTER_EVENT_TIMER,
-	VIRTUAL_ROUTER_EVENT_ADVERT,	   /* valid, ours by VRID and family */
-	VIRTUAL_ROUTER_EVENT_ELIGIBLE,	   /* .eligible/.why: link, segment, fence, rules */
-	VIRTUAL_ROUTER_EVENT_WITNESSES,	   /* answer to PROBE_WITNESSES, or a change of it */
-	VIRTUAL_ROUTER_EVENT_ADDRESS_FREE, /* answer to PROBE_ADDRESSES: nobody answered */
+	VIRTUAL_ROUTER_EVENT_ADVERT,        /* valid, ours by VRID and family */
+	VIRTUAL_ROUTER_EVENT_ELIGIBLE,      /* .eligible/.why: link, segment, fence, rules */
+	VIRTUAL_ROUTER_EVENT_WITNESSES,     /* answer to PROBE_WITNESSES, or a change of it */
+	VIRTUAL_ROUTER_EVENT_ADDRESS_FREE,  /* answer to PROBE_ADDRESSES: nobody answered */
 	VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN, /* somebody foreign answers for one of the addresses */
 	VIRTUAL_ROUTER_EVENT_ADDRESS_HELD, /* .advert.source: a candidate answers for one of them */
-	VIRTUAL_ROUTER_EVENT_LEASE,	   /* the Lease was seen; also the first time (absent) */
+	VIRTUAL_ROUTER_EVENT_LEASE,        /* the Lease was seen; also the first time (absent) */
 	VIRTUAL_ROUTER_EVENT_LEASE_RESULT, /* answer to a LEASE_WRITE */
 	VIRTUAL_ROUTER_EVENT_API_CONTACT,  /* .reachable: the API server answers, or does not */
-	VIRTUAL_ROUTER_EVENT_HANDOVER,	   /* order: hand over to .node ("": whoever is best) */
-	VIRTUAL_ROUTER_EVENT_RELEASE,	   /* order: give up for good (SIGTERM); RELEASED follows */
+	VIRTUAL_ROUTER_EVENT_HANDOVER,     /* order: hand over to .node ("": whoever is best) */
+	VIRTUAL_ROUTER_EVENT_RELEASE,      /* order: give up for good (SIGTERM); RELEASED follows */
 	/*
 	 * Restarted in place, and the kernel's fence of our predecessor was open less than half an
 	 * advertisement interval ago: nobody can have taken over.
@@ -99,7 +99,8 @@ struct virtual_router_event {
 			enum base_reason why;
 		} eligible;
 		struct {
-			uint32_t reachable; /* bit i: candidate i answered lately (own bit ignored) */
+			uint32_t
+				reachable; /* bit i: candidate i answered lately (own bit ignored) */
 			bool gateway_known;
 			bool gateway_reachable;
 		} witnesses;
@@ -118,23 +119,23 @@ struct virtual_router_event {
 };
 
 enum virtual_router_action_type {
-	VIRTUAL_ROUTER_ACTION_SEND_ADVERT,     /* .priority; opens and refreshes the fence; 0 closes it */
-	VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES,   /* netlink */
+	VIRTUAL_ROUTER_ACTION_SEND_ADVERT, /* .priority; opens and refreshes the fence; 0 closes it */
+	VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES, /* netlink */
 	VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES,
-	VIRTUAL_ROUTER_ACTION_CLOSE_FENCE,     /* at once, by whatever way is fastest */
+	VIRTUAL_ROUTER_ACTION_CLOSE_FENCE, /* at once, by whatever way is fastest */
 	/*
 	 * Planned handover, before the advert of priority 0: the fence stays open until another
 	 * candidate's advert is heard or it runs out; addresses and forwarding stay for a grace
 	 * time and end by themselves, or with the next of the actions above.
 	 */
 	VIRTUAL_ROUTER_ACTION_LINGER,
-	VIRTUAL_ROUTER_ACTION_ANNOUNCE,	       /* gratuitous ARP / unsolicited NA burst (rule 12) */
+	VIRTUAL_ROUTER_ACTION_ANNOUNCE,        /* gratuitous ARP / unsolicited NA burst (rule 12) */
 	VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES, /* ARP/NS to candidates, gateway, our addresses */
 	VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES, /* one ARP/NS probe for a foreign holder (rule 13) */
 	VIRTUAL_ROUTER_ACTION_LEASE_WRITE,     /* .write: compare-and-swap */
 	VIRTUAL_ROUTER_ACTION_LEASE_READ,      /* ask what the Lease says now */
 	VIRTUAL_ROUTER_ACTION_TRANSITION,      /* state or owner changed: log, status, Event */
-	VIRTUAL_ROUTER_ACTION_RELEASED,	       /* after RELEASE: nothing is held any more */
+	VIRTUAL_ROUTER_ACTION_RELEASED,        /* after RELEASE: nothing is held any more */
 };
 
 struct virtual_router_action {
@@ -143,12 +144,13 @@ struct virtual_router_action {
 	struct {
 		uint32_t id;
 		char expected_version[VIRTUAL_ROUTER_VERSION_SIZE]; /* "": create, must not exist */
-		struct virtual_router_lease lease;		    /* what to write */
+		struct virtual_router_lease lease;                  /* what to write */
 	} write;
 	struct {
 		enum base_reason reason;
 		char from[VIRTUAL_ROUTER_NODE_SIZE], to[VIRTUAL_ROUTER_NODE_SIZE];
-		uint64_t outage_us; /* as seen here: last advert of the old owner to ours; 0 unknown */
+		uint64_t
+			outage_us; /* as seen here: last advert of the old owner to ours; 0 unknown */
 		char message[VIRTUAL_ROUTER_MESSAGE_SIZE];
 	} transition;
 };
@@ -162,13 +164,13 @@ struct virtual_router_actions {
 
 /* What api.md calls VirtualIP.status.state, as far as this node knows. */
 enum virtual_router_state {
-	VIRTUAL_ROUTER_STATE_PENDING,	/* not started, or waiting for its first Lease */
-	VIRTUAL_ROUTER_STATE_BACKUP,	/* somebody else owns it, or may */
-	VIRTUAL_ROUTER_STATE_CLAIMING,	/* claim in flight */
-	VIRTUAL_ROUTER_STATE_ACTIVE,	/* we own it */
-	VIRTUAL_ROUTER_STATE_MOVING,	/* planned handover under way, we still answer */
-	VIRTUAL_ROUTER_STATE_CONFLICT,	/* a foreign host holds an address: not claimed */
-	VIRTUAL_ROUTER_STATE_RELEASED,	/* given up for good */
+	VIRTUAL_ROUTER_STATE_PENDING,  /* not started, or waiting for its first Lease */
+	VIRTUAL_ROUTER_STATE_BACKUP,   /* somebody else owns it, or may */
+	VIRTUAL_ROUTER_STATE_CLAIMING, /* claim in flight */
+	VIRTUAL_ROUTER_STATE_ACTIVE,   /* we own it */
+	VIRTUAL_ROUTER_STATE_MOVING,   /* planned handover under way, we still answer */
+	VIRTUAL_ROUTER_STATE_CONFLICT, /* a foreign host holds an address: not claimed */
+	VIRTUAL_ROUTER_STATE_RELEASED, /* given up for good */
 };
 
 struct virtual_router {
@@ -177,7 +179,7 @@ struct virtual_router {
 	struct election_elector elector;
 	uint8_t self; /* index of this node among the candidates, or ELECTION_NOBODY */
 	struct virtual_router_lease lease; /* last seen */
-	uint64_t newest;		   /* its version, as a number; older ones are outdated */
+	uint64_t newest;                   /* its version, as a number; older ones are outdated */
 	uint32_t write_id;
 	uint64_t last_heard_us; /* any advert of this router */
 	bool released;
@@ -197,8 +199,9 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 uint64_t virtual_router_deadline(const struct virtual_router *router);
 
 enum virtual_router_state virtual_router_state(const struct virtual_router *router);
-bool virtual_router_owns(const struct virtual_router *router);	  /* addresses and fence wanted */
-bool virtual_router_confirmed(const struct virtual_router *router); /* the Lease carries our claim */
+bool virtual_router_owns(const struct virtual_router *router); /* addresses and fence wanted */
+bool virtual_router_confirmed(
+	const struct virtual_router *router); /* the Lease carries our claim */
 const char *virtual_router_owner(const struct virtual_router *router); /* node, "" unknown */
 uint32_t virtual_router_term(const struct virtual_router *router);
 const char *virtual_router_state_name(enum virtual_router_state state);
