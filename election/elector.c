@@ -451,6 +451,13 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 	return deadline_us;
 }
 
+unsigned election_elector_rank(const struct election_elector *e)
+{
+	if (e->config.self == ELECTION_NOBODY)
+		return e->config.candidate_count;
+	return elector_rank(e, election_elector_owner(e));
+}
+
 bool election_elector_owns(const struct election_elector *e)
 {
 	return elector_owning(e);

@@ -239,6 +239,9 @@ void election_elector_step(struct election_elector *elector, const struct electi
 
 uint64_t election_elector_deadline(const struct election_elector *elector);
 
+/* How many candidates would take over before us, were whom we hear now to fall silent. */
+unsigned election_elector_rank(const struct election_elector *elector);
+
 bool election_elector_owns(const struct election_elector *elector);
 uint8_t election_elector_owner(const struct election_elector *elector); /* index, OTHER, NOBODY */
 /* What our adverts say: 128..254 confirmed or mediating, 1..127 not. */

@@ -102,8 +102,12 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 			return;
 		}
 	}
-	/* The rival may never have heard us: it must, or it would not tell the clients again. */
-	elector_add(actions, ELECTION_ACTION_ANSWER);
+	/*
+	 * The stronger one may never have heard us: it must, or it would not tell the clients again.
+	 * A weaker one that was deaf must not: hearing us at last it would yield as well.
+	 */
+	if (stronger)
+		elector_add(actions, ELECTION_ACTION_ANSWER);
 	elector_leave(e, actions, BASE_REASON_SPLIT_BRAIN_RESOLVED, false, event->from, now_us);
 	if (e->config.leased)
 		elector_add(actions, ELECTION_ACTION_READ);

@@ -142,7 +142,8 @@ void segment_ask(struct segment *segment, const struct base_address *address, ui
 
 	if (!segment->neighbour || source.family == BASE_FAMILY_NONE)
 		return;
-	peer->asked_us = now_us;
+	if (peer->heard_us >= peer->asked_us) /* else the older question is unanswered still */
+		peer->asked_us = now_us;
 	frame.size = vrrp_frame_ask(address, &source, &segment->mac, unicast ? &peer->mac : NULL,
 				    frame.data);
 	vrrp_neighbour_send(segment->neighbour, &frame, 1);

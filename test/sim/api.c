@@ -167,7 +167,7 @@ static void connect_later(struct sim_world *world, unsigned n, uint64_t wait_us)
 				   .host = (uint8_t)n,
 				   .incarnation = ++world->nodes[n].agent.connection };
 
-	world->nodes[n].agent.connected = false;
+	world->nodes[n].agent.connected = world->nodes[n].agent.breaking = false;
 	sim_schedule(world, &event);
 }
 
@@ -266,6 +266,7 @@ void sim_agent_path_changed(struct sim_world *world, unsigned n)
 		return;
 	/* Refused at once, or a connection that just says nothing any more. */
 	lost.time_us = world->now_us + (half_open ? wait_us : wait_us / 500);
+	agent->breaking = agent->connected;
 	sim_schedule(world, &lost);
 }
 

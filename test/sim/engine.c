@@ -84,7 +84,8 @@ static void ask(struct sim_world *world, unsigned n, unsigned target, bool probe
 		sim_lan_broadcast(world, &packet);
 		return;
 	}
-	node->asked_us[target] = world->now_us;
+	if (node->heard_us[target] >= node->asked_us[target])
+		node->asked_us[target] = world->now_us;
 	if (node->mac_known[target] &&
 	    base_usec_since(world->now_us, node->heard_us[target]) < 3 * BASE_USEC_PER_SEC)
 		sim_lan_send(world, target, &packet);

@@ -11,6 +11,8 @@ static uint64_t tick_us(const struct sim_world *world)
 {
 	uint64_t tick = world->config.interval_us / 4;
 
+	if (world->scenario)
+		return 500;
 	return tick < 2000 ? 2000 : tick > 50000 ? 50000 : tick;
 }
 
@@ -53,7 +55,7 @@ static const char *missing(const struct sim_world *world, unsigned n)
 		return "busy";
 	if (node->wish.version != world->wish.version)
 		return "old wishes";
-	if (leased && !(node->agent.connected && node->agent.contact))
+	if (leased && !(node->agent.connected && node->agent.contact && !node->agent.breaking))
 		return "no contact to the API server";
 	if (n == world->owner && (elector->quorum_misses > 0 || elector->gateway_lost_us))
 		return "does not see its witnesses yet";

@@ -211,6 +211,7 @@ struct sim_request {
 
 struct sim_agent {
 	bool running, connected, contact, listed;
+	bool breaking; /* connected still, but what it hears is incomplete */
 	uint64_t told_version;
 	uint32_t incarnation; /* of the process */
 	uint32_t connection;  /* of the watch */
@@ -501,7 +502,7 @@ void scenario_check(struct sim_world *world);
 /* cover.c: which cells of the cores' tables were entered */
 void sim_cover_mutate(enum sim_mutant mutant);
 void sim_cover_print(void);
-bool sim_cover_complete(const char *readme);
+bool sim_cover_complete(const char *readme, bool rare);
 
 /* world.c */
 void sim_world_run(struct sim_world *world);

@@ -68,23 +68,32 @@ static void make_election_config(const struct virtual_router_config *config,
 		election->self = ELECTION_NOBODY;
 }
 
-/* In Backup the priority makes our skew; in Active it is what peers see. */
+/*
+ * In Active the priority is what peers see; in Backup it makes our skew. By rank, not by the
+ * configured number: the best of the others waits hardly longer than 3 intervals whatever it is
+ * called, and equal priorities do not take over all at once.
+ */
+static uint8_t vrrp_priority(const struct virtual_router *router)
+{
+	unsigned rank = election_elector_rank(&router->elector);
+
+	if (election_elector_owns(&router->elector))
+		return election_elector_wire_priority(&router->elector);
+	return rank < 15 ? (uint8_t)(254 - 16 * rank) : 1;
+}
+
 static void configure_vrrp(struct virtual_router *router)
 {
 	const struct virtual_router_config *config = &router->config;
 	struct vrrp_router_config vrrp = {
 		.version = config->version,
 		.virtual_router_id = config->virtual_router_id,
-		.priority = 1,
+		.priority = vrrp_priority(router),
 		.interval_us = config->interval_us,
 		.arbitrated = true,
 		.source = config->source,
 	};
 
-	if (router->self != ELECTION_NOBODY)
-		vrrp.priority = config->candidates[router->self].priority;
-	if (election_elector_owns(&router->elector))
-		vrrp.priority = election_elector_wire_priority(&router->elector);
 	vrrp_router_configure(&router->vrrp, &vrrp);
 }
 
@@ -444,6 +453,7 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 		router->last_heard_us = event->now_us;
 	}
 	run_election(router, &election, actions);
+	router->vrrp.config.priority = vrrp_priority(router); /* whom we hear changed, perhaps */
 }
 
 static void on_written(struct virtual_router *router, const struct virtual_router_event *event,
