@@ -245,10 +245,6 @@ static void on_deadline(struct election_elector *e, struct election_actions *act
 		e->claim_at_us = now_us + ELECTION_WATCH_US;
 		return;
 	case ELECTION_STATE_CLAIMING:
-		if (e->claimed) {
-			elector_become_owning(e, actions, e->claim_why, true, now_us);
-			return;
-		}
 		elector_distrust(e, actions);
 		elector_fall_back(e, actions, now_us);
 		return;

@@ -7,7 +7,9 @@ void elector_on_silence(struct election_elector *e, struct election_actions *act
 {
 	e->silent = true;
 	e->speaker = ELECTION_NOBODY;
-	if (elector_listening(e))
+	if (e->state == ELECTION_STATE_CLAIMING && e->claimed)
+		elector_become_owning(e, actions, e->claim_why, true, now_us);
+	else if (elector_listening(e))
 		elector_try_claim(e, actions, now_us);
 }
 
@@ -131,7 +133,7 @@ static void doubt_owners(struct election_elector *e, const struct election_event
 		e->alternations++;
 	e->other = e->speaker; /* and the speaker will be the sender */
 	if (e->alternations < 2 || !elector_listening(e) || !elector_may_own(e) ||
-	    base_usec_since(now_us, e->doubted_us) < elector_interval_us(e) / 2)
+	    base_usec_since(now_us, e->doubted_us) < elector_interval_us(e))
 		return;
 	e->doubted_us = now_us;
 	e->speaker_answers = e->other_answers = false;
@@ -148,7 +150,7 @@ static bool mediate(struct election_elector *e, const struct election_event *eve
 	uint64_t now_us = event->now_us;
 
 	if (e->alternations < 2 ||
-	    base_usec_since(now_us, e->doubted_us) >= elector_interval_us(e) / 2 ||
+	    base_usec_since(now_us, e->doubted_us) >= elector_interval_us(e) ||
 	    !elector_listening(e) || !elector_may_own(e))
 		return false;
 	e->speaker_answers = e->speaker_answers || event->from == e->speaker;

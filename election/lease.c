@@ -51,7 +51,10 @@ static void owner_lease(struct election_elector *e, struct election_actions *act
 	}
 }
 
-/* The Lease is ours. An owner that is still there resigns when it sees that. */
+/*
+ * The Lease is ours. An owner that is still there resigns when it sees that; until then it serves,
+ * so there is no hurry.
+ */
 static void win(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
 	if (e->claimed)
@@ -61,9 +64,8 @@ static void win(struct election_elector *e, struct election_actions *actions, ui
 		return;
 	}
 	e->claimed = true;
-	e->claim_at_us = now_us + (elector_interval_us(e) > ELECTION_SPACING_MAX_US
-					   ? elector_interval_us(e)
-					   : ELECTION_SPACING_MAX_US);
+	e->claim_at_us = BASE_USEC_NEVER;
+	elector_add(actions, ELECTION_ACTION_LISTEN);
 }
 
 void elector_on_lease(struct election_elector *e, const struct election_lease *lease,

@@ -252,7 +252,7 @@ static void judge_single(struct sim_world *world)
 		statistics->moves_max[fault->fault] = world->episode_transitions;
 	if (world->config.nodes == 2 && !world->config.gateway && promise->splits)
 		return; /* who of the two is cut off? Nobody can tell without a third */
-	if (world->episode_transitions > 8)
+	if (world->episode_transitions > (promise->lan ? 20 : 8))
 		sim_fail(world, SIM_LIVENESS, "L3: %s alone made %u transitions", name,
 			 world->episode_transitions);
 	if (!may_move && (world->owner != world->episode_owner || world->episode_transitions > 0))

@@ -236,7 +236,8 @@ static int run_many(const struct options *options)
 		print_statistics(&total, options->runs, (double)(now.tv_sec - begin.tv_sec));
 		sim_cover_print();
 	}
-	if (code == 0 && options->cover && !sim_cover_complete(options->cover, options->runs >= NIGHTLY_RUNS))
+	if (code == 0 && options->cover &&
+	    !sim_cover_complete(options->cover, options->runs >= NIGHTLY_RUNS))
 		code = SIM_NOT_COVERED;
 	if (options->runs > 1)
 		printf("%s seed=0x%" PRIx64 " runs=%u failed=%u\n", code ? "FAILED" : "PASSED",
