@@ -200,12 +200,15 @@ static bool read_nd(const uint8_t *ip, size_t size, const uint8_t *ethernet_sour
 
 bool vrrp_frame_read(const uint8_t *frame, size_t size, struct vrrp_neighbour_seen *seen)
 {
+	bool known = false;
+
 	if (size < ETHERNET_SIZE)
 		return false;
-	seen->to_one = !(frame[0] & 1);
 	if (get16(frame + 12) == ETHERTYPE_ARP)
-		return read_arp(frame + ETHERNET_SIZE, size - ETHERNET_SIZE, seen);
-	if (get16(frame + 12) == ETHERTYPE_IPV6)
-		return read_nd(frame + ETHERNET_SIZE, size - ETHERNET_SIZE, frame + 6, seen);
-	return false;
+		known = read_arp(frame + ETHERNET_SIZE, size - ETHERNET_SIZE, seen);
+	else if (get16(frame + 12) == ETHERTYPE_IPV6)
+		known = read_nd(frame + ETHERNET_SIZE, size - ETHERNET_SIZE, frame + 6, seen);
+	if (known)
+		seen->to_one = !(frame[0] & 1);
+	return known;
 }
