@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test/lab"))
 os.environ.setdefault("VIPD_BUILD", str(ROOT / "build/release"))
 
+RUNS = int(os.environ.get("VIPD_BENCH_RUNS", "20"))
 TABLES = []
 
 

@@ -3,16 +3,14 @@
 Every event is done RUNS times to each. The client pings the address every 2 ms and asks for it by ARP every
 5 ms; the outage is the longest time in which nobody answered the ping.
 """
-import os
 import time
 
 import pytest
 
 import vipd
-from conftest import spread
+from conftest import RUNS, spread
 from lab import Lab, LabError, wait_for
 
-RUNS = int(os.environ.get("VIPD_BENCH_RUNS", "20"))
 ADDRESS = "192.0.2.10"
 INTERVAL_MS = 100
 

@@ -123,7 +123,7 @@ class Cluster(Place):
         (folder / "tokens.csv").write_text(f'{ADMIN},admin,1,"system:masters"\n')
         self.authority = authority
         self.tls = (folder / "server.crt", folder / "server.key", authority)
-        self._context = ssl.create_default_context(cafile=str(authority))
+        self.context = ssl.create_default_context(cafile=str(authority))
 
     def start_etcd(self):
         local = "http://127.0.0.1"
@@ -191,10 +191,10 @@ class Cluster(Place):
             time.sleep(0.1)
 
     def _request(self, method, path, body, kind, token, text, timeout):
-        connection = http.client.HTTPSConnection(ADDRESS, PORT, timeout=timeout, context=self._context)
+        connection = http.client.HTTPSConnection(ADDRESS, PORT, timeout=timeout, context=self.context)
         raw = self.host.connect(ADDRESS, PORT, timeout)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # http.client sends head and body apart
-        connection.sock = self._context.wrap_socket(raw, server_hostname=ADDRESS)
+        connection.sock = self.context.wrap_socket(raw, server_hostname=ADDRESS)
         try:
             connection.request(method, path, None if body is None else json.dumps(body),
                                {"Authorization": f"Bearer {token}", "Content-Type": kind, "Accept": "application/json"})
