@@ -67,6 +67,12 @@ static int no_candidate(struct api *api, const cJSON *vip, const char *to, struc
 				      to);
 	if (k8s_object_bool(speaker, "spec/excluded", false))
 		return base_error_set(error, -EINVAL, "%s is excluded (spec.excluded of its Speaker)", to);
+	if (known && strcmp(condition_status(speaker, "Ready"), "True") != 0)
+		return base_error_set(error, -EINVAL, "the speaker of %s is not ready: %s%s%s", to,
+				      k8s_object_text(condition_of(speaker, "Ready"), "reason"),
+				      *k8s_object_text(condition_of(speaker, "Ready"), "message") ? ": "
+												  : "",
+				      k8s_object_text(condition_of(speaker, "Ready"), "message"));
 	if (!known && nearest.name[0])
 		return base_error_set(error, -ENOENT, "%s is no candidate for %s; did you mean %s?", to,
 				      address, nearest.name);

@@ -345,6 +345,14 @@ def test_handover_that_nobody_carries_out(cli, served):
 def test_handover_refuses_what_cannot_be(cli, served):
     assert "n3 is no candidate for 192.0.2.10; did you mean n1?" in cli.fails("handover", "192.0.2.10", "--to", "n3")
     assert "these are: n1, n2" in cli.fails("handover", "192.0.2.10", "--to", "elsewhere")
+    for node, spec, ready, words in (("n4", {"maintenance": True}, "True", "kubectl vip undrain n4"),
+                                     ("n5", {"excluded": True}, "True", "n5 is excluded"),
+                                     ("n6", {}, "False", "the speaker of n6 is not ready: Because"),
+                                     ("n7", {}, "True", "these are: n1, n2")):
+        served.create(f"{GROUP}/speakers", {"apiVersion": "vipd.dev/v1alpha1", "kind": "Speaker",
+                                            "metadata": {"name": node}, "spec": spec})
+        speaker(served, node, Ready=ready)
+        assert words in cli.fails("handover", "192.0.2.10", "--to", node)
     own(served, "192.0.2.10", "n1", notEligible=[{"node": "n2", "reason": "LinkDown", "message": "eth1 is down"}])
     assert "n2 may not own 192.0.2.10 now: LinkDown: eth1 is down" in cli.fails(
         "handover", "192.0.2.10", "--to", "n2")

@@ -8,6 +8,7 @@ import sys
 import time
 
 import vipd
+from cluster import GROUP, Cluster, program
 from lab import ROOT, Lab, LabError, sweep, wait_for
 
 V4, V6 = "192.0.2.10", "2001:db8::1:10"
@@ -150,8 +151,9 @@ def kubernetes(lab, api):
     cluster = vipd.Speakers(lab, api)
     cluster.start_controller()
     cluster.start()
-    wait_for("every speaker to be ready", lambda: all(
-        (daemon.status() or {}).get("ready") for daemon in cluster.daemons.values()), 30)
+    wait_for("a Speaker object of every node", lambda: len(api.list(f"{GROUP}/speakers")) == len(lab.nodes), 30)
+    show("kubectl wait --for=condition=Ready speakers --all", api.kubectl(
+        "wait", "--for=condition=Ready", "speakers", "--all", "--timeout=30s", timeout=40))
     step("the user's own command")
     began = time.monotonic()
     say("   $ virtctl expose vm myvm-1 --port 22 --name myvm-ssh --type LoadBalancer")
@@ -162,6 +164,8 @@ def kubernetes(lab, api):
     show("kubectl get svc,vip,speakers -n vms", api.kubectl("get", "svc,vip,speakers", "-n", "vms"))
     if cluster.owner(address) != "n1":
         step("planned: the address moves to n1, which carries no VM, so that the VM outlives what comes")
+        wait_for("n1 to be a candidate", lambda: any(
+            candidate["node"] == "n1" for candidate in api.vips()[address]["spec"]["candidates"]), 20)
         plugin(api, "handover", address, "--to", "n1", "--wait")
     return cluster, [address]
 
@@ -183,7 +187,6 @@ def main():
     wrong = []
     try:
         if options.kubernetes:
-            from cluster import Cluster
             api = Cluster()
         lab = lay_rack(options.kubernetes)
         cluster, addresses = kubernetes(lab, api) if options.kubernetes else standalone(lab)
@@ -235,7 +238,6 @@ def keep(lab, api, addresses, survivor):
              (f"kill vipd on {survivor}", f"kill -9 $(ip netns pids {node})")]
     if api:
         api.keep = True
-        from cluster import program
         tries += [("ask the API server", f"ip netns exec {api.host.namespace} {program('kubectl')} "
                                          f"--kubeconfig {api.admin} get svc,vip,speakers -A")]
     else:
