@@ -41,6 +41,7 @@ struct nft_table {
 	struct items wanted, present;
 	uint32_t port; /* netlink's name for our context: its changes are ours */
 	char culprit[64];
+	bool changing; /* the transaction being told touches our tables, and is not ours */
 	bool loaded; /* by this process: `present` is what stands in the kernel */
 	uint64_t revision;
 	struct buffer buffer;
@@ -158,7 +159,7 @@ static const char *table_name(const struct nlmsghdr *header)
 	return (const char *)attribute + NLA_HDRLEN;
 }
 
-static void read_event(struct nft_table *table, const struct nlmsghdr *header, int *found)
+static void read_event(struct nft_table *table, const struct nlmsghdr *header)
 {
 	const char *name;
 
@@ -182,7 +183,7 @@ static void read_event(struct nft_table *table, const struct nlmsghdr *header, i
 		table->port = header->nlmsg_pid;
 	if (header->nlmsg_pid != table->port && header->nlmsg_pid != (uint32_t)getpid() &&
 	    strcmp(name, "vipd") == 0)
-		*found = NFT_TABLE_CHANGED;
+		table->changing = true; /* told when the end of the transaction says whose it was */
 }
 
 /* The end of a transaction says whose it was. */
@@ -213,7 +214,7 @@ static void read_generation(struct nft_table *table, const struct nlmsghdr *head
 int nft_table_drain(struct nft_table *table)
 {
 	_Alignas(struct nlmsghdr) char buffer[16384];
-	int found = NFT_TABLE_UNCHANGED, before;
+	int found = NFT_TABLE_UNCHANGED;
 
 	for (;;) {
 		ssize_t size = recv(table->events, buffer, sizeof buffer, MSG_DONTWAIT);
@@ -224,18 +225,20 @@ int nft_table_drain(struct nft_table *table)
 		if (size < 0 && errno == ENOBUFS) {
 			if (found == NFT_TABLE_UNCHANGED)
 				found = NFT_TABLE_UNKNOWN;
+			table->changing = false;
 			continue;
 		}
 		if (size <= 0)
 			return found;
 		for (; NLMSG_OK(header, (unsigned)size); header = NLMSG_NEXT(header, size)) {
-			before = found;
-			read_event(table, header, &found);
-			if (found == NFT_TABLE_CHANGED && before != found)
-				snprintf(table->culprit, sizeof table->culprit, "somebody");
-			if ((header->nlmsg_type & 0xff) == NFT_MSG_NEWGEN &&
-			    found == NFT_TABLE_CHANGED && strcmp(table->culprit, "somebody") == 0)
-				read_generation(table, header);
+			if ((header->nlmsg_type & 0xff) != NFT_MSG_NEWGEN) {
+				read_event(table, header);
+			} else if (table->changing) {
+				table->changing = false;
+				if (found != NFT_TABLE_CHANGED)
+					read_generation(table, header);
+				found = NFT_TABLE_CHANGED;
+			}
 		}
 	}
 }
