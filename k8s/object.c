@@ -202,3 +202,12 @@ const char *k8s_escape(const char *value, char *text, size_t size)
 	text[at] = '\0';
 	return text;
 }
+
+char *k8s_object_print(const cJSON *tree)
+{
+	char *text = tree ? cJSON_PrintUnformatted(tree) : NULL;
+	char *copy = text ? strdup(text) : NULL;
+
+	cJSON_free(text);
+	return copy;
+}

@@ -39,5 +39,8 @@ cJSON *k8s_object_new(const char *api, const char *kind, const char *namespace, 
 /* Does `labels` (an object of texts, or NULL) match a LabelSelector? NULL selects everything. */
 bool k8s_selector_matches(const cJSON *selector, const cJSON *labels);
 
+/* JSON without blanks, in ordinary memory wherever trees are kept (cJSON_InitHooks()): free() it. */
+char *k8s_object_print(const cJSON *tree);
+
 /* Percent-encodes one segment of a path or one value of a query. Returns `text`. */
 const char *k8s_escape(const char *value, char *text, size_t size);

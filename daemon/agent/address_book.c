@@ -9,6 +9,7 @@
 #include "daemon/agent/leases.h"
 #include "daemon/agent/status.h"
 #include "daemon/engine/core/virtual_router.h"
+#include "k8s/object.h"
 
 #define BUCKETS		1024
 #define WRITING_MAX	16
@@ -225,7 +226,7 @@ static void take(struct address *address, const cJSON *object)
 {
 	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
 	const cJSON *status = cJSON_GetObjectItemCaseSensitive(object, "status");
-	char *text = status ? cJSON_PrintUnformatted(status) : NULL;
+	char *text = k8s_object_print(status);
 
 	replace(&address->uid, agent_text(metadata, "uid"));
 	replace(&address->version, agent_text(metadata, "resourceVersion"));
@@ -442,19 +443,20 @@ static void reread(struct address *address)
 
 static void carry_out(struct address *address)
 {
-	struct message message = { .type = MESSAGE_ORDER };
-	struct message_order *order = &message.order;
+	struct message *message = agent_message(address->book->agent, MESSAGE_ORDER);
+	struct message_order *order = &message->order;
 
 	replace(&address->order_done, address->ordering);
 	replace(&address->ordering, NULL);
 	if (!address->router || (address->order_to && strcmp(address->order_to,
 							      address->book->agent->node) == 0))
 		return;
+	memset(order, 0, sizeof *order);
 	order->order = MESSAGE_ORDER_HANDOVER;
 	order->reason = BASE_REASON_HANDOVER;
 	snprintf(order->router, sizeof order->router, "%s", address->router->name);
 	snprintf(order->node, sizeof order->node, "%s", address->order_to ? address->order_to : "");
-	agent_send(address->book->agent, &message);
+	agent_send(address->book->agent, message);
 }
 
 static void on_written(void *userdata, const struct k8s_response *response)

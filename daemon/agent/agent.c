@@ -17,6 +17,7 @@
 #include "daemon/agent/lease_book.h"
 #include "daemon/agent/leases.h"
 #include "daemon/agent/room.h"
+#include "daemon/agent/scratch.h"
 #include "daemon/agent/speaker.h"
 #include "daemon/options.h"
 
@@ -24,6 +25,7 @@
 #define NAMESPACE	"vipd-system"
 #define PROBE_MS	1000
 #define STOP_US		(1500 * BASE_USEC_PER_MSEC) /* for what is under way at the end */
+#define TRIM_US		(3 * BASE_USEC_PER_SEC)
 #define CONFIGURE_US	(5 * BASE_USEC_PER_SEC)	    /* the kubeconfig is not read more often */
 #define PRIORITY_CHANNEL (-10)
 #define PRIORITY_FLUSH	100 /* after whatever has arrived */
@@ -51,6 +53,15 @@ uint64_t agent_now(const struct agent *agent)
 	(void)agent; /* the true time, not the loop's: the process may have been stopped */
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+}
+
+struct message *agent_message(struct agent *agent, enum message_type type)
+{
+	static struct message message; /* 120 KB: none for the stack */
+
+	(void)agent;
+	message.type = type;
+	return &message;
 }
 
 int agent_send(struct agent *agent, const struct message *message)
@@ -202,10 +213,10 @@ static void step_contact(struct agent *agent);
 
 static void contact_changed(struct agent *agent)
 {
-	struct message message = { .type = MESSAGE_API_CONTACT };
+	struct message *message = agent_message(agent, MESSAGE_API_CONTACT);
 
-	message.api_contact.reachable = agent->contact.reachable;
-	agent_send(agent, &message);
+	message->api_contact.reachable = agent->contact.reachable;
+	agent_send(agent, message);
 	if (!agent->contact.reachable)
 		return;
 	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++)
@@ -368,15 +379,11 @@ static bool lists_complete(const struct agent *agent)
 
 static void synchronise(struct agent *agent)
 {
-	struct message message = { .type = MESSAGE_SYNC_BEGIN };
-
 	speaker_tell_settings(agent->speaker);
-	agent_send(agent, &message);
+	agent_send(agent, agent_message(agent, MESSAGE_SYNC_BEGIN));
 	wish_set_emit_changes(agent->wishes, tell, agent);
-	message.type = MESSAGE_SYNC_END;
-	agent_send(agent, &message);
+	agent_send(agent, agent_message(agent, MESSAGE_SYNC_END));
 	agent->synced = true;
-	malloc_trim(0); /* the lists are done; little comes from now on */
 	log_line(LOG_INFO, BASE_REASON_CONFIGURED, LOG_NO_FIELDS,
 		 "everything the API server knows has been told to the engine");
 }
@@ -394,12 +401,26 @@ static int on_flush(sd_event_source *source, void *userdata)
 		wish_set_emit_changes(agent->wishes, tell, agent);
 	if (agent->synced)
 		lease_book_flush(agent->leases);
+	if (sd_event_source_get_enabled(agent->trim, NULL) == 0) {
+		sd_event_source_set_time_relative(agent->trim, TRIM_US);
+		sd_event_source_set_enabled(agent->trim, SD_EVENT_ONESHOT);
+	}
 	address_book_flush(agent->addresses);
 	speaker_flush(agent->speaker);
 	event_queue_flush(agent->events);
 	if (agent->stopping && !address_book_busy(agent->addresses) &&
 	    !speaker_busy(agent->speaker) && lease_book_writing(agent->leases) == 0)
 		return sd_event_exit(agent->event, 0);
+	return 0;
+}
+
+/* After a burst of work what it took is given back. */
+static int on_trim(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source;
+	(void)usec;
+	(void)userdata;
+	malloc_trim(0);
 	return 0;
 }
 
@@ -601,6 +622,8 @@ static int start(struct agent *agent)
 	if (r >= 0)
 		r = add_timer(agent, &agent->stop_limit, on_stop_limit, BASE_USEC_NEVER);
 	if (r >= 0)
+		r = add_timer(agent, &agent->trim, on_trim, BASE_USEC_NEVER);
+	if (r >= 0)
 		r = sd_event_add_signal(agent->event, NULL, SIGHUP, on_hangup, agent);
 	if (r >= 0)
 		r = lease_book_new(&agent->leases, agent);
@@ -627,6 +650,7 @@ static void stop(struct agent *agent)
 	sd_event_source_disable_unref(agent->flush);
 	sd_event_source_disable_unref(agent->judge);
 	sd_event_source_disable_unref(agent->stop_limit);
+	sd_event_source_disable_unref(agent->trim);
 	sd_event_unref(agent->event);
 }
 
@@ -665,7 +689,7 @@ int agent_main(int argc, char **argv)
 		{ "namespace", &agent.namespace, false, "NAME", "where the Leases are" },
 		{ NULL, NULL, false, NULL, NULL },
 	};
-	struct message hello = { .type = MESSAGE_HELLO };
+	struct message_hello *hello;
 	sd_event_source *reconnect = NULL;
 	sigset_t blocked;
 	int r;
@@ -675,6 +699,7 @@ int agent_main(int argc, char **argv)
 	if (r < 0 || !agent.node)
 		return 2;
 	tune_memory();
+	scratch_install();
 	log_open("agent", agent.node);
 	agent_drop_privileges(agent.kubeconfig);
 	sigemptyset(&blocked);
@@ -684,9 +709,11 @@ int agent_main(int argc, char **argv)
 	r = start(&agent);
 	if (r < 0)
 		return 1;
-	snprintf(hello.hello.node, sizeof hello.hello.node, "%s", agent.node);
-	snprintf(hello.hello.program, sizeof hello.hello.program, "vipd %s agent", VIPD_VERSION);
-	agent_send(&agent, &hello);
+	hello = &agent_message(&agent, MESSAGE_HELLO)->hello;
+	memset(hello, 0, sizeof *hello);
+	snprintf(hello->node, sizeof hello->node, "%s", agent.node);
+	snprintf(hello->program, sizeof hello->program, "vipd %s agent", VIPD_VERSION);
+	agent_send(&agent, agent_message(&agent, MESSAGE_HELLO));
 	r = sd_event_add_time_relative(agent.event, &reconnect, CLOCK_BOOTTIME, 0,
 				       BASE_USEC_PER_MSEC, on_reconnect, &agent);
 	if (r >= 0)

@@ -9,13 +9,14 @@
 #include "base/time.h"
 #include "daemon/agent/address_book.h"
 #include "daemon/agent/leases.h"
+#include "k8s/object.h"
 
-#define QUEUE_MAX	 1000
+#define QUEUE_MAX	 500 /* half a megabyte */
 #define SENDING_MAX	 4
 #define TRIES_MAX	 12
 #define RETRY_US	 (10 * BASE_USEC_PER_SEC)
 #define BUDGET_MAX	 50
-#define BUDGET_REFILL_US (BASE_USEC_PER_SEC / 5)
+#define BUDGET_REFILL_US (BASE_USEC_PER_SEC / 10)
 #define SERIES_US	 (360 * BASE_USEC_PER_SEC)
 #define SERIES_MAX	 128
 #define NOTE_MAX	 1000
@@ -25,10 +26,11 @@ struct event {
 	struct event_queue *queue;
 	struct k8s_request *request;
 	unsigned tries;
-	uint64_t not_before_us, key;
+	uint64_t not_before_us;
 	bool repeated; /* a PATCH of the series of an earlier one */
-	char path[512];
-	cJSON *body;
+	char *body;    /* JSON text: hundreds may wait */
+	char namespace[64];
+	char name[]; /* of the Event that is patched, or "" */
 };
 
 struct series {
@@ -43,6 +45,7 @@ struct event_queue {
 	unsigned count, sending, dropped;
 	double budget;
 	uint64_t budget_us;
+	struct log_gate full_gate;
 	struct series series[SERIES_MAX];
 	struct base_random random;
 	sd_event_source *timer;
@@ -62,28 +65,38 @@ static void event_free(struct event *event)
 		queue->sending--;
 		k8s_request_cancel(event->request);
 	}
-	cJSON_Delete(event->body);
+	free(event->body);
 	free(event);
 }
 
-static struct event *add(struct event_queue *queue, uint64_t key)
+/* Takes the body, also on failure. */
+static void add(struct event_queue *queue, const struct series *series, bool repeated, cJSON *body)
 {
-	struct event *event;
+	const char *name = repeated ? series->name : "";
+	struct event *event = NULL;
 
 	if (queue->count == QUEUE_MAX) {
 		queue->dropped++;
-		return NULL;
+		if (log_gate_pass(&queue->full_gate, NULL))
+			log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS,
+				 "more changes than Events can be written: %u were not; status and "
+				 "the log have them",
+				 queue->dropped);
+	} else {
+		event = calloc(1, sizeof *event + strlen(name) + 1);
 	}
-	event = calloc(1, sizeof *event);
-	if (!event)
-		return NULL;
-	event->queue = queue;
-	event->key = key;
-	event->link = queue->last;
-	*queue->last = event;
-	queue->last = &event->next;
-	queue->count++;
-	return event;
+	if (event) {
+		event->queue = queue;
+		event->repeated = repeated;
+		event->body = k8s_object_print(body);
+		strcpy(event->namespace, series->namespace);
+		strcpy(event->name, name);
+		event->link = queue->last;
+		*queue->last = event;
+		queue->last = &event->next;
+		queue->count++;
+	}
+	cJSON_Delete(body);
 }
 
 /* --- what an event says --- */
@@ -124,20 +137,14 @@ static uint64_t key_of(const struct object *about, const struct story *story)
 		base_hash(story->transition->router, strlen(story->transition->router)));
 }
 
-static void repeat(struct event_queue *queue, struct series *series, const struct story *story)
+static void repeat(struct event_queue *queue, const struct series *series,
+		   const struct story *story)
 {
-	struct event *event = add(queue, series->key);
-	cJSON *body;
+	cJSON *body = cJSON_CreateObject(), *part = cJSON_AddObjectToObject(body, "series");
 
-	if (!event)
-		return;
-	event->repeated = true;
-	snprintf(event->path, sizeof event->path, "/apis/events.k8s.io/v1/namespaces/%s/events/%s",
-		 series->namespace, series->name);
-	event->body = cJSON_CreateObject();
-	body = cJSON_AddObjectToObject(event->body, "series");
-	cJSON_AddNumberToObject(body, "count", series->count);
-	cJSON_AddStringToObject(body, "lastObservedTime", story->time);
+	cJSON_AddNumberToObject(part, "count", series->count);
+	cJSON_AddStringToObject(part, "lastObservedTime", story->time);
+	add(queue, series, true, body);
 }
 
 static cJSON *make_body(const struct story *story, const struct object *about,
@@ -176,7 +183,6 @@ static void tell(const struct story *story, const struct object *about)
 	struct event_queue *queue = story->queue;
 	uint64_t key = key_of(about, story), now_us = agent_now(queue->agent);
 	struct series *series = find_series(queue, key, now_us);
-	struct event *event;
 
 	if (series->count > 0 && base_usec_since(now_us, series->last_us) < SERIES_US) {
 		series->count++;
@@ -191,12 +197,7 @@ static void tell(const struct story *story, const struct object *about)
 		 *about->namespace ? about->namespace : "default");
 	snprintf(series->name, sizeof series->name, "%s.%016llx", about->name,
 		 (unsigned long long)base_random_next(&queue->random));
-	event = add(queue, key);
-	if (!event)
-		return;
-	snprintf(event->path, sizeof event->path, "/apis/events.k8s.io/v1/namespaces/%s/events",
-		 series->namespace);
-	event->body = make_body(story, about, series);
+	add(queue, series, false, make_body(story, about, series));
 }
 
 static void on_address(void *userdata, const char *name, const char *uid, const char *services)
@@ -209,19 +210,15 @@ static void on_address(void *userdata, const char *name, const char *uid, const 
 	tell(story, &(struct object){ "vipd.dev/v1alpha1", "VirtualIP", "", name, uid });
 	for (char *save, *one = strtok_r(text, ",", &save); one;
 	     one = strtok_r(NULL, ",", &save)) {
-		char *slash = strchr(one, '/');
-		const cJSON *service;
+		char *slash = strchr(one, '/'), service_uid[64];
 
 		if (!slash)
 			continue;
 		*slash = '\0';
-		service = wish_set_get(wishes, "Service", one, slash + 1);
-		if (service)
-			tell(story, &(struct object){
-					    "v1", "Service", one, slash + 1,
-					    agent_text(cJSON_GetObjectItemCaseSensitive(
-							       service, "metadata"),
-						       "uid") });
+		wish_set_uid(wishes, one, slash + 1, service_uid);
+		if (service_uid[0])
+			tell(story,
+			     &(struct object){ "v1", "Service", one, slash + 1, service_uid });
 	}
 }
 
@@ -300,12 +297,15 @@ static void send_event(struct event *event)
 {
 	struct k8s_call call = {
 		.method = event->repeated ? "PATCH" : "POST",
-		.path = event->path,
 		.content_type = event->repeated ? "application/merge-patch+json" : NULL,
-		.body = event->body,
+		.text = event->body,
 		.timeout_ms = 10000,
 	};
+	char path[512];
 
+	snprintf(path, sizeof path, "/apis/events.k8s.io/v1/namespaces/%s/events%s%s",
+		 event->namespace, *event->name ? "/" : "", event->name);
+	call.path = path;
 	event->request = k8s_client_call(event->queue->agent->client, &call, on_answer, event);
 	if (event->request)
 		event->queue->sending++;

@@ -4,7 +4,7 @@
 
 /*
  * events.k8s.io/v1 about VirtualIPs and their Services. Best effort: a bounded queue, a budget
- * (50 at once, then 5/s), few tries. What repeats within six minutes becomes a series.
+ * (50 at once, then 10/s), few tries. What repeats within six minutes becomes a series.
  */
 struct event_queue;
 

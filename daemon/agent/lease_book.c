@@ -198,11 +198,12 @@ void lease_book_unwished(struct lease_book *book, const char *router)
 
 static void tell(struct lease_book *book, const struct lease *lease)
 {
-	struct message message = { .type = MESSAGE_LEASE, .lease = lease->last };
+	struct message *message = agent_message(book->agent, MESSAGE_LEASE);
 
+	message->lease = lease->last;
 	if (!lease->last.exists)
-		message.lease.version[0] = '\0';
-	agent_send(book->agent, &message);
+		message->lease.version[0] = '\0';
+	agent_send(book->agent, message);
 }
 
 void lease_book_flush(struct lease_book *book)
@@ -250,15 +251,16 @@ static struct lease_call *begin_call(struct lease_book *book, bool write)
 static void answer(struct lease_book *book, const struct message_lease_write *wish,
 		   enum message_write_result result, const struct lease *lease)
 {
-	struct message message = { .type = MESSAGE_LEASE_RESULT };
+	struct message *message = agent_message(book->agent, MESSAGE_LEASE_RESULT);
+	struct message_lease_result *told = &message->lease_result;
 
-	message.lease_result.id = wish->id;
-	message.lease_result.result = (uint8_t)result;
+	memset(told, 0, sizeof *told);
+	told->id = wish->id;
+	told->result = (uint8_t)result;
 	if (lease)
-		message.lease_result.lease = lease->last;
-	memcpy(message.lease_result.lease.router, wish->lease.router,
-	       sizeof message.lease_result.lease.router);
-	agent_send(book->agent, &message);
+		told->lease = lease->last;
+	memcpy(told->lease.router, wish->lease.router, sizeof told->lease.router);
+	agent_send(book->agent, message);
 }
 
 static void path_of(const struct lease_book *book, const char *router, char path[static 512])

@@ -55,7 +55,7 @@ struct agent {
 	struct agent_source sources[AGENT_KIND_COUNT];
 	sd_event_source *flush;	   /* once more before the loop sleeps */
 	sd_event_source *judge;	   /* when the contact is to be looked at again */
-	sd_event_source *stop_limit;
+	sd_event_source *stop_limit, *trim;
 	struct contact contact;
 	bool synced;		   /* the engine was told everything once */
 	bool stopping;
@@ -69,6 +69,8 @@ struct agent {
 };
 
 uint64_t agent_now(const struct agent *agent);
+/* The one message that is being made; what a type has must be filled in. For agent_send(). */
+struct message *agent_message(struct agent *agent, enum message_type type);
 int agent_send(struct agent *agent, const struct message *message);
 bool agent_owning(const struct agent *agent);
 /* What changed is sent to the engine, and written to the API, before the loop sleeps. */

@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "daemon/agent/leases.h"
 #include "daemon/agent/status.h"
+#include "k8s/object.h"
 
 #define WRITE_EVERY_US	BASE_USEC_PER_SEC
 #define RETRY_FIRST_US	BASE_USEC_PER_SEC
@@ -53,7 +54,7 @@ static void take(struct speaker *speaker, const cJSON *object)
 
 	speaker->exists = true;
 	free(speaker->status);
-	speaker->status = status ? cJSON_PrintUnformatted(status) : NULL;
+	speaker->status = k8s_object_print(status);
 	free(speaker->uid);
 	speaker->uid = strdup(agent_text(metadata, "uid"));
 	speaker->maintenance =
@@ -63,11 +64,11 @@ static void take(struct speaker *speaker, const cJSON *object)
 
 static void send_settings(struct speaker *speaker)
 {
-	struct message message = { .type = MESSAGE_SETTINGS };
+	struct message *message = agent_message(speaker->agent, MESSAGE_SETTINGS);
 
-	message.settings.maintenance = speaker->maintenance;
-	message.settings.excluded = speaker->excluded;
-	agent_send(speaker->agent, &message);
+	message->settings.maintenance = speaker->maintenance;
+	message->settings.excluded = speaker->excluded;
+	agent_send(speaker->agent, message);
 }
 
 void speaker_tell_settings(struct speaker *speaker)

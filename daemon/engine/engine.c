@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -667,6 +668,11 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 		router_report(router);
 	}
 	report_node(engine);
+	if (engine->trimmed_revision != store_revision(engine->store)) {
+		/* What libnftables took for a transaction goes back; locked, it would stay for good. */
+		engine->trimmed_revision = store_revision(engine->store);
+		malloc_trim(0);
+	}
 	return 0;
 }
 

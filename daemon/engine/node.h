@@ -76,7 +76,7 @@ struct engine {
 	sd_event_source *review, *witnesses, *refresh, *save, *state_wait, *stop_limit;
 	int lock;
 	pid_t saver;
-	uint64_t saved_revision;
+	uint64_t saved_revision, trimmed_revision;
 	struct message_transition transitions[ENGINE_TRANSITIONS];
 	uint64_t transition_us[ENGINE_TRANSITIONS];
 	unsigned transition_count; /* ever; the newest is at (count - 1) % ENGINE_TRANSITIONS */

@@ -418,3 +418,12 @@ bool wish_set_available(struct wish_set *set, const char *namespace, const char 
 	unit = unit_find(set, UNIT_SERVICE, name);
 	return unit && unit->available;
 }
+
+void wish_set_uid(struct wish_set *set, const char *namespace, const char *service,
+		  char uid[static 64])
+{
+	const struct object *object = object_find(set, KIND_SERVICE, namespace, service);
+
+	snprintf(uid, 64, "%s", object ? tree_text(object_tree(set, object), "metadata/uid") : "");
+	objects_close(set);
+}

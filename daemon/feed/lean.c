@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "k8s/object.h"
+
 /* Borrows: the lean tree refers to items of the whole one and is gone before that is. */
 static void borrow(cJSON *lean, const cJSON *tree, const char *name)
 {
@@ -137,7 +139,7 @@ char *lean_text(enum object_kind kind, const cJSON *tree)
 	case KIND_COUNT:
 		break;
 	}
-	text = cJSON_PrintUnformatted(lean);
+	text = k8s_object_print(lean);
 	cJSON_Delete(lean);
 	return text;
 }

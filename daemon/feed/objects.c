@@ -356,11 +356,3 @@ void wish_set_drop(struct wish_set *set, const char *kind, const char *namespace
 	if (object)
 		object_drop(set, object);
 }
-
-const cJSON *wish_set_get(struct wish_set *set, const char *kind, const char *namespace,
-			  const char *name)
-{
-	const struct object *object = object_find(set, object_kind_of(kind), namespace, name);
-
-	return object ? object_tree(set, object) : NULL;
-}

@@ -74,6 +74,6 @@ void wish_set_on_endpoints(struct wish_set *set,
 /* Has the Service an endpoint for one of its addresses? As of the last emission. */
 bool wish_set_available(struct wish_set *set, const char *namespace, const char *service);
 
-/* What is kept of an object; borrowed until something is put, dropped or emitted. NULL: not there. */
-const cJSON *wish_set_get(struct wish_set *set, const char *kind, const char *namespace,
-			  const char *name);
+/* metadata.uid of a Service; "" if it is not known. */
+void wish_set_uid(struct wish_set *set, const char *namespace, const char *service,
+		  char uid[static 64]);

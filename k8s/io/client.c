@@ -12,6 +12,7 @@
 #include <curl/curl.h>
 
 #include "base/time.h"
+#include "k8s/object.h"
 
 #define TOKEN_AGE_US	 (50 * BASE_USEC_PER_SEC)
 #define TOKEN_SIZE_MAX	 (64 * 1024)
@@ -22,6 +23,7 @@
 #define STALL_S		 15L
 #define CONNECT_MS	 5000
 #define DEAD_PEER_MS	 15000 /* TCP_USER_TIMEOUT: unacknowledged for so long is dead */
+#define IDLE_CONNECTIONS 4L
 #define KEEP_IDLE_S	 10L
 #define KEEP_INTERVAL_S	 5L
 
@@ -670,6 +672,8 @@ int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_confi
 	curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
 	curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
+	/* Each idle TLS connection is some 80 KB: a few are enough to be quick. */
+	curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS);
 	*result = client;
 	return 0;
 }
@@ -753,8 +757,10 @@ struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_
 		request->content_type = call->content_type; /* literals */
 	request->raw = call->raw;
 	if (call->body)
-		request->upload = cJSON_PrintUnformatted(call->body);
-	if (call->body && !request->upload) {
+		request->upload = k8s_object_print(call->body);
+	else if (call->text)
+		request->upload = strdup(call->text);
+	if ((call->body || call->text) && !request->upload) {
 		request_free(request);
 		return NULL;
 	}

@@ -55,6 +55,7 @@ struct k8s_call {
 	const char *path;   /* with query */
 	const char *content_type; /* NULL: application/json */
 	const cJSON *body;	  /* NULL: none; borrowed for the call */
+	const char *text;	  /* the body as text instead; borrowed */
 	enum k8s_lane lane;
 	uint32_t timeout_ms; /* 0: 30 s; waiting for a turn in the lane counts */
 	/*

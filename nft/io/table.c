@@ -503,6 +503,9 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 	table->present = table->wanted;
 	table->wanted = swap;
 	items_clear(&table->wanted);
+	/* Megabytes when everything is loaded, and hardly ever needed again. */
+	free(table->buffer.text);
+	table->buffer = (struct buffer){ 0 };
 	return r;
 }
 
