@@ -41,7 +41,8 @@ struct watch {
 	struct controller *controller;
 	enum watch_kind kind;
 	struct k8s_informer *informer;
-	struct trouble trouble;
+	struct trouble trouble; /* what concerns this kind alone */
+	bool away;              /* the server as a whole: told by the controller */
 	char doing[160];
 };
 
@@ -55,6 +56,8 @@ struct controller {
 	struct state state;
 	struct reconciler reconciler;
 	struct watch watches[WATCH_COUNT];
+	struct trouble away;
+	unsigned away_count; /* watches that fail because the server is away */
 };
 
 /* --- watches --- */
@@ -199,14 +202,30 @@ static void on_synced(void *userdata, bool first)
 	reconciler_wake(&controller->reconciler);
 }
 
+/* All watches fail at once when the server is away: that is one line, not one each. */
+static bool is_of_all(enum k8s_result result)
+{
+	return result == K8S_RESULT_UNREACHABLE || result == K8S_RESULT_UNKNOWN ||
+	       result == K8S_RESULT_SERVER_ERROR || result == K8S_RESULT_THROTTLED ||
+	       result == K8S_RESULT_UNAUTHORIZED;
+}
+
 static void on_trouble(void *userdata, const struct k8s_response *response)
 {
 	struct watch *watch = userdata;
+	struct controller *controller = watch->controller;
+	bool away = is_of_all(response->result);
 
-	if (response->result == K8S_RESULT_OK)
-		trouble_over(&watch->trouble, watch->doing);
-	else
+	controller->away_count += (unsigned)away - (unsigned)watch->away;
+	watch->away = away;
+	if (away)
+		trouble_report(&controller->away, "watching the API server", response);
+	else if (response->result != K8S_RESULT_OK)
 		trouble_report(&watch->trouble, watch->doing, response);
+	else
+		trouble_over(&watch->trouble, watch->doing);
+	if (controller->away_count == 0)
+		trouble_over(&controller->away, "watching the API server");
 }
 
 static const char *path_of(const struct controller *controller, enum watch_kind kind,

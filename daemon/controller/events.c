@@ -195,7 +195,9 @@ static void on_done(void *userdata, const struct k8s_response *response)
 	case K8S_RESULT_CONFLICT:
 	case K8S_RESULT_INVALID:
 	case K8S_RESULT_FORBIDDEN:
-		trouble_report(&events->trouble, "writing Events", response);
+		/* A namespace on its way out takes no new objects: nothing is wrong. */
+		if (!strstr(response->message, "being terminated"))
+			trouble_report(&events->trouble, "writing Events", response);
 		forget(events, event);
 		return;
 	case K8S_RESULT_UNAUTHORIZED:

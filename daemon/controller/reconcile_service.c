@@ -244,9 +244,12 @@ static void release_surplus(struct reconciler *reconciler, struct claim *claim,
 	for (unsigned i = 0; i < held.count; i++) {
 		bool kept = false;
 
+		/* A new one in its place is written down first. */
 		for (unsigned j = 0; j < count; j++)
 			kept |= grants[j].held &&
-				base_address_equal(&grants[j].address, &held.addresses[i]);
+				(base_address_equal(&grants[j].address, &held.addresses[i]) ||
+				 (grants[j].address.family == held.addresses[i].family &&
+				  !grants[j].recorded));
 		if (!kept)
 			release(reconciler, claim, &held.addresses[i], held.pools[i]);
 	}
@@ -423,18 +426,19 @@ static void serve(struct reconciler *reconciler, struct claim *claim)
 			grants[count].wish = wishes.items[count];
 			allocate(reconciler, claim, &grants[count], &held);
 		}
-		release_surplus(reconciler, claim, grants, count);
 	} else {
 		count = keep_held(service, &held, grants);
 	}
 	for (unsigned i = 0; i < count; i++)
 		describe_vip(reconciler, service, &grants[i]);
 	if (r == 0)
+		release_surplus(reconciler, claim, grants, count);
+	if (r == 0)
 		decide_verdict(service, grants, count, &verdict);
 	else
 		decide_refusal(service, (enum base_reason)r, error.message, grants, count,
 			       &verdict);
-	claim->waiting = verdict.event != BASE_REASON_NONE;
+	state_set_waiting(reconciler->state, claim, verdict.event != BASE_REASON_NONE);
 	tell_refusal(reconciler, claim, &verdict);
 	/*
 	 * The finalizer is sent before the VirtualIP; its answer is not waited for. Should it fail and
@@ -453,7 +457,7 @@ static void withdraw(struct reconciler *reconciler, struct claim *claim)
 	const struct service *service = &claim->service;
 	struct step step = { .reason = BASE_REASON_NONE };
 
-	claim->waiting = false;
+	state_set_waiting(reconciler->state, claim, false);
 	claim->told = 0;
 	claim->pending_us = claim->unserved_us = 0;
 	release_all(reconciler, claim);

@@ -7,11 +7,13 @@
 #include "daemon/controller/reconcile.h"
 #include "k8s/object.h"
 
-#define VIPS            "/apis/vipd.dev/v1alpha1/virtualips"
-#define POOLS           "/apis/vipd.dev/v1alpha1/addresspools"
-#define COUNTS_US       BASE_USEC_PER_SEC /* counts of a pool alone are written no more often */
-#define LEASE_AGE_US    BASE_USEC_PER_SEC /* speakers end what they have in it */
-#define QUARANTINES_MAX 5000              /* as in pool.c: more are not written down */
+#define VIPS         "/apis/vipd.dev/v1alpha1/virtualips"
+#define POOLS        "/apis/vipd.dev/v1alpha1/addresspools"
+#define COUNTS_US    BASE_USEC_PER_SEC /* counts of a pool alone are written no more often */
+#define LEASE_AGE_US BASE_USEC_PER_SEC /* speakers end what they have in it */
+#define STRAY_AGE_US                                                                               \
+	(5 * BASE_USEC_PER_SEC) /* never seen in use: the watch of VirtualIPs may lag */
+#define QUARANTINES_MAX 5000    /* as in pool.c: more are not written down */
 
 /* --- what a VirtualIP should say --- */
 
@@ -406,16 +408,17 @@ void reconcile_lease(struct reconciler *reconciler, struct lease *lease)
 {
 	struct state *state = reconciler->state;
 	struct step step = { .type = STEP_LEASE_DELETE, .method = "DELETE" };
-	uint64_t now_us = reconciler_now();
+	uint64_t now_us = reconciler_now(), age_us = lease->used ? LEASE_AGE_US : STRAY_AGE_US;
 
 	if (state_router_used(state, lease->name)) {
+		lease->used = true;
 		lease->unused_us = 0;
 		return;
 	}
 	if (!lease->unused_us)
 		lease->unused_us = now_us;
-	if (now_us < lease->unused_us + LEASE_AGE_US) {
-		queue_later(&state->queue, &lease->work, lease->unused_us + LEASE_AGE_US);
+	if (now_us < lease->unused_us + age_us) {
+		queue_later(&state->queue, &lease->work, lease->unused_us + age_us);
 		return;
 	}
 	step.body = cJSON_CreateObject();

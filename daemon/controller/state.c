@@ -68,8 +68,15 @@ static struct claim *make_claim(struct state *state, const char *namespace, cons
 	return claim;
 }
 
+void state_set_waiting(struct state *state, struct claim *claim, bool waiting)
+{
+	state->waiting += (unsigned)waiting - (unsigned)claim->waiting;
+	claim->waiting = waiting;
+}
+
 static void free_claim(struct state *state, struct claim *claim)
 {
+	state_set_waiting(state, claim, false);
 	queue_forget(&state->queue, &claim->work);
 	table_remove(&state->claims, &claim->entry);
 	service_clear(&claim->service);
@@ -194,7 +201,7 @@ void state_drop_service(struct state *state, const char *namespace, const char *
 	claim->known_gone = true;
 	claim->work.gone |= claim->work.busy;
 	claim->work.answered[0] = '\0';
-	claim->waiting = false;
+	state_set_waiting(state, claim, false);
 	queue_mark(&state->queue, &claim->work);
 }
 

@@ -24,9 +24,8 @@ struct claim {
 	char *key;               /* "namespace/name" */
 	bool exists, known_gone; /* known_gone: seen to be deleted, not only never seen */
 	struct service service;
-	struct base_error trouble; /* the API server's, writing for it */
-	bool waiting;              /* refused: tried again when something changes */
-	uint64_t pending_us;       /* since when an address is not written down; 0: none is */
+	bool waiting;         /* refused: tried again when something changes */
+	uint64_t pending_us;  /* since when an address is not written down; 0: none is */
 	uint64_t unserved_us; /* since when Serving should be False; 0: it is as it should be */
 	uint64_t told;        /* digest of the last refusal told by an Event */
 	unsigned vip_count;   /* VirtualIP objects that name it */
@@ -79,7 +78,8 @@ struct lease {
 	struct work work;
 	char *name;
 	char uid[40];
-	uint64_t unused_us; /* since when no VirtualIP names it; 0: one does */
+	bool used;          /* a VirtualIP that names it was seen */
+	uint64_t unused_us; /* since when none does; 0: one does */
 };
 
 struct space {
@@ -98,7 +98,8 @@ struct state {
 	bool slices_known; /* and all EndpointSlices were listed */
 	unsigned moving;   /* orders for a handover that were not carried out yet */
 	bool default_class;
-	bool retry; /* something changed that may help those who wait */
+	unsigned waiting; /* claims that were refused */
+	bool retry;       /* something changed that may help those who wait */
 };
 
 int state_init(struct state *state, bool default_class);
@@ -178,6 +179,7 @@ void state_forget_claim(struct state *state, struct claim *claim);
 
 /* Marks all that hold, or held, this address, its pool and its object. */
 void state_touch(struct state *state, const struct base_address *address);
+void state_set_waiting(struct state *state, struct claim *claim, bool waiting);
 /* Marks those that were refused if something changed since. */
 void state_retry_waiting(struct state *state);
 /* For ipam: pool's selectors on a Service. */

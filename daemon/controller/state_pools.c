@@ -371,7 +371,7 @@ int state_activate(struct state *state, uint64_t wall_us, uint64_t now_us)
 
 		if (claim->exists)
 			state_feed_service(state, &claim->service);
-		claim->waiting = false;
+		state_set_waiting(state, claim, false);
 		queue_mark(&state->queue, &claim->work);
 	}
 	TABLE_EACH(&state->vips, entry) {
@@ -400,6 +400,8 @@ void state_retry_waiting(struct state *state)
 	if (!state->retry)
 		return;
 	state->retry = false;
+	if (state->waiting == 0)
+		return;
 	TABLE_EACH(&state->claims, entry) {
 		struct claim *claim = TABLE_OF(entry, struct claim, entry);
 
