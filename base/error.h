@@ -8,7 +8,7 @@
  */
 struct base_error {
 	int code;
-	char message[256];
+	char message[512];
 };
 
 /* Fills `error` (which may be NULL) and returns `code`, so that `return base_error_set(...)` works. */

@@ -50,7 +50,7 @@ const char *tree_namespace(const cJSON *tree)
 int complain(struct wish_set *set, const struct object *object, const cJSON *item,
 	     const char *format, ...)
 {
-	char what[200];
+	char what[400];
 	va_list arguments;
 
 	va_start(arguments, format);

@@ -399,8 +399,9 @@ table inet cni {{
         ip_batch(self.lab.switch.namespace, *[f"link set {port} nomaster" for port in ports])
         self.powered = False
         self.lab.destroy([self, *self.vms])
-        # The kernel takes its time to clear a namespace away; the switch shall have its ports back now.
-        ip_batch(self.lab.switch.namespace, *[f"link delete {port}" for port in ports])
+        # The kernel may take its time to clear a namespace away; the switch shall have its ports back now.
+        for port in ports:
+            run(["ip", "-n", self.lab.switch.namespace, "link", "delete", port], check=False)
 
     def power_on(self):
         self.build()

@@ -97,7 +97,7 @@ def rack(rack_of_module):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     report = (yield).get_result()
-    rack = getattr(item, "funcargs", {}).get("rack")
-    if rack and report.failed:
-        for name, lines in rack.logs():
-            report.sections.append((f"vipd on {name}", lines))
+    if report.failed:
+        for rack in getattr(item, "funcargs", {}).values():
+            for name, lines in rack.logs() if isinstance(rack, Rack) else ():
+                report.sections.append((f"vipd on {name}", lines))

@@ -1,23 +1,48 @@
 """The owner of an address fails in every way: another node answers, never two, and connections go on."""
+import concurrent.futures
 import contextlib
 import time
 
 import pytest
 
-from conftest import BOTH, V4, V6
+from conftest import BOTH, V4, V6, Rack
+from lab import wait_for
 
 # At 100 ms adverts others wait 3.2 to 3.4 intervals; the rest of the bound is for a busy machine.
 DARK_MS = 1500
 KILLED_DARK_MS = 1000  # 250 ms of it are served behind the fence
 
 
-def check(rack, seen, record_property, dark_ms, streams=5):
+@pytest.fixture(scope="module", autouse=True)
+def slow_drills():
+    """In a rack of its own while the other tests run: what takes long because of waiting only."""
+    def drills():
+        found = {}
+        with Rack() as rack:
+            gone = hang(rack, 20, found.__setitem__)
+            assert all(gone.values()), "addresses of a daemon that hangs expire after 10 s"
+            owner = rack.settle()
+            rack[owner].kill()
+            for address in BOTH:
+                rack.cluster.owner(address, other_than=owner)
+                assert address in rack.lab[owner].addresses()
+            wait_for("the addresses to expire",
+                     lambda: not set(BOTH) & set(rack.lab[owner].addresses()), 14)
+            found["sanitizers"] = rack.lab.sanitizer_reports()
+        return found
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        yield pool.submit(drills)
+
+
+def check(seen, record_property, dark_ms, streams=5, outages=1):
     for address, by in seen.items():
         family = "ipv6" if ":" in address else "ipv4"
         for kind in ("arp", "connect", "stream"):
             record_property(f"{family}_{kind}_longest_ms", by[kind]["longest_ms"])
         record_property(f"{family}_two", by["arp"]["two"])
         assert by["arp"]["two"] == 0, "two nodes answered one question"
+        assert by["arp"]["outages"] <= outages, "it was dark more often than it failed"
         assert not by["arp"]["dark"] and not by["connect"]["dark"] and not by["udp"]["dark"]
         assert by["arp"]["longest_ms"] < dark_ms
         assert by["connect"]["longest_ms"] < dark_ms + 1000  # a lost SYN may hit twice
@@ -35,55 +60,56 @@ def heir(rack, lost):
 
 
 def test_sigkill_of_both_processes(rack, record_property):
-    lost, watch = rack.owner(), rack.watch()
+    """Two hundred connections with data flowing outlive it."""
+    lost, watch = rack.owner(), rack.watch(streams=100, stream_ms=50)
     rack[lost].kill()
-    time.sleep(1.5)
-    check(rack, watch.stop(), record_property, KILLED_DARK_MS)
+    time.sleep(2)
+    check(watch.stop(), record_property, KILLED_DARK_MS, streams=100)
     assert heir(rack, lost) != "n3"  # the better one of the two that are left
 
 
-def test_power_loss(rack, record_property):
-    lost, watch = rack.owner(), rack.watch()
+def test_power_loss_and_return(rack, record_property):
+    """Two hundred connections outlive it, and who comes back takes nothing away."""
+    lost, watch = rack.owner(), rack.watch(streams=100, stream_ms=50)
     rack.lab[lost].power_off()
     time.sleep(1.5)
-    check(rack, watch.stop(), record_property, DARK_MS)
-    heir(rack, lost)
-    watch = rack.watch()
+    new = heir(rack, lost)
     rack.cluster.mend()
     time.sleep(1.5)
-    seen = watch.stop()  # who comes back takes nothing away
-    check(rack, seen, record_property, DARK_MS)
-    assert all(seen[address]["arp"]["outages"] == 0 for address in BOTH)
-    assert rack.owner() != lost
+    check(watch.stop(), record_property, DARK_MS, streams=100)
+    assert heir(rack, "nobody") == new
 
 
 @pytest.mark.parametrize("carrier", [True, False], ids=["carrier-lost", "carrier-stays"])
 def test_link_loss_and_return(rack, record_property, carrier):
     lost, watch = rack.owner(), rack.watch()
     rack.lab[lost].cut(carrier=carrier)
-    time.sleep(1.5)
-    assert heir(rack, lost) != lost
+    time.sleep(1)
+    new = heir(rack, lost)
     # An isolated owner notices that it is alone and gives up by itself.
     rack[lost].process.wait_output("reason=LinkDown" if carrier else "reason=QuorumLost", 10)
     rack.lab[lost].heal()
     time.sleep(1.5)
-    check(rack, watch.stop(), record_property, DARK_MS)
-    heir(rack, lost)
+    check(watch.stop(), record_property, DARK_MS)
+    assert heir(rack, "nobody") == new
 
 
-@pytest.mark.parametrize("seconds", [4, 20])
-def test_a_hanging_owner(rack, record_property, seconds):
+def hang(rack, seconds, record_property):
     lost, watch = rack.owner(), rack.watch()
     rack[lost].hang()
     time.sleep(seconds)
     new = heir(rack, lost)
+    gone = {address: address not in rack.lab[lost].addresses() for address in BOTH}
     rack[lost].wake()
     rack[lost].process.wait_output("reason=Overslept")
-    time.sleep(1.0)
-    seen = watch.stop()
-    check(rack, seen, record_property, KILLED_DARK_MS)
-    assert all(seen[address]["arp"]["outages"] <= 1 for address in BOTH), "it moved back"
-    assert heir(rack, "nobody") == new
+    time.sleep(1)
+    check(watch.stop(), record_property, KILLED_DARK_MS)
+    assert heir(rack, "nobody") == new, "it moved back"
+    return gone
+
+
+def test_a_hanging_owner(rack, record_property):
+    hang(rack, 4, record_property)
 
 
 def test_last_node_standing(rack, record_property):
@@ -95,26 +121,9 @@ def test_last_node_standing(rack, record_property):
     second = heir(rack, first)
     watch = rack.watch()
     rack.lab[second].power_off()
-    time.sleep(2.5)
-    check(rack, watch.stop(), record_property, 2500)
+    time.sleep(2)
+    check(watch.stop(), record_property, 2500)
     assert heir(rack, second) == "n3"
-
-
-@pytest.mark.parametrize("how", ["kill", "power"])
-def test_two_hundred_connections(rack, record_property, how):
-    lost = rack.owner()
-    watch = rack.watch(V4, streams=200, stream_ms=50, kinds=("arp", "stream"))
-    if how == "kill":
-        rack[lost].kill()
-    else:
-        rack.lab[lost].power_off()
-    time.sleep(3)
-    seen = watch.stop()[V4]
-    record_property("arp_longest_ms", seen["arp"]["longest_ms"])
-    record_property("stream_longest_ms", seen["stream"]["longest_ms"])
-    assert seen["arp"]["two"] == 0
-    assert seen["stream"]["kept"] == 200 and seen["stream"]["lost"] == 0
-    assert seen["stream"]["stuck"] == 0 and seen["stream"]["corrupt"] == 0
 
 
 @contextlib.contextmanager
@@ -138,7 +147,7 @@ def test_adverts_that_do_not_arrive_move_nothing(rack, record_property):
         time.sleep(3)
         assert rack.cluster.holders(V4) == [first] and rack.cluster.holders(V6) == [first]
     time.sleep(1)
-    check(rack, watch.stop(), record_property, 500)  # nothing is dark; a busy machine may be late
+    check(watch.stop(), record_property, 500)  # nothing is dark; a busy machine may be late
     assert heir(rack, "nobody") == first
 
 
@@ -160,3 +169,11 @@ def test_split_brain_keeps_connections_and_ends(rack, record_property):
     probe = rack.client.probe("arp", "eth1", V4, 2)
     time.sleep(0.5)
     assert probe.stop()["answerers"] == [rack.lab[owner].mac]
+
+
+def test_a_long_hang_and_what_a_crash_leaves_behind(slow_drills, record_property):
+    """SIGSTOP for 20 s; and nobody cleans up after SIGKILL: the kernel takes the addresses down by itself."""
+    found = slow_drills.result(120)
+    assert found.pop("sanitizers") == []
+    for key, value in found.items():
+        record_property(key, value)

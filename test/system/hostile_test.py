@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import BOTH, V4, V6
+from conftest import V4, V6
 from lab import wait_for
 
 VRID4, VRID6 = 10, 16  # of V4 and V6: their last byte
@@ -107,7 +107,8 @@ MALFORMED = {  # name: (packet, TTL, what the status calls it)
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_advert_is_counted_and_ignored(rack, stranger, name):
+def test_a_malformed_advert_is_counted_and_ignored(rack_of_module, name):
+    rack, stranger = rack_of_module, Stranger(rack_of_module.client)
     packet, ttl, said = MALFORMED[name]
     before = counted(rack, said)
     stranger.send(*[packet] * 5, ttl=ttl)

@@ -55,8 +55,15 @@ def test_a_running_daemon_keeps_its_last_good_state(rack, name):
             path.unlink()
         else:
             path.write_text(before)
+
+
+def test_after_faults_it_goes_on_reading(rack):
+    path = rack.cluster.folder / "junk.yaml"
+    path.write_text("kind: [")
+    rack["n1"].process.wait_output("no valid YAML")
+    path.unlink()
     rack.cluster.expose("after", ["192.0.2.40"], ["db"], candidates=["n1", "n2"])
-    rack.cluster.serves("192.0.2.40")  # and goes on reading
+    rack.cluster.serves("192.0.2.40")
     rack.cluster.hide("after")
     rack.cluster.gone("192.0.2.40")
 
@@ -211,45 +218,40 @@ def test_status_of_a_daemon_that_hangs(rack):
 
 # --- a kernel without the egress hook ---------------------------------------------------------------------------
 
-class LoopbackRack(Rack):
-    def __enter__(self):
-        os.environ["VIPD_FENCE"] = "loopback"  # every option is an environment variable as well
-        try:
-            return super().__enter__()
-        except BaseException:
-            os.environ.pop("VIPD_FENCE")
-            raise
-
-    def __exit__(self, *_):
+@pytest.fixture
+def loopback():
+    os.environ["VIPD_FENCE"] = "loopback"  # every option is an environment variable as well
+    try:
+        with Rack() as rack:
+            yield rack
+    finally:
         os.environ.pop("VIPD_FENCE")
-        super().__exit__()
 
 
-def test_the_loopback_fence(request, record_property):
+def test_the_loopback_fence(loopback, record_property):
     """The fallback for older kernels, said loudly: SIGKILL, SIGSTOP and SIGTERM with it, never two answering."""
-    with LoopbackRack() as rack:
-        request.node.funcargs["rack"] = rack
-        for daemon in rack.cluster.daemons.values():
-            assert daemon.status()["fence"] == "loopback"
-            assert "reason=UnsupportedFeature" in daemon.log() and "over loopback" in daemon.log()
-        for name in rack.lab.nodes:
-            assert "hook egress" not in rack.lab[name].ruleset()
-        for how in ("kill", "hang", "stop"):
-            lost, watch = rack.settle(), rack.watch()
-            if how == "kill":
-                rack[lost].kill()
-            elif how == "hang":
-                rack[lost].hang()
-                time.sleep(3)
-                rack[lost].wake()
-            else:
-                rack[lost].stop()
-            time.sleep(1.5)
-            seen = watch.stop()
-            for address, by in seen.items():
-                record_property(f"{how}_{address}_arp_longest_ms", by["arp"]["longest_ms"])
-                assert by["arp"]["two"] <= (how == "stop") and not by["arp"]["dark"], how
-                assert by["arp"]["longest_ms"] < 1000
-                assert by["stream"]["kept"] == 5 and by["stream"]["lost"] == 0, how
-            assert rack.cluster.owner(V4) == rack.cluster.owner(V6) != lost
-        assert rack.lab.sanitizer_reports() == []
+    rack = loopback
+    for daemon in rack.cluster.daemons.values():
+        assert daemon.status()["fence"] == "loopback"
+        assert "reason=UnsupportedFeature" in daemon.log() and "over loopback" in daemon.log()
+    for name in rack.lab.nodes:
+        assert "hook egress" not in rack.lab[name].ruleset()
+    for how in ("kill", "hang", "stop"):
+        lost, watch = rack.settle(), rack.watch()
+        if how == "kill":
+            rack[lost].kill()
+        elif how == "hang":
+            rack[lost].hang()
+            time.sleep(2)
+            rack[lost].wake()
+        else:
+            rack[lost].stop()
+        time.sleep(1.5)
+        seen = watch.stop()
+        for address, by in seen.items():
+            record_property(f"{how}_{address}_arp_longest_ms", by["arp"]["longest_ms"])
+            assert by["arp"]["two"] <= (how == "stop") and not by["arp"]["dark"], how
+            assert by["arp"]["longest_ms"] < 1000
+            assert by["stream"]["kept"] == 5 and by["stream"]["lost"] == 0, how
+        assert rack.cluster.owner(V4) == rack.cluster.owner(V6) != lost
+    assert rack.lab.sanitizer_reports() == []

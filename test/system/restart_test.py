@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from conftest import BOTH, V4, V6, Rack
+from conftest import Rack
 from lab import wait_for
 
 FOREIGN = """
@@ -30,7 +30,7 @@ def rack_of_module():
 def test_crash_of_both_processes_in_place(rack, record_property):
     owner = rack.owner()
     watch = rack.watch(arp_ms=1)
-    for _ in range(3):
+    for _ in range(2):
         rack[owner].restart()
         rack[owner].process.wait_output("ready:")
         time.sleep(2)  # the state file is written, and the next one is a crash of its own
@@ -98,7 +98,7 @@ def test_the_feeder_hangs(rack):
     watch = rack.watch()
     rack.lab[owner].run(["kill", "-STOP", feeder])
     rack.cluster.expose("late", ["192.0.2.20"], ["db"], candidates=[owner])
-    time.sleep(10)
+    time.sleep(6)
     assert rack.cluster.holders("192.0.2.20") == []
     status = rack[owner].status()
     assert status["ready"] and {router["state"] for router in status["routers"]} == {"Active"}
@@ -137,16 +137,6 @@ def test_only_its_own_leftovers_are_removed(rack, how):
             node.run(["ip", "address", "delete", address, "dev", "eth1"], check=False)
         for table in ("inet admin", "ip vipd-not-ours"):
             node.run(["nft", "delete", "table", *table.split()], check=False)
-
-
-def test_an_address_left_by_a_crash_expires_by_itself(rack):
-    """Nobody comes back to clean up: the fence is shut at once, the address is gone in ten seconds."""
-    owner = rack.owner()
-    rack[owner].kill()
-    for address in BOTH:
-        rack.cluster.owner(address, other_than=owner)
-        assert address in rack.lab[owner].addresses()
-    wait_for("the addresses to expire", lambda: not {V4, V6} & set(rack.lab[owner].addresses()), 14)
 
 
 def test_nothing_was_wanted_before_and_nothing_is_wanted_now(rack):
