@@ -170,6 +170,8 @@ def test_kubectl_tells_who_has_it(rack):
 
 
 def test_every_speaker_says_that_it_is_there(rack):
+    names = {"speaker-n1", "speaker-n2", "speaker-n3"}
+    wait_for("the speakers' Leases", lambda: names <= set(rack.api.leases()), 15)
     leases = rack.api.leases()
     for name in ("n1", "n2", "n3"):
         lease = leases[f"speaker-{name}"]
@@ -184,7 +186,7 @@ def test_endpoints_follow_the_vm(rack):
     rack.recorded(V4, rack.speakers.owner(V4))
     vm = rack.lab.vms["vm3"]
     rack.api.vm_ready(vm, False)
-    rack.speakers.refuses(V4)
+    rack.speakers.refuses(V4, seconds=20)
     wait_for("EndpointsAvailable=False",
              lambda: rack.conditions().get("EndpointsAvailable", {}).get("reason") == "NoEndpoints", 5)
     rack.api.vm_ready(vm, True)
