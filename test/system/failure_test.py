@@ -88,6 +88,8 @@ def test_link_loss_and_return(rack, record_property, carrier):
     new = heir(rack, lost)
     # An isolated owner notices that it is alone and gives up by itself.
     rack[lost].process.wait_output("reason=LinkDown" if carrier else "reason=QuorumLost", 10)
+    for address in BOTH:
+        wait_for(f"{lost} to give {address} up", lambda: lost not in rack.cluster.holders(address), 5)
     rack.lab[lost].heal()
     time.sleep(1.5)
     check(watch.stop(), record_property, DARK_MS)
