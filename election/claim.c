@@ -98,9 +98,12 @@ void elector_consider(struct election_elector *e, struct election_actions *actio
 {
 	enum election_claim claim;
 
+	/* A node that has just started may not own it *yet*, and its fence may be open still. */
+	bool yet = !e->config.excluded &&
+		   base_usec_since(now_us, e->started_us) < ELECTION_HANDOVER_US;
 	bool in_vain = elector_holds(e, ELECTION_FORMER) ||
 		       (e->config.self != ELECTION_NOBODY && elector_holds(e, e->config.self) &&
-			!elector_may_own(e));
+			!elector_may_own(e) && !yet);
 
 	if (in_vain && e->state == ELECTION_STATE_FOLLOWING && elector_coordinated(e) &&
 	    !e->writing && e->speaker == ELECTION_NOBODY) {

@@ -6,7 +6,9 @@
 
 static void on_adopt(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
-	if (!elector_listening(e) || !elector_may_own(e) || e->speaker != ELECTION_NOBODY)
+	bool idle = elector_listening(e) || e->state == ELECTION_STATE_PROBING;
+
+	if (!idle || !elector_may_own(e) || e->speaker != ELECTION_NOBODY)
 		return;
 	if (e->lease_seen && !elector_unheld(e) && !elector_holds(e, e->config.self))
 		return; /* it was given to somebody meanwhile: rule 7 */

@@ -279,6 +279,20 @@ static void test_a_holder_that_may_not_own_lets_go_of_its_lease(void **state)
 	assert_false(did(ELECTION_ACTION_WRITE)); /* once is enough */
 }
 
+static void test_a_node_that_has_just_started_keeps_the_lease_that_names_it(void **state)
+{
+	struct election_config c = config(B, true);
+
+	(void)state;
+	now_us = 1000 * MS;
+	election_elector_init(&e, &c, now_us, 1);
+	see(B, 5, 50);
+	assert_false(did(ELECTION_ACTION_WRITE)); /* rules and links are not looked at yet */
+	tell((struct election_event){ .type = ELECTION_EVENT_ELIGIBLE, .eligible = true });
+	happen(ELECTION_EVENT_ADOPT);
+	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+}
+
 static void test_strangers_neither_keep_us_from_an_address_nor_move_it(void **state)
 {
 	(void)state;
@@ -420,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_a_foreign_holder_is_not_fought_and_looked_for_again),
 		cmocka_unit_test(test_a_lease_that_names_us_is_renewed_before_we_answer),
 		cmocka_unit_test(test_a_holder_that_may_not_own_lets_go_of_its_lease),
+		cmocka_unit_test(test_a_node_that_has_just_started_keeps_the_lease_that_names_it),
 		cmocka_unit_test(test_strangers_neither_keep_us_from_an_address_nor_move_it),
 		cmocka_unit_test(test_a_resignation_counts_only_from_the_owner),
 		cmocka_unit_test(test_the_second_best_waits_when_the_owner_resigns),
