@@ -46,12 +46,22 @@ struct k8s_request {
 	char error[CURL_ERROR_SIZE];
 };
 
+/*
+ * Each lane has connections of its own. libcurl 7.88 keeps what it knows of a host, HTTP/2 or not,
+ * in one place for all connections to it: sharing them, a watch was put onto a busy HTTP/1.1
+ * connection of the Lease lane, and each got the other's answer.
+ */
+struct lane {
+	struct k8s_client *client;
+	CURLM *multi;
+	sd_event_source *timer;
+};
+
 struct k8s_client {
 	sd_event *event;
 	struct k8s_config config;
 	char *agent;
-	CURLM *multi;
-	sd_event_source *timer;
+	struct lane common, leases;
 	struct k8s_request *requests;
 	unsigned lease_count; /* under way in the Lease lane; further ones wait */
 	sd_event_source *patience;
@@ -114,11 +124,11 @@ static void read_token(struct k8s_client *client)
 
 /* --- curl on the loop --- */
 
-static void pump(struct k8s_client *client);
+static void pump(struct lane *lane);
 
 static int on_fd(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-	struct k8s_client *client = userdata;
+	struct lane *lane = userdata;
 	int running, flags = 0;
 
 	(void)source;
@@ -128,14 +138,15 @@ static int on_fd(sd_event_source *source, int fd, uint32_t revents, void *userda
 		flags |= CURL_CSELECT_OUT;
 	if (revents & (EPOLLERR | EPOLLHUP))
 		flags |= CURL_CSELECT_ERR;
-	curl_multi_socket_action(client->multi, fd, flags, &running);
-	pump(client);
+	curl_multi_socket_action(lane->multi, fd, flags, &running);
+	pump(lane);
 	return 0;
 }
 
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socket_data)
 {
-	struct k8s_client *client = userdata;
+	struct lane *lane = userdata;
+	struct k8s_client *client = lane->client;
 	struct watch_fd **slot = &client->fds, *watch;
 	uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0u) |
 			  (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
@@ -161,7 +172,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
 	if (!watch)
 		return -1;
 	watch->fd = fd;
-	if (sd_event_add_io(client->event, &watch->source, fd, events, on_fd, client) < 0) {
+	if (sd_event_add_io(client->event, &watch->source, fd, events, on_fd, lane) < 0) {
 		free(watch);
 		return -1;
 	}
@@ -172,37 +183,42 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
 
 static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
 {
-	struct k8s_client *client = userdata;
+	struct lane *lane = userdata;
 	int running;
 
 	(void)source;
 	(void)usec;
-	curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	pump(client);
+	curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	pump(lane);
 	return 0;
 }
 
 static int on_timer(CURLM *multi, long timeout_ms, void *userdata)
 {
-	struct k8s_client *client = userdata;
+	struct lane *lane = userdata;
 
 	(void)multi;
 	if (timeout_ms < 0) {
-		sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
+		sd_event_source_set_enabled(lane->timer, SD_EVENT_OFF);
 		return 0;
 	}
 	/* Also for 0: libcurl must not be called from inside its own callback. */
-	sd_event_source_set_time_relative(client->timer, (uint64_t)timeout_ms * 1000);
-	sd_event_source_set_enabled(client->timer, SD_EVENT_ONESHOT);
+	sd_event_source_set_time_relative(lane->timer, (uint64_t)timeout_ms * 1000);
+	sd_event_source_set_enabled(lane->timer, SD_EVENT_ONESHOT);
 	return 0;
 }
 
 /* --- one request --- */
 
+static CURLM *multi_of(const struct k8s_request *request)
+{
+	return request->lease ? request->client->leases.multi : request->client->common.multi;
+}
+
 static void request_free(struct k8s_request *request)
 {
 	if (request->easy) {
-		curl_multi_remove_handle(request->client->multi, request->easy);
+		curl_multi_remove_handle(multi_of(request), request->easy);
 		curl_easy_cleanup(request->easy);
 		if (request->lease)
 			request->client->lease_count--;
@@ -430,7 +446,7 @@ static int launch(struct k8s_request *request)
 	}
 	if (set_headers(request) < 0)
 		return -ENOMEM;
-	return curl_multi_add_handle(client->multi, easy) == CURLM_OK ? 0 : -ENOMEM;
+	return curl_multi_add_handle(multi_of(request), easy) == CURLM_OK ? 0 : -ENOMEM;
 }
 
 static enum k8s_result classify(long status, const char *reason)
@@ -528,7 +544,7 @@ static void finish(struct k8s_request *request, CURLcode code)
 	if (response.status == 401 && !request->retried && client->config.token_file) {
 		/* The token may have been rotated since: read it at once, and try once more. */
 		request->retried = true;
-		curl_multi_remove_handle(client->multi, request->easy);
+		curl_multi_remove_handle(multi_of(request), request->easy);
 		curl_easy_cleanup(request->easy);
 		request->easy = NULL;
 		request->size = 0;
@@ -574,7 +590,7 @@ static void finish(struct k8s_request *request, CURLcode code)
 	snprintf(response.message, sizeof response.message, "%s", message);
 	tell_contact(client, &response);
 	if (request->easy)
-		curl_multi_remove_handle(client->multi, request->easy);
+		curl_multi_remove_handle(multi_of(request), request->easy);
 	if (request->done)
 		request->done(request->userdata, &response);
 	cJSON_Delete(response.body);
@@ -624,12 +640,12 @@ static int on_patience(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-static void pump(struct k8s_client *client)
+static void pump(struct lane *lane)
 {
 	CURLMsg *message;
 	int left;
 
-	while ((message = curl_multi_info_read(client->multi, &left))) {
+	while ((message = curl_multi_info_read(lane->multi, &left))) {
 		struct k8s_request *request;
 
 		if (message->msg != CURLMSG_DONE)
@@ -640,6 +656,29 @@ static void pump(struct k8s_client *client)
 }
 
 /* --- the interface --- */
+
+static int open_lane(struct lane *lane, struct k8s_client *client)
+{
+	lane->client = client;
+	lane->multi = curl_multi_init();
+	if (!lane->multi)
+		return -ENOMEM;
+	curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane);
+	curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(lane->multi, CURLMOPT_TIMERDATA, lane);
+	/* Each idle TLS connection is some 80 KB: a few are enough to be quick. */
+	curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS);
+	return sd_event_add_time_relative(client->event, &lane->timer, CLOCK_BOOTTIME, 0, 1,
+					  on_timeout, lane);
+}
+
+static void close_lane(struct lane *lane)
+{
+	if (lane->multi)
+		curl_multi_cleanup(lane->multi);
+	sd_event_source_disable_unref(lane->timer);
+}
 
 int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_config *config,
 		   const char *agent, void (*contact)(void *userdata, bool answered), void *userdata)
@@ -657,10 +696,9 @@ int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_confi
 	client->agent = strdup(agent);
 	client->contact = contact;
 	client->userdata = userdata;
-	client->multi = curl_multi_init();
-	r = client->multi ? sd_event_add_time_relative(event, &client->timer, CLOCK_BOOTTIME, 0, 1,
-						       on_timeout, client)
-			  : -ENOMEM;
+	r = open_lane(&client->common, client);
+	if (r >= 0)
+		r = open_lane(&client->leases, client);
 	if (r >= 0)
 		r = sd_event_add_time_relative(event, &client->patience, CLOCK_BOOTTIME, 0, 1000,
 					       on_patience, client);
@@ -668,12 +706,6 @@ int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_confi
 		k8s_client_free(client);
 		return r;
 	}
-	curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
-	curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
-	curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, on_timer);
-	curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
-	/* Each idle TLS connection is some 80 KB: a few are enough to be quick. */
-	curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS);
 	*result = client;
 	return 0;
 }
@@ -684,8 +716,8 @@ void k8s_client_free(struct k8s_client *client)
 		return;
 	while (client->requests)
 		request_free(client->requests);
-	if (client->multi)
-		curl_multi_cleanup(client->multi);
+	close_lane(&client->common);
+	close_lane(&client->leases);
 	while (client->fds) {
 		struct watch_fd *next = client->fds->next;
 
@@ -693,7 +725,6 @@ void k8s_client_free(struct k8s_client *client)
 		free(client->fds);
 		client->fds = next;
 	}
-	sd_event_source_disable_unref(client->timer);
 	sd_event_source_disable_unref(client->patience);
 	sd_event_unref(client->event);
 	k8s_config_clear(&client->config);

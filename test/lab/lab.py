@@ -132,6 +132,9 @@ class Process:
             raise LabError(f"{self.name} did not end within {timeout} s after SIGTERM; log {self.log}") from None
 
     def output(self):
+        """What it has said; nothing when its lab has been cleared away."""
+        if not self.log.exists():
+            return ""
         with open(self.log, "rb") as file:
             file.seek(self.offset)
             return file.read().decode(errors="replace")

@@ -1,4 +1,5 @@
 """A real guest behind a Service is migrated to another node and pod; its connections go on."""
+import itertools
 import pathlib
 import sys
 import time
@@ -16,6 +17,7 @@ from pods import Place, Pod  # noqa: E402
 
 VIP = "192.0.2.40"
 LATE = [0.0, 0.2, 0.2]
+TRIES = itertools.count(1)  # a test tried again has pods of its own
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,9 @@ def test_a_connection_follows_a_real_guest(rack, number, record_property):
     """One line every 10 ms throughout; the slice changes when qemu says so, or 200 ms later."""
     lab = rack.lab
     # The port of the migration stays the pod's own.
-    pods = [Pod(lab, f"launcher{number}-{node}", lab[node], 70 + number).build() for node in ("n3", "n2")]
-    name = f"guest{number}"
+    index = next(TRIES)
+    pods = [Pod(lab, f"launcher{index}-{node}", lab[node], 70 + index).build() for node in ("n3", "n2")]
+    name = f"guest{index}"
 
     def publish(pod):
         service = manifests.service("vm", [VIP], (22,))
