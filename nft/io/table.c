@@ -536,7 +536,7 @@ static void read_alive(const char *text, struct nft_alive *alive)
 
 	if (!at)
 		return;
-	for (at += strlen("elements = {"); *at && *at != '}' && alive->count < 1024;) {
+	for (at += strlen("elements = {"); *at && *at != '}' && alive->count < NFT_ALIVE_MAX;) {
 		struct base_address *address = &alive->addresses[alive->count];
 		char word[64];
 		size_t length;
@@ -567,6 +567,11 @@ static void read_alive(const char *text, struct nft_alive *alive)
 	}
 }
 
+static int compare_addresses(const void *left, const void *right)
+{
+	return base_address_compare(left, right);
+}
+
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive)
 {
 	int r;
@@ -580,7 +585,14 @@ int nft_table_alive(struct nft_table *table, struct nft_alive *alive)
 		r = run(table, "list set netdev vipd alive6\n", NULL);
 	if (r == 0)
 		read_alive(nft_ctx_get_output_buffer(table->context), alive);
+	qsort(alive->addresses, alive->count, sizeof alive->addresses[0], compare_addresses);
 	return r;
+}
+
+bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address)
+{
+	return bsearch(address, alive->addresses, alive->count, sizeof *address,
+		       compare_addresses);
 }
 
 int nft_table_remove(struct nft_table *table)

@@ -49,11 +49,13 @@ const char *nft_table_culprit(const struct nft_table *table);
 bool nft_table_present(struct nft_table *table);
 
 /* Is the fence open for the address? Asks the kernel; for status, not for decisions. */
+#define NFT_ALIVE_MAX 4096
 struct nft_alive {
 	size_t count;
-	struct base_address addresses[1024];
+	struct base_address addresses[NFT_ALIVE_MAX]; /* sorted */
 };
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive);
+bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address);
 
 /* Takes our tables out of the kernel. */
 int nft_table_remove(struct nft_table *table);

@@ -197,6 +197,15 @@ static int dump(struct vrrp_links *links, int type, size_t header_size, int fami
 	return links->error;
 }
 
+static int compare_tagged(const void *left, const void *right)
+{
+	const struct vrrp_link_tagged *a = left, *b = right;
+
+	if (a->index != b->index)
+		return a->index < b->index ? -1 : 1;
+	return base_address_compare(&a->address, &b->address);
+}
+
 int vrrp_links_refresh(struct vrrp_links *links)
 {
 	int r;
@@ -214,8 +223,10 @@ int vrrp_links_refresh(struct vrrp_links *links)
 		if (r == 0)
 			r = dump(links, RTM_GETROUTE, sizeof(struct rtmsg), AF_INET6, on_route);
 		if (r != -EINTR) /* the kernel changed while it was telling */
-			return r;
+			break;
 	}
+	if (links->tagged_count > 0)
+		qsort(links->tagged, links->tagged_count, sizeof *links->tagged, compare_tagged);
 	return r;
 }
 
@@ -300,6 +311,15 @@ const struct vrrp_link_tagged *vrrp_links_tagged(const struct vrrp_links *links,
 {
 	*count = links->tagged_count;
 	return links->tagged;
+}
+
+bool vrrp_links_is_tagged(const struct vrrp_links *links, unsigned index,
+			  const struct base_address *address)
+{
+	struct vrrp_link_tagged wanted = { index, *address };
+
+	return links->tagged_count > 0 &&
+	       bsearch(&wanted, links->tagged, links->tagged_count, sizeof wanted, compare_tagged);
 }
 
 static struct nl_msg *address_message(int type, unsigned index, const struct base_address *address,

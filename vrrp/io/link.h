@@ -62,9 +62,11 @@ bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addres
 int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 		      const struct base_address *addresses, size_t count);
 
-/* Every address with our tag as of the last refresh. */
+/* Every address with our tag as of the last refresh, sorted by index and address. */
 struct vrrp_link_tagged {
 	unsigned index;
 	struct base_address address;
 };
 const struct vrrp_link_tagged *vrrp_links_tagged(const struct vrrp_links *links, size_t *count);
+bool vrrp_links_is_tagged(const struct vrrp_links *links, unsigned index,
+			  const struct base_address *address);
