@@ -26,6 +26,8 @@ struct vip {
 	const cJSON *item;	     /* where, for messages */
 	const struct object *pool, *object; /* AddressPool; VirtualIP if there is one */
 	unsigned id;			    /* 0: not given yet */
+	struct vip *leader, *next_carried;  /* of the virtual router; the leader is its first */
+	unsigned carried_count;		    /* the leader's: addresses of the virtual router */
 	unsigned sharer_count;
 	const struct object *sharers[SHARERS_MAX]; /* Services */
 	char services[MESSAGE_TEXT_SIZE];
@@ -543,10 +545,69 @@ static int compare_vips(const void *a, const void *b)
 	return base_address_compare(&(*left)->address, &(*right)->address);
 }
 
-/* Deterministic: every node reads the same files and must come to the same IDs. */
+static void lead(struct vip *(*taken)[256], struct vip *vip, unsigned id)
+{
+	vip->id = id;
+	vip->leader = vip;
+	vip->carried_count = 1;
+	taken[vip->address.family == BASE_FAMILY_IPV6][id] = vip;
+}
+
+/* More addresses of a pool than virtual routers: one carries several, which move together. */
+static bool join(struct vip *(*taken)[256], struct vip *vip, unsigned id)
+{
+	struct vip *leader = taken[vip->address.family == BASE_FAMILY_IPV6][id];
+
+	if (!leader || leader->pool != vip->pool || leader->object || vip->object ||
+	    leader->carried_count == MESSAGE_ADDRESSES_MAX)
+		return false;
+	vip->id = id;
+	vip->leader = leader;
+	vip->next_carried = leader->next_carried;
+	leader->next_carried = vip;
+	leader->carried_count++;
+	return true;
+}
+
+static int choose_id(struct plan *plan, struct vip *(*taken)[256], struct vip *vip)
+{
+	int six = vip->address.family == BASE_FAMILY_IPV6, r = 0;
+	unsigned wish = vip->address.bytes[six ? 15 : 3];
+	bool allowed[256];
+
+	memset(allowed, 1, sizeof allowed);
+	if (vip->pool)
+		r = read_id_list(plan->set, vip->pool, "spec/vrrp/virtualRouterIDs", true, allowed);
+	if (r >= 0 && vip->pool)
+		r = read_id_list(plan->set, vip->pool, "spec/vrrp/excludeVirtualRouterIDs", false,
+				 allowed);
+	if (r < 0)
+		return r;
+	for (unsigned n = 0; n < 256; n++) {
+		unsigned id = (wish + n) % 256;
+
+		if (id && allowed[id] && !taken[six][id]) {
+			lead(taken, vip, id);
+			return 0;
+		}
+	}
+	for (unsigned n = 0; n < 256; n++)
+		if (allowed[(wish + n) % 256] && join(taken, vip, (wish + n) % 256))
+			return 0;
+	return complain(plan->set, vip->origin, vip->item,
+			"no virtual router ID is left for this address: what virtualRouterIDs of %s "
+			"allows is used by other pools and VirtualIPs, or carries %d addresses each; "
+			"allow more IDs",
+			vip->pool ? vip->pool->name : "its pool", MESSAGE_ADDRESSES_MAX);
+}
+
+/*
+ * Deterministic: every node reads the same files and must come to the same IDs. What asks for an ID
+ * goes first, then VirtualIPs, whose settings are their own, then what can be carried together.
+ */
 static int assign_ids(struct plan *plan)
 {
-	const struct vip *taken[2][256] = { 0 };
+	struct vip *taken[2][256] = { 0 };
 
 	qsort(plan->vips, plan->count, sizeof *plan->vips, compare_vips);
 	for (unsigned i = 0; i < plan->count; i++) {
@@ -560,37 +621,19 @@ static int assign_ids(struct plan *plan)
 					"virtualRouterID %u is that of %s:%d already", vip->id,
 					taken[six][vip->id]->origin->file,
 					taken[six][vip->id]->item->valueint);
-		taken[six][vip->id] = vip;
+		lead(taken, vip, vip->id);
 	}
-	for (unsigned i = 0; i < plan->count; i++) {
-		struct vip *vip = plan->vips[i];
-		int six = vip->address.family == BASE_FAMILY_IPV6;
-		unsigned wish = vip->address.bytes[six ? 15 : 3];
-		bool allowed[256];
-		int r = 0;
+	for (int round = 0; round < 2; round++)
+		for (unsigned i = 0; i < plan->count; i++) {
+			struct vip *vip = plan->vips[i];
+			int r;
 
-		if (vip->id)
-			continue;
-		memset(allowed, 1, sizeof allowed);
-		if (vip->pool)
-			r = read_id_list(plan->set, vip->pool, "spec/vrrp/virtualRouterIDs", true,
-					 allowed);
-		if (r >= 0 && vip->pool)
-			r = read_id_list(plan->set, vip->pool, "spec/vrrp/excludeVirtualRouterIDs",
-					 false, allowed);
-		if (r < 0)
-			return r;
-		for (unsigned n = 0; n < 256 && !vip->id; n++) {
-			unsigned id = (wish + n) % 256;
-
-			if (id && allowed[id] && !taken[six][id])
-				vip->id = id;
+			if (vip->id || (vip->object ? 0 : 1) != round)
+				continue;
+			r = choose_id(plan, taken, vip);
+			if (r < 0)
+				return r;
 		}
-		if (!vip->id)
-			return complain(plan->set, vip->origin, vip->item,
-					"no virtual router ID is left for this address");
-		taken[six][vip->id] = vip;
-	}
 	return 0;
 }
 
@@ -667,13 +710,17 @@ static int emit_router(struct plan *plan, const struct vip *vip)
 	snprintf(router->pool, sizeof router->pool, "%s", pool);
 	snprintf(router->name, sizeof router->name, "%s.%s.%u", pool,
 		 vip->address.family == BASE_FAMILY_IPV4 ? "ipv4" : "ipv6", vip->id);
-	memcpy(router->services, vip->services, sizeof router->services);
+	for (const struct vip *carried = vip; carried; carried = carried->next_carried) {
+		size_t at = strlen(router->services);
+
+		snprintf(router->services + at, sizeof router->services - at, "%s%s", at ? "," : "",
+			 carried->services);
+		router->addresses[router->address_count++] = carried->address;
+	}
 	router->virtual_router_id = (uint8_t)vip->id;
 	router->family = vip->address.family;
 	router->version = 3;
 	router->interval_ms = MANIFEST_INTERVAL_MS;
-	router->address_count = 1;
-	router->addresses[0] = vip->address;
 	if (vip->pool)
 		r = translate_settings(plan->set, vip->pool, router);
 	if (r >= 0 && vip->object)
@@ -810,7 +857,8 @@ static int emit_all(struct plan *plan)
 	int r = emit_nodes(plan);
 
 	for (unsigned i = 0; i < plan->count && r >= 0; i++)
-		r = tolerate(set, emit_router(plan, plan->vips[i]));
+		if (plan->vips[i]->leader == plan->vips[i])
+			r = tolerate(set, emit_router(plan, plan->vips[i]));
 	for (const struct object *d = set->first; d && r >= 0; d = d->after)
 		if (d->kind == KIND_SERVICE && lean_is_balanced(d->tree))
 			r = tolerate(set, for_each_address(plan, d, emit_service));
