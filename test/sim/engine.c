@@ -35,9 +35,14 @@ static struct base_address address_of(unsigned host)
 
 static void make_config(struct sim_world *world, unsigned n, struct virtual_router_config *config)
 {
-	const struct sim_node *node = &world->nodes[n];
+	struct sim_node *node = &world->nodes[n];
+	/* Not the list that is in force: it is borrowed. */
+	struct virtual_router_candidate *list =
+		node->candidates[node->router.config.candidates == node->candidates[0]];
 
+	memset(list, 0, sizeof node->candidates[0]);
 	memset(config, 0, sizeof *config);
+	config->candidates = list;
 	snprintf(config->name, sizeof config->name, "lab.ipv4.10");
 	snprintf(config->node, sizeof config->node, "%s", sim_host_name(n));
 	config->virtual_router_id = 10;
@@ -52,7 +57,7 @@ static void make_config(struct sim_world *world, unsigned n, struct virtual_rout
 	config->source = address_of(n);
 	for (unsigned i = 0; i < world->config.nodes; i++) {
 		struct virtual_router_candidate *candidate =
-			&config->candidates[config->candidate_count];
+			&list[config->candidate_count];
 
 		if (node->wish.priorities[i] == 0)
 			continue;
@@ -492,6 +497,8 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 	memmove(node->neighbours, node->neighbours + 1, --node->neighbour_count * sizeof packet);
 	if (packet.type == SIM_PACKET_ASK || packet.target != SIM_TARGET_VIP) {
 		if (node->asked_us[packet.from] > node->heard_us[packet.from] &&
+		    base_usec_since(world->now_us, node->asked_us[packet.from]) >=
+			    ENGINE_WITNESS_WAIT_US &&
 		    node->witnesses_at_us == BASE_USEC_NEVER)
 			node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
 		node->heard_us[packet.from] = world->now_us;

@@ -15,12 +15,19 @@ static struct base_address address_of(unsigned node)
 	return base_address_ipv4(192, 0, 2, (uint8_t)(10 + node));
 }
 
-/* This node is n2; the best one is n1. */
+static struct virtual_router_candidate lists[4][VIRTUAL_ROUTER_CANDIDATES_MAX], *candidates;
+static unsigned turn;
+
+/* This node is n2; the best one is n1. The list of `candidates` may be changed until it is used. */
 static struct virtual_router_config config(unsigned count, bool leased)
 {
 	struct virtual_router_config c;
 
+	/* Not the list that the last one has: it is borrowed. */
+	candidates = lists[turn++ % BASE_COUNT_OF(lists)];
+	memset(candidates, 0, sizeof lists[0]);
 	memset(&c, 0, sizeof c);
+	c.candidates = candidates;
 	strcpy(c.name, "lab.ipv4.10");
 	strcpy(c.node, "n2");
 	c.virtual_router_id = 10;
@@ -33,9 +40,9 @@ static struct virtual_router_config config(unsigned count, bool leased)
 	c.source = address_of(2);
 	c.candidate_count = count;
 	for (unsigned i = 0; i < count; i++) {
-		snprintf(c.candidates[i].node, sizeof c.candidates[i].node, "n%u", i + 1);
-		c.candidates[i].address = address_of(i + 1);
-		c.candidates[i].priority = (uint8_t)(200 - 50 * i);
+		snprintf(candidates[i].node, sizeof candidates[i].node, "n%u", i + 1);
+		candidates[i].address = address_of(i + 1);
+		candidates[i].priority = (uint8_t)(200 - 50 * i);
 	}
 	return c;
 }
@@ -305,7 +312,7 @@ static void test_backups_wait_by_rank_whatever_their_priorities_are_called(void 
 		unsigned rank = self == 3; /* n1 owns it: of the others n2 comes first */
 
 		for (unsigned i = 0; i < 3; i++)
-			c.candidates[i].priority = 9; /* equal: the order of the list */
+			candidates[i].priority = 9; /* equal: the order of the list */
 		snprintf(c.node, sizeof c.node, "n%u", self);
 		c.source = address_of(self);
 		now_us = 1000 * MS;
@@ -375,13 +382,15 @@ static void test_unchanged_settings_yield_no_action(void **state)
 
 static void test_candidates_may_change_places(void **state)
 {
-	struct virtual_router_config c = config(3, true);
-	struct virtual_router_candidate first = c.candidates[0];
+	struct virtual_router_config c;
+	struct virtual_router_candidate first;
 
 	(void)state;
 	follow(true);
-	c.candidates[0] = c.candidates[2];
-	c.candidates[2] = first;
+	c = config(3, true);
+	first = candidates[0];
+	candidates[0] = candidates[2];
+	candidates[2] = first;
 	virtual_router_configure(&router, &c, now_us, &done);
 	assert_int_equal(done.count, 0);
 	assert_string_equal(virtual_router_owner(&router), "n1");
@@ -391,13 +400,14 @@ static void test_candidates_may_change_places(void **state)
 
 static void test_no_candidate_any_more_it_frees_the_lease_that_names_it(void **state)
 {
-	struct virtual_router_config c = config(3, true);
+	struct virtual_router_config c;
 	const struct virtual_router_action *write;
 
 	(void)state;
 	own(true);
-	c.candidates[1] = c.candidates[2];
-	memset(&c.candidates[2], 0, sizeof c.candidates[2]);
+	c = config(3, true);
+	candidates[1] = candidates[2];
+	memset(&candidates[2], 0, sizeof candidates[2]);
 	c.candidate_count = 2;
 	virtual_router_configure(&router, &c, now_us, &done);
 	write = find(VIRTUAL_ROUTER_ACTION_LEASE_WRITE);

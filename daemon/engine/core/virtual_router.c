@@ -350,7 +350,7 @@ void virtual_router_init(struct virtual_router *router, const struct virtual_rou
 	struct vrrp_actions none;
 
 	memset(router, 0, sizeof *router);
-	router->config = *config;
+	memcpy(&router->config, config, sizeof *config);
 	make_election_config(config, &election);
 	router->self = election.self;
 	election_elector_init(&router->elector, &election, now_us, random_seed);
@@ -375,6 +375,16 @@ static void map_candidates(const struct virtual_router_config *from,
 		moved[i] = index_of(to, from->candidates[i].node);
 }
 
+static bool same_config(const struct virtual_router_config *a, const struct virtual_router_config *b)
+{
+	struct virtual_router_config copy;
+
+	memcpy(&copy, a, sizeof copy);
+	copy.candidates = b->candidates;
+	return memcmp(&copy, b, sizeof copy) == 0 &&
+	       memcmp(a->candidates, b->candidates, a->candidate_count * sizeof *a->candidates) == 0;
+}
+
 void virtual_router_configure(struct virtual_router *router,
 			      const struct virtual_router_config *config, uint64_t now_us,
 			      struct virtual_router_actions *actions)
@@ -385,11 +395,13 @@ void virtual_router_configure(struct virtual_router *router,
 	struct election_lease lease;
 
 	actions->count = 0;
-	if (memcmp(config, &router->config, sizeof *config) == 0)
+	if (same_config(&router->config, config)) {
+		router->config.candidates = config->candidates;
 		return;
+	}
 	make_election_config(config, &election);
 	map_candidates(&router->config, config, moved);
-	router->config = *config;
+	memcpy(&router->config, config, sizeof *config);
 	router->self = election.self;
 	lease = index_lease(router, &router->lease);
 	election_elector_configure(&router->elector, &election, moved, &lease, now_us, &wishes);

@@ -43,7 +43,8 @@ struct virtual_router_config {
 	enum base_reason excluded_why; /* with `excluded` */
 	struct base_address source;    /* our address on the segment that adverts come from */
 	unsigned candidate_count;      /* this node may be missing: then it only watches */
-	struct virtual_router_candidate candidates[VIRTUAL_ROUTER_CANDIDATES_MAX];
+	/* Borrowed until the next virtual_router_init() or _configure() has returned. */
+	const struct virtual_router_candidate *candidates;
 };
 
 /* The Lease as the API server last told it. */
