@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/array.h"
-#include "daemon/agent/agent.h"
-#include "daemon/controller/controller.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/status.h"
 #include "daemon/options.h"
@@ -57,6 +57,47 @@ static int check_folder(const char *manifests)
 	return -1;
 }
 
+/* What talks to the API server is installed beside us, wherever that is. NULL, and said: it is not. */
+static const char *agent_program(void)
+{
+	static char path[4096];
+	ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof "vipd-agent");
+	char *name;
+
+	path[size > 0 ? size : 0] = '\0';
+	name = strrchr(path, '/');
+	strcpy(name ? name + 1 : path, "vipd-agent");
+	if (access(path, X_OK) == 0)
+		return path;
+	fprintf(stderr, "%s: %s: it belongs beside vipd, install both\n", path, strerror(errno));
+	return NULL;
+}
+
+/* Looked at by another process: the privileged half never holds a secret. It says what is wrong. */
+static int check_kubeconfig(const char *program, const char *kubeconfig)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execl(program, "vipd", "kubeconfig", kubeconfig, NULL);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -1;
+}
+
+static int controller_main(int argc, char **argv)
+{
+	const char *program = agent_program();
+
+	(void)argc;
+	if (!program)
+		return 1;
+	execv(program, argv - 1); /* "vipd controller ..." as it was called */
+	fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
+	return 1;
+}
+
 static int standalone_main(int argc, char **argv)
 {
 	const char *node = NULL, *manifests = NULL, *state = "/var/lib/vipd";
@@ -85,7 +126,7 @@ static int standalone_main(int argc, char **argv)
 	if (check_folder(manifests) < 0)
 		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, fence, unfenced,
+		node, state, runtime, fence, unfenced, "/proc/self/exe",
 		(char *[]){ "vipd", "feeder", "--node", (char *)node, "--manifests",
 			    (char *)manifests, NULL } });
 }
@@ -94,6 +135,7 @@ static int speaker_main(int argc, char **argv)
 {
 	const char *node = getenv("NODE_NAME"), *kubeconfig = NULL, *namespace = "vipd-system";
 	const char *state = "/var/lib/vipd", *runtime = "/run/vipd", *unfenced = "false", *fence = "auto";
+	const char *program = agent_program();
 	const struct option_spec specs[] = {
 		{ "node", &node, false, "NAME", "which of the cluster's Nodes this is" },
 		{ "kubeconfig", &kubeconfig, false, "FILE",
@@ -112,10 +154,10 @@ static int speaker_main(int argc, char **argv)
 		return usage_error(r);
 	if (check_node(node) < 0 || check_fence(fence) < 0)
 		return 2;
-	if (agent_check(kubeconfig) < 0)
+	if (!program || check_kubeconfig(program, kubeconfig) < 0)
 		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, fence, unfenced,
+		node, state, runtime, fence, unfenced, program,
 		(char *[]){ "vipd", "agent", "--node", (char *)node, "--namespace",
 			    (char *)namespace, kubeconfig ? "--kubeconfig" : NULL,
 			    (char *)kubeconfig, NULL } });
@@ -140,7 +182,6 @@ static const struct {
 	{ "status", "this node's own view, also when Kubernetes is gone", status_main },
 	{ "version", "print the version", version_main },
 	{ "feeder", NULL, standalone_feeder_main },
-	{ "agent", NULL, agent_main },
 };
 
 static void help(FILE *file)

@@ -10,7 +10,8 @@ struct engine_options {
 	const char *runtime_dir; /* lock and status socket */
 	const char *fence;	 /* "auto", "egress" or "loopback" */
 	const char *unfenced;	 /* "true": run without a fence where the kernel has none */
-	char *const *feeder_argv; /* argv of the unprivileged half */
+	const char *feeder_program; /* the unprivileged half */
+	char *const *feeder_argv;
 };
 
 /* Runs until SIGTERM or SIGINT has been carried out; the exit code of the program. */

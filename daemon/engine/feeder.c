@@ -19,6 +19,7 @@
 
 struct feeder {
 	sd_event *event;
+	int program; /* the file to run */
 	char *argv[ARGUMENTS_MAX + 1];
 	char node[MESSAGE_NAME_SIZE];
 	int64_t priority;
@@ -123,7 +124,7 @@ static void run_child(struct feeder *feeder, int fd)
 		fcntl(fd, F_SETFD, 0);
 	else if (dup2(fd, FEEDER_FD) < 0)
 		_exit(126);
-	execv("/proc/self/exe", feeder->argv);
+	execveat(feeder->program, "", feeder->argv, environ, AT_EMPTY_PATH);
 	_exit(127);
 }
 
@@ -133,7 +134,7 @@ static int start(struct feeder *feeder)
 		.on_message = on_channel_message,
 		.on_lost = on_channel_lost,
 	};
-	struct message hello = { .type = MESSAGE_HELLO };
+	struct message hello;
 	int fds[2], r;
 
 	feeder->started_us = now_usec(feeder);
@@ -161,6 +162,7 @@ static int start(struct feeder *feeder)
 			feeder);
 	if (r < 0)
 		return r;
+	MESSAGE_CLEAR(&hello, MESSAGE_HELLO, hello);
 	snprintf(hello.hello.node, sizeof hello.hello.node, "%s", feeder->node);
 	snprintf(hello.hello.program, sizeof hello.hello.program, "vipd %s engine", VIPD_VERSION);
 	channel_send(feeder->channel, &hello);
@@ -168,8 +170,21 @@ static int start(struct feeder *feeder)
 	return 0;
 }
 
-int feeder_new(struct feeder **feeder, sd_event *event, char *const *argv, const char *node,
-	       int64_t priority, const struct feeder_handlers *handlers, void *userdata)
+/* Out of the way of the child's channel. */
+static int open_program(const char *path)
+{
+	int fd = open(path, O_PATH | O_CLOEXEC), moved;
+
+	if (fd < 0)
+		return -errno;
+	moved = fcntl(fd, F_DUPFD_CLOEXEC, FEEDER_FD + 1);
+	close(fd);
+	return moved < 0 ? -errno : moved;
+}
+
+int feeder_new(struct feeder **feeder, sd_event *event, const char *program, char *const *argv,
+	       const char *node, int64_t priority, const struct feeder_handlers *handlers,
+	       void *userdata)
 {
 	struct feeder *new = calloc(1, sizeof *new);
 	int r;
@@ -182,7 +197,9 @@ int feeder_new(struct feeder **feeder, sd_event *event, char *const *argv, const
 	new->priority = priority;
 	new->backoff_us = BACKOFF_FIRST_US;
 	snprintf(new->node, sizeof new->node, "%s", node);
-	r = 0;
+	r = new->program = open_program(program);
+	if (r > 0)
+		r = 0;
 	for (int i = 0; argv[i] && r == 0; i++) {
 		new->argv[i] = i < ARGUMENTS_MAX ? strdup(argv[i]) : NULL;
 		if (!new->argv[i])
@@ -208,8 +225,9 @@ int feeder_send(struct feeder *feeder, const struct message *message)
 
 void feeder_stop(struct feeder *feeder)
 {
-	struct message message = { .type = MESSAGE_SHUTDOWN };
+	struct message message;
 
+	message.type = MESSAGE_SHUTDOWN;
 	feeder->stopping = true;
 	sd_event_source_set_enabled(feeder->restart, SD_EVENT_OFF);
 	if (feeder_send(feeder, &message) < 0 && feeder->pid > 0)
@@ -240,6 +258,8 @@ void feeder_free(struct feeder *feeder)
 	}
 	for (int i = 0; i < ARGUMENTS_MAX; i++)
 		free(feeder->argv[i]);
+	if (feeder->program >= 0)
+		close(feeder->program);
 	sd_event_unref(feeder->event);
 	free(feeder);
 }

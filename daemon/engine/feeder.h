@@ -19,9 +19,13 @@ struct feeder_handlers {
 	void (*on_lost)(void *userdata, const char *why);
 };
 
-/* `argv` is copied; argv[0] is run from /proc/self/exe. `node` goes into our hello. */
-int feeder_new(struct feeder **feeder, sd_event *event, char *const *argv, const char *node,
-	       int64_t priority, const struct feeder_handlers *handlers, void *userdata);
+/*
+ * The file `program` is opened now and run as often as needed: an upgrade that replaces it does not
+ * give a running engine another version's feeder. `argv` is copied. `node` goes into our hello.
+ */
+int feeder_new(struct feeder **feeder, sd_event *event, const char *program, char *const *argv,
+	       const char *node, int64_t priority, const struct feeder_handlers *handlers,
+	       void *userdata);
 
 /* -ENOTCONN while there is none. */
 int feeder_send(struct feeder *feeder, const struct message *message);

@@ -3,9 +3,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <cjson/cJSON.h>
 #include <systemd/sd-event.h>
 
 #include "base/address.h"
+#include "daemon/engine/address_index.h"
 #include "daemon/engine/core/timing.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/feeder.h"
@@ -61,6 +63,8 @@ struct engine {
 	struct status_server *status;
 	struct segment *segments;
 	struct router *routers;
+	struct timers *vrrp_timers, *other_timers; /* of the routers */
+	struct address_index addresses; /* of the routers */
 	struct engine_node *nodes;
 	unsigned node_count;
 	bool synced; /* what is wanted is known, from the feeder or the state file */
@@ -71,6 +75,8 @@ struct engine {
 	bool maintenance, excluded, stopping;
 	bool api_reachable;
 	bool rules_due, routers_due, rules_present;
+	uint64_t review_rest_us; /* no review before that */
+	bool late_witness; /* one answered after those who asked were told that it did not */
 	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
 	char rules_message[256];
 	sd_event_source *review, *witnesses, *refresh, *save, *state_wait, *stop_limit;
@@ -88,13 +94,35 @@ struct engine {
 	int exit_code;
 };
 
+/* engine.c: start and end */
 uint64_t engine_now(struct engine *engine);
-
-/* To the feeder, if there is one. */
-void engine_tell(struct engine *engine, const struct message *message);
-void engine_note_transition(struct engine *engine, const struct message_transition *transition);
+int engine_add_timer(struct engine *engine, sd_event_source **source, int64_t priority,
+		     sd_event_time_handler_t handler, uint64_t first_us); /* UINT64_MAX: off */
 void engine_router_released(struct engine *engine);
 
+/* review.c: rules and routers are looked at again, once, soon */
+int engine_review_start(struct engine *engine);
+void engine_rules_changed(struct engine *engine);
+void engine_cluster_changed(struct engine *engine);
+
+/* wishes.c: what is wanted, as the feeder or the state file says */
+int engine_store_start(struct engine *engine);
+int engine_feeder_start(struct engine *engine);
+void engine_set_synced(struct engine *engine); /* all of it was said */
+
+/* state_file.c */
+int engine_state_start(struct engine *engine);
+void engine_state_save_later(struct engine *engine);
+
+/* report.c: to the feeder, if there is one */
+void engine_tell(struct engine *engine, const struct message *message);
+void engine_note_transition(struct engine *engine, const struct message_transition *transition);
+void engine_report_node(struct engine *engine); /* if it is news */
+
+/* describe.c: everything this node knows, for `vipd status` */
+cJSON *engine_describe(void *userdata);
+
+/* addresses.c */
 int engine_addresses_add(struct engine *engine, struct segment *segment,
 			 const struct base_address *addresses, size_t count);
 void engine_addresses_wait(struct engine *engine, const struct base_address *addresses,
@@ -102,30 +130,39 @@ void engine_addresses_wait(struct engine *engine, const struct base_address *add
 void engine_addresses_remove(struct engine *engine, struct segment *segment,
 			     const struct base_address *addresses, size_t count);
 /* Removes what is in the router's wish and not in `next`. */
-void engine_addresses_replace(struct router *router, const struct message_router *next);
+void engine_addresses_replace(struct router *router, const struct router_wish *next);
 bool engine_addresses_present(const struct router *router);
+void engine_addresses_remove_leftovers(struct engine *engine);
 
+/* adverts.c: what goes out, orders to the fence with it, and what comes in */
 void engine_send_advert(struct router *router, uint8_t priority);
 void engine_close_fence(struct router *router);
 void engine_linger(struct router *router);
-bool engine_fence_ready(const struct engine *engine);
-bool engine_fence_open(const struct router *router);
-/* For a foreign holder, changing nobody's cache; for any holder, whose answer is for us alone. */
-void engine_probe_addresses(struct router *router);
-void engine_ask_holder(struct router *router);
-void engine_witnesses_asked(struct engine *engine, struct segment *segment);
-
-/* enum message_dataplane in force for the router on this node, and in words why. */
-uint8_t engine_dataplane(const struct router *router);
-void engine_dataplane_why(const struct router *router, char *text, size_t size);
-
-/* Rules and routers are looked at again, once, soon. */
-void engine_rules_changed(struct engine *engine);
-void engine_cluster_changed(struct engine *engine);
 void engine_advert_received(struct segment *segment, const struct vrrp_packet_meta *meta,
 			    const uint8_t *data, size_t size);
 /* The neighbour behind a link-local address answered: adverts that waited for it are heard now. */
 void engine_sender_known(struct segment *segment, const struct base_address *source);
 
+/* fence.c */
+int engine_fence_start(struct engine *engine); /* says what is wrong itself */
+int engine_fence_watch(struct engine *engine); /* what others do to our tables */
+void engine_fence_read(struct engine *engine); /* which are open, from the kernel */
+bool engine_fence_ready(const struct engine *engine);
+bool engine_fence_open(const struct router *router);
+const char *engine_fence_name(const struct engine *engine);
+
+/* witnesses.c */
+int engine_witnesses_start(struct engine *engine);
+/* Then the routers that wait for witnesses are told; after a late answer all of them. */
+void engine_witnesses_at(struct engine *engine, uint64_t when_us);
+void engine_ask_witnesses(struct router *router, uint64_t now_us);
+/* Their MACs, which loop protection and IPv6 adverts need. */
+void engine_ask_members(struct engine *engine);
+/* For a foreign holder, changing nobody's cache. */
+void engine_probe_addresses(struct router *router);
+
 /* rules.c */
 void engine_rules_apply(struct engine *engine);
+/* enum message_dataplane in force for the router on this node, and in words why. */
+uint8_t engine_dataplane(const struct router *router);
+void engine_dataplane_why(const struct router *router, char *text, size_t size);

@@ -57,9 +57,10 @@ static struct base_address candidate_address(struct router *router, const char *
 	return (struct base_address){ 0 };
 }
 
+/* Everything but the candidates. */
 static void make_config(struct router *router, struct virtual_router_config *config)
 {
-	const struct message_router *wish = &router->wish;
+	const struct router_wish *wish = &router->wish;
 	struct engine *engine = router->engine;
 
 	memset(config, 0, sizeof *config);
@@ -76,56 +77,119 @@ static void make_config(struct router *router, struct virtual_router_config *con
 	config->excluded_why = BASE_REASON_MAINTENANCE;
 	if (router->segment)
 		config->source = segment_own_address(router->segment, &wish->addresses[0]);
-	for (uint32_t i = 0; i < wish->candidate_count; i++) {
-		struct virtual_router_candidate *candidate =
-			&config->candidates[config->candidate_count++];
+}
 
-		snprintf(candidate->node, sizeof candidate->node, "%s", wish->candidates[i].node);
-		candidate->priority = wish->candidates[i].priority;
-		candidate->address = candidate_address(router, candidate->node);
+/* Those of the message, or the ones there are, with the addresses that are known of them now. */
+static struct virtual_router_candidate *make_candidates(struct router *router,
+							 const struct message_router *message,
+							 unsigned *count)
+{
+	struct virtual_router_candidate *candidates;
+
+	*count = message ? message->candidate_count : router->core.config.candidate_count;
+	candidates = calloc(*count + 1, sizeof *candidates);
+	for (unsigned i = 0; candidates && i < *count; i++) {
+		const char *node = message ? message->candidates[i].node : router->candidates[i].node;
+
+		snprintf(candidates[i].node, sizeof candidates[i].node, "%s", node);
+		candidates[i].priority = message ? message->candidates[i].priority
+						 : router->candidates[i].priority;
+		candidates[i].address = candidate_address(router, node);
 	}
+	return candidates;
+}
+
+/* Copies; false: out of memory. */
+static bool wish_make(struct router_wish *wish, const struct message_router *message)
+{
+	size_t name = strlen(message->name) + 1, pool = strlen(message->pool) + 1;
+	size_t services = strlen(message->services) + 1;
+	size_t addresses = message->address_count * sizeof message->addresses[0];
+	size_t interfaces = message->interface_count * sizeof message->interfaces[0];
+	char *room = malloc(name + pool + services + addresses + interfaces);
+
+	if (!room)
+		return false;
+	*wish = (struct router_wish){
+		.name = memcpy(room, message->name, name),
+		.pool = memcpy(room + name, message->pool, pool),
+		.services = memcpy(room + name + pool, message->services, services),
+		.virtual_router_id = message->virtual_router_id,
+		.family = message->family,
+		.version = message->version,
+		.dataplane = message->dataplane,
+		.unicast = message->unicast,
+		.leased = message->leased,
+		.interval_ms = message->interval_ms,
+		.address_count = message->address_count,
+		.addresses = memcpy(room + name + pool + services, message->addresses, addresses),
+		.interface_count = message->interface_count,
+		.interfaces = memcpy(room + name + pool + services + addresses,
+				     message->interfaces, interfaces),
+	};
+	return true;
+}
+
+static void wish_free(struct router_wish *wish)
+{
+	free((char *)wish->name);
+}
+
+/*
+ * An owner's adverts leave at the sixteenths of their interval, all that are due together: one
+ * wake-up for the sender, and one for each who hears them. The core counts on from when an advert was
+ * due, so none is later than that, and the interval stays what it is.
+ */
+static uint64_t aligned(const struct router *router, uint64_t deadline_us)
+{
+	uint64_t step_us = router->core.config.interval_us / 16;
+
+	if (router->core.vrrp.state != VRRP_STATE_ACTIVE || step_us == 0 ||
+	    deadline_us != vrrp_router_deadline(&router->core.vrrp))
+		return deadline_us;
+	return (deadline_us + step_us - 1) / step_us * step_us;
 }
 
 static void arm(struct router *router)
 {
-	uint64_t deadline = virtual_router_deadline(&router->core);
+	uint64_t deadline_us = virtual_router_deadline(&router->core);
 
-	if (deadline == BASE_USEC_NEVER) {
-		sd_event_source_set_enabled(router->timer, SD_EVENT_OFF);
-		return;
-	}
-	sd_event_source_set_time(router->timer, deadline);
-	sd_event_source_set_enabled(router->timer, SD_EVENT_ONESHOT);
+	if (deadline_us != BASE_USEC_NEVER)
+		deadline_us = aligned(router, deadline_us);
+	timers_set(router->engine->vrrp_timers, &router->timer, deadline_us);
+}
+
+/* Announcements, the end of probing and lingering: later than adverts and their timers. */
+static void set_timer(struct router *router, struct timer *timer, uint64_t due_us)
+{
+	timers_set(router->engine->other_timers, timer, due_us);
 }
 
 static void start_announcing(struct router *router)
 {
 	router->announced = 0;
-	sd_event_source_set_time(router->announce_timer, engine_now(router->engine));
-	sd_event_source_set_enabled(router->announce_timer, SD_EVENT_ONESHOT);
+	set_timer(router, &router->announce_timer, engine_now(router->engine));
 }
 
-static int on_announce(sd_event_source *source, uint64_t usec, void *userdata)
+static void on_announce(struct timer *timer, uint64_t due_us)
 {
-	struct router *router = userdata;
+	struct router *router = TIMER_ITEM(timer, struct router, announce_timer);
 	uint64_t wait = ANNOUNCE_REFRESH_US;
 
 	if (!virtual_router_owns(&router->core) || !router->segment)
-		return 0;
+		return;
 	announce(router->segment, router->wish.addresses, router->wish.address_count);
 	if (router->announced < ROUTER_ANNOUNCE_TIMES)
 		router->announced++;
 	if (router->announced < ROUTER_ANNOUNCE_TIMES)
 		wait = announce_times_us[router->announced] -
 		       announce_times_us[router->announced - 1];
-	sd_event_source_set_time(source, usec + wait);
-	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-	return 0;
+	set_timer(router, timer, due_us + wait);
 }
 
 static void end_lingering(struct router *router)
 {
-	sd_event_source_set_enabled(router->linger_timer, SD_EVENT_OFF);
+	set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
 	router->lingering = false;
 }
 
@@ -162,39 +226,37 @@ static void add_addresses(struct router *router)
 static void remove_addresses(struct router *router)
 {
 	end_lingering(router);
-	sd_event_source_set_enabled(router->announce_timer, SD_EVENT_OFF);
+	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
 	if (router->segment && router->addresses_added)
 		engine_addresses_remove(router->engine, router->segment, router->wish.addresses,
 					router->wish.address_count);
 	router->addresses_added = false;
 }
 
-static int on_linger_end(sd_event_source *source, uint64_t usec, void *userdata)
+static void on_linger_end(struct timer *timer, uint64_t due_us)
 {
-	struct router *router = userdata;
+	struct router *router = TIMER_ITEM(timer, struct router, linger_timer);
 
-	(void)source;
-	(void)usec;
+	(void)due_us;
 	remove_addresses(router);
 	if (router->released)
 		engine_router_released(router->engine);
-	return 0;
 }
 
 static void linger(struct router *router, uint64_t now_us)
 {
-	sd_event_source_set_enabled(router->announce_timer, SD_EVENT_OFF);
+	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
 	engine_linger(router);
 	router->lingering = true;
-	sd_event_source_set_time(router->linger_timer, now_us + NFT_GRACE_MS * BASE_USEC_PER_MSEC);
-	sd_event_source_set_enabled(router->linger_timer, SD_EVENT_ONESHOT);
+	set_timer(router, &router->linger_timer, now_us + NFT_GRACE_MS * BASE_USEC_PER_MSEC);
 }
 
 static void send_lease_write(struct router *router, const struct virtual_router_action *action)
 {
-	struct message message = { .type = MESSAGE_LEASE_WRITE };
+	struct message message;
 	struct message_lease *lease = &message.lease_write.lease;
 
+	MESSAGE_CLEAR(&message, MESSAGE_LEASE_WRITE, lease_write);
 	message.lease_write.id = action->write.id;
 	message.lease_write.sent_us = engine_now(router->engine);
 	snprintf(lease->router, sizeof lease->router, "%s", router->wish.name);
@@ -211,27 +273,26 @@ static void send_lease_write(struct router *router, const struct virtual_router_
 
 static void send_lease_read(struct router *router)
 {
-	struct message message = { .type = MESSAGE_LEASE_READ };
+	struct message message;
 
+	MESSAGE_CLEAR(&message, MESSAGE_LEASE_READ, lease_read);
 	snprintf(message.lease_read.router, sizeof message.lease_read.router, "%s",
 		 router->wish.name);
 	engine_tell(router->engine, &message);
 }
 
-static int on_probe_end(sd_event_source *source, uint64_t usec, void *userdata)
+static void on_probe_end(struct timer *timer, uint64_t due_us)
 {
-	struct router *router = userdata;
+	struct router *router = TIMER_ITEM(timer, struct router, probe_timer);
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_FREE };
 
-	(void)source;
-	(void)usec;
+	(void)due_us;
 	if (!router->probing)
-		return 0;
+		return;
 	router->probing = false;
 	router->conflict = false;
 	event.now_us = engine_now(router->engine);
 	router_feed(router, &event);
-	return 0;
 }
 
 static void probe_addresses(struct router *router, uint64_t now_us)
@@ -240,8 +301,7 @@ static void probe_addresses(struct router *router, uint64_t now_us)
 		return;
 	router->probing = true;
 	engine_probe_addresses(router);
-	sd_event_source_set_time(router->probe_timer, now_us + ENGINE_PROBE_WAIT_US);
-	sd_event_source_set_enabled(router->probe_timer, SD_EVENT_ONESHOT);
+	set_timer(router, &router->probe_timer, now_us + ENGINE_PROBE_WAIT_US);
 }
 
 static void log_foreigner(struct router *router, const struct base_address *address,
@@ -263,14 +323,9 @@ void router_seen(struct router *router, struct base_address address, struct base
 		 bool answered)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN };
-	const struct segment_peer *member;
-	bool ours = false;
+	const struct segment_peer *member = segment_member_by_mac(
+		router->segment, (enum base_family)router->wish.family, &mac);
 
-	for (uint32_t i = 0; i < router->wish.address_count && !ours; i++)
-		ours = base_address_equal(&router->wish.addresses[i], &address);
-	if (!ours)
-		return;
-	member = segment_member_by_mac(router->segment, (enum base_family)router->wish.family, &mac);
 	if (member && !virtual_router_owns(&router->core) &&
 	    (router->probing ||
 	     (answered && base_usec_since(engine_now(router->engine), router->asked_us) <
@@ -296,46 +351,21 @@ void router_seen(struct router *router, struct base_address address, struct base
 		return;
 	if (segment_member_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
 		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
-		uint64_t now_us = engine_now(router->engine), due_us;
+		uint64_t now_us = engine_now(router->engine);
 
 		if (now_us < router->crossed_until_us)
 			return;
 		router->crossed_until_us = now_us + router->core.config.interval_us * 3 / 2;
-		if (sd_event_source_get_time(router->announce_timer, &due_us) >= 0 &&
-		    due_us > router->crossed_until_us) {
+		if (!router->announce_timer.place ||
+		    router->announce_timer.due_us > router->crossed_until_us) {
 			router->announced = 1;
-			sd_event_source_set_time(router->announce_timer, router->crossed_until_us);
-			sd_event_source_set_enabled(router->announce_timer, SD_EVENT_ONESHOT);
+			set_timer(router, &router->announce_timer, router->crossed_until_us);
 		}
 	} else {
 		log_foreigner(router, &address, &mac, "announced again in defence");
 		if (router->announced == ROUTER_ANNOUNCE_TIMES)
 			start_announcing(router);
 	}
-}
-
-static void probe_witnesses(struct router *router, uint64_t now_us)
-{
-	struct base_address gateway;
-
-	if (!router->segment)
-		return;
-	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
-		const struct virtual_router_candidate *candidate =
-			&router->core.config.candidates[i];
-
-		if (candidate->address.family != BASE_FAMILY_NONE &&
-		    strcmp(candidate->node, router->engine->node) != 0)
-			segment_ask(router->segment, &candidate->address, now_us);
-	}
-	gateway = segment_gateway(router->segment, router->wish.family);
-	if (gateway.family != BASE_FAMILY_NONE)
-		segment_ask(router->segment, &gateway, now_us);
-	if (!virtual_router_owns(&router->core)) {
-		router->asked_us = now_us;
-		engine_ask_holder(router);
-	}
-	engine_witnesses_asked(router->engine, router->segment);
 }
 
 static void log_transition(struct router *router, const struct virtual_router_action *action)
@@ -362,9 +392,10 @@ static void log_transition(struct router *router, const struct virtual_router_ac
 
 static void note_transition(struct router *router, const struct virtual_router_action *action)
 {
-	struct message message = { .type = MESSAGE_TRANSITION };
+	struct message message;
 	struct message_transition *transition = &message.transition;
 
+	MESSAGE_CLEAR(&message, MESSAGE_TRANSITION, transition);
 	snprintf(transition->router, sizeof transition->router, "%s", router->wish.name);
 	snprintf(transition->from, sizeof transition->from, "%s", action->transition.from);
 	snprintf(transition->to, sizeof transition->to, "%s", action->transition.to);
@@ -404,7 +435,7 @@ static void apply(struct router *router, const struct virtual_router_action *act
 		start_announcing(router);
 		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES:
-		probe_witnesses(router, now_us);
+		engine_ask_witnesses(router, now_us);
 		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES:
 		probe_addresses(router, now_us);
@@ -457,16 +488,14 @@ void router_feed(struct router *router, struct virtual_router_event *event)
 	apply_all(router, &actions, event->now_us);
 }
 
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+static void on_timer(struct timer *timer, uint64_t due_us)
 {
-	struct router *router = userdata;
+	struct router *router = TIMER_ITEM(timer, struct router, timer);
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_TIMER };
 
-	(void)source;
 	event.now_us = engine_now(router->engine);
-	event.late_us = base_usec_since(event.now_us, usec);
+	event.late_us = base_usec_since(event.now_us, due_us);
 	router_feed(router, &event);
-	return 0; /* a negative return would switch this timer off for good */
 }
 
 static void attach(struct router *router, struct segment *segment)
@@ -549,39 +578,54 @@ void router_review(struct router *router)
 	router_feed(router, &event);
 }
 
-void router_configure(struct router *router, const struct message_router *wish)
+/* Takes down what left the router; what stays is not touched. */
+static void change_wish(struct router *router, struct router_wish *wish)
+{
+	struct router_wish old = router->wish;
+	bool same_addresses =
+		wish->address_count == old.address_count &&
+		memcmp(wish->addresses, old.addresses,
+		       wish->address_count * sizeof wish->addresses[0]) == 0;
+
+	if (wish->virtual_router_id != old.virtual_router_id || wish->family != old.family)
+		attach(router, NULL);
+	if (!same_addresses && router->addresses_added)
+		engine_addresses_replace(router, wish);
+	router->wish = *wish;
+	if (!same_addresses && virtual_router_owns(&router->core)) {
+		add_addresses(router);
+		start_announcing(router);
+	}
+	wish_free(&old);
+}
+
+void router_configure(struct router *router, const struct message_router *message)
 {
 	struct virtual_router_actions actions = { 0 };
+	struct virtual_router_candidate *candidates;
 	struct virtual_router_config config;
+	struct router_wish wish;
+	uint64_t now_us = engine_now(router->engine);
 
-	if (wish != &router->wish) {
-		bool same_place = wish->virtual_router_id == router->wish.virtual_router_id &&
-				  wish->family == router->wish.family;
-		bool same_addresses =
-			wish->address_count == router->wish.address_count &&
-			memcmp(wish->addresses, router->wish.addresses,
-			       wish->address_count * sizeof wish->addresses[0]) == 0;
-
-		if (!same_place)
-			attach(router, NULL);
-		if (!same_addresses && router->addresses_added) {
-			/* Take down what left the router; what stays is not touched. */
-			engine_addresses_replace(router, wish);
-		}
-		router->wish = *wish;
-		if (!same_addresses && virtual_router_owns(&router->core)) {
-			add_addresses(router);
-			start_announcing(router);
-		}
+	if (message) {
+		if (!wish_make(&wish, message))
+			return;
+		change_wish(router, &wish);
 	}
 	attach(router, segment_find(router->engine, &router->wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
-	virtual_router_configure(&router->core, &config, engine_now(router->engine), &actions);
-	apply_all(router, &actions, engine_now(router->engine));
+	candidates = make_candidates(router, message, &config.candidate_count);
+	if (!candidates)
+		return;
+	config.candidates = candidates;
+	virtual_router_configure(&router->core, &config, now_us, &actions);
+	free(router->candidates);
+	router->candidates = candidates;
+	apply_all(router, &actions, now_us);
 	router_review(router);
 }
 
-struct router *router_new(struct engine *engine, const struct message_router *wish)
+struct router *router_new(struct engine *engine, const struct message_router *message)
 {
 	struct router *router = calloc(1, sizeof *router);
 	struct virtual_router_config config;
@@ -590,31 +634,31 @@ struct router *router_new(struct engine *engine, const struct message_router *wi
 	if (!router)
 		return NULL;
 	router->engine = engine;
-	router->wish = *wish;
 	router->since_us = now_us;
 	router->not_eligible_why = BASE_REASON_COUNT; /* nothing was said yet */
-	if (sd_event_add_time(engine->event, &router->timer, CLOCK_BOOTTIME, UINT64_MAX,
-			      BASE_USEC_PER_MSEC, on_timer, router) < 0 ||
-	    sd_event_add_time(engine->event, &router->announce_timer, CLOCK_BOOTTIME, UINT64_MAX,
-			      BASE_USEC_PER_MSEC, on_announce, router) < 0 ||
-	    sd_event_add_time(engine->event, &router->probe_timer, CLOCK_BOOTTIME, UINT64_MAX,
-			      BASE_USEC_PER_MSEC, on_probe_end, router) < 0 ||
-	    sd_event_add_time(engine->event, &router->linger_timer, CLOCK_BOOTTIME, UINT64_MAX,
-			      BASE_USEC_PER_MSEC, on_linger_end, router) < 0) {
-		sd_event_source_disable_unref(router->timer);
-		sd_event_source_disable_unref(router->announce_timer);
-		sd_event_source_disable_unref(router->probe_timer);
+	router->timer.fire = on_timer;
+	router->announce_timer.fire = on_announce;
+	router->probe_timer.fire = on_probe_end;
+	router->linger_timer.fire = on_linger_end;
+	if (!wish_make(&router->wish, message) || timers_reserve(engine->vrrp_timers, 1) < 0) {
+		wish_free(&router->wish);
 		free(router);
 		return NULL;
 	}
-	sd_event_source_set_priority(router->timer, ENGINE_PRIORITY_VRRP_TIMER);
-	sd_event_source_set_priority(router->announce_timer, ENGINE_PRIORITY_ANNOUNCE);
-	sd_event_source_set_priority(router->probe_timer, ENGINE_PRIORITY_ANNOUNCE);
-	sd_event_source_set_priority(router->linger_timer, ENGINE_PRIORITY_LINKS);
-	attach(router, segment_find(engine, wish, &(enum base_reason){ 0 }));
+	attach(router, segment_find(engine, &router->wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
+	router->candidates = make_candidates(router, message, &config.candidate_count);
+	if (!router->candidates || timers_reserve(engine->other_timers, 3) < 0) {
+		attach(router, NULL);
+		timers_release(engine->vrrp_timers, 1);
+		wish_free(&router->wish);
+		free(router->candidates);
+		free(router);
+		return NULL;
+	}
+	config.candidates = router->candidates;
 	virtual_router_init(&router->core, &config, now_us,
-			    base_hash(wish->name, strlen(wish->name)) ^
+			    base_hash(router->wish.name, strlen(router->wish.name)) ^
 				    base_hash(engine->node, strlen(engine->node)));
 	arm(router);
 	return router;
@@ -631,10 +675,14 @@ void router_free(struct router *router)
 			engine_send_advert(router, 0);
 	}
 	attach(router, NULL);
-	sd_event_source_disable_unref(router->timer);
-	sd_event_source_disable_unref(router->announce_timer);
-	sd_event_source_disable_unref(router->probe_timer);
-	sd_event_source_disable_unref(router->linger_timer);
+	timers_set(router->engine->vrrp_timers, &router->timer, BASE_USEC_NEVER);
+	timers_release(router->engine->vrrp_timers, 1);
+	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
+	set_timer(router, &router->probe_timer, BASE_USEC_NEVER);
+	set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
+	timers_release(router->engine->other_timers, 3);
+	wish_free(&router->wish);
+	free(router->candidates);
 	free(router);
 }
 
@@ -676,43 +724,6 @@ void router_lease_result(struct router *router, const struct message_lease_resul
 	router_feed(router, &event);
 }
 
-/*
- * Since it was asked last. A question just asked, by another router perhaps, may be under way: what
- * was heard shortly before it counts that long.
- */
-static bool has_answered(const struct segment_peer *peer, uint64_t now_us)
-{
-	return peer && peer->heard_us &&
-	       (peer->heard_us >= peer->asked_us ||
-		(base_usec_since(now_us, peer->asked_us) < ENGINE_WITNESS_WAIT_US &&
-		 base_usec_since(now_us, peer->heard_us) < ENGINE_WITNESS_FRESH_US));
-}
-
-void router_witnesses(struct router *router, uint64_t now_us)
-{
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
-					      .now_us = now_us };
-	struct base_address gateway;
-	const struct segment_peer *peer;
-
-	if (!router->segment)
-		return;
-	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
-		const struct base_address *address = &router->core.config.candidates[i].address;
-
-		if (address->family != BASE_FAMILY_NONE &&
-		    has_answered(segment_peer(router->segment, address), now_us))
-			event.witnesses.reachable |= UINT32_C(1) << i;
-	}
-	gateway = segment_gateway(router->segment, router->wish.family);
-	if (gateway.family != BASE_FAMILY_NONE) {
-		peer = segment_peer(router->segment, &gateway);
-		event.witnesses.gateway_known = true;
-		event.witnesses.gateway_reachable = has_answered(peer, now_us);
-	}
-	router_feed(router, &event);
-}
-
 static void fill_status(struct router *router, struct message_router_status *status)
 {
 	const struct virtual_router *core = &router->core;
@@ -738,15 +749,26 @@ static void fill_status(struct router *router, struct message_router_status *sta
 	}
 }
 
+static void tell_status(struct router *router, const struct message_router_status *status)
+{
+	struct message message;
+
+	message.type = MESSAGE_ROUTER_STATUS;
+	message.router_status = *status;
+	message.router_status.since_ms =
+		base_usec_since(engine_now(router->engine), router->since_us) / 1000;
+	engine_tell(router->engine, &message);
+}
+
 void router_report(struct router *router)
 {
-	struct message message = { .type = MESSAGE_ROUTER_STATUS };
-	struct message_router_status *status = &message.router_status;
+	struct message_router_status status;
+	uint64_t hash;
 
-	fill_status(router, status);
-	if (memcmp(status, &router->told, sizeof *status) == 0)
+	fill_status(router, &status);
+	hash = base_hash(&status, sizeof status);
+	if (hash == router->told)
 		return;
-	router->told = *status;
-	status->since_ms = base_usec_since(engine_now(router->engine), router->since_us) / 1000;
-	engine_tell(router->engine, &message);
+	router->told = hash;
+	tell_status(router, &status);
 }

@@ -3,9 +3,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <systemd/sd-event.h>
-
 #include "daemon/engine/core/virtual_router.h"
+#include "daemon/engine/timers.h"
 #include "daemon/log.h"
 #include "daemon/protocol/message.h"
 
@@ -18,13 +17,32 @@ struct segment;
  */
 #define ROUTER_ANNOUNCE_TIMES 5
 
+/*
+ * What is wanted, as message_router says it, but no larger than it must be: most routers have one
+ * address, and there are hundreds. The candidates are the core's.
+ */
+struct router_wish {
+	const char *name, *pool, *services; /* `name` is what the others and the lists are in */
+	uint8_t virtual_router_id;
+	uint8_t family; /* enum base_family */
+	uint8_t version;
+	uint8_t dataplane; /* enum message_dataplane */
+	bool unicast, leased;
+	uint32_t interval_ms;
+	uint32_t address_count;
+	const struct base_address *addresses;
+	uint32_t interface_count;
+	const char (*interfaces)[MESSAGE_INTERFACE_SIZE];
+};
+
 struct router {
 	struct router *next;
 	struct engine *engine;
 	struct virtual_router core;
-	struct message_router wish;
+	struct router_wish wish;
+	struct virtual_router_candidate *candidates; /* which the core borrows */
 	struct segment *segment; /* NULL: this node is not on it */
-	sd_event_source *timer, *announce_timer, *linger_timer;
+	struct timer timer, announce_timer, linger_timer, probe_timer;
 	unsigned announced; /* how many of the first announcements are out */
 	uint64_t crossed_until_us; /* a member's announcement crossed ours: the last word is due */
 	bool eligible;
@@ -37,13 +55,12 @@ struct router {
 	bool released;
 	bool conflict, probing;
 	uint64_t asked_us; /* when everybody was asked who has its addresses */
-	sd_event_source *probe_timer;
+	uint64_t witnesses_us; /* when what the witnesses answered is to be told; 0: nobody asked */
 	struct log_gate conflict_gate, stranger_gate;
 	struct base_mac conflict_mac;
 	enum base_reason last_reason;
 	uint64_t since_us;
-	struct message_router_status told; /* what the feeder heard last */
-	uint64_t told_us;
+	uint64_t told; /* hash of what the feeder heard last; 0: nothing */
 	uint64_t late_us; /* the worst lateness since the last status */
 	uint64_t adverts_sent, adverts_heard;
 };
@@ -51,7 +68,10 @@ struct router {
 /* `wish` is copied. The router starts at once; NULL on ENOMEM. */
 struct router *router_new(struct engine *engine, const struct message_router *wish);
 
-/* New wish, new segment, new cluster members, maintenance: cheap if nothing changed. */
+/*
+ * New wish (NULL: as it was), new segment, new cluster members, maintenance: cheap if nothing changed.
+ * Out of memory: goes on as it was.
+ */
 void router_configure(struct router *router, const struct message_router *wish);
 
 /* No longer wanted: resigns, takes the addresses down at once and forgets it. */
@@ -72,15 +92,14 @@ void router_say_eligibility(struct router *router);
 void router_segment_gone(struct router *router);
 
 /*
- * Somebody on the segment says that `address` is at `mac`, `answered`: because we asked. A foreigner,
- * if it is one of ours.
+ * Somebody on the segment says that `address`, which is one of the router's, is at `mac`, `answered`:
+ * because we asked.
  */
 void router_seen(struct router *router, struct base_address address, struct base_mac mac,
 		 bool answered);
 
 void router_lease(struct router *router, const struct message_lease *lease);
 void router_lease_result(struct router *router, const struct message_lease_result *result);
-void router_witnesses(struct router *router, uint64_t now_us);
 
 /* Tells the feeder if something changed since it was told last. */
 void router_report(struct router *router);

@@ -59,15 +59,6 @@ static enum nft_dataplane dataplane_of(const struct router *router)
 	return NFT_DATAPLANE_DIRECTOR;
 }
 
-static struct router *router_of(struct engine *engine, const struct base_address *address)
-{
-	for (struct router *router = engine->routers; router; router = router->next)
-		for (uint32_t i = 0; i < router->wish.address_count; i++)
-			if (base_address_equal(&router->wish.addresses[i], address))
-				return router;
-	return NULL;
-}
-
 static const struct engine_node *node_of(struct engine *engine, const char *name)
 {
 	for (const struct engine_node *node = engine->nodes; node; node = node->next)
@@ -91,7 +82,8 @@ static void want_port(void *userdata, const struct message *message)
 	const struct message_service_port *wish = &message->service_port;
 	struct round *round = userdata;
 	struct engine *engine = round->engine;
-	struct router *router = router_of(engine, &wish->address);
+	struct router *router =
+		address_index_find(&engine->addresses, engine->routers, &wish->address);
 	struct served_port now;
 	struct base_prefix subnet;
 	struct nft_port port = {

@@ -64,7 +64,7 @@ struct base_address segment_gateway(const struct segment *segment, enum base_fam
 	return link ? link->gateways[family == BASE_FAMILY_IPV6] : (struct base_address){ 0 };
 }
 
-static bool matches(const struct message_router *wish, const char *name)
+static bool matches(const struct router_wish *wish, const char *name)
 {
 	for (uint32_t i = 0; i < wish->interface_count; i++)
 		if (fnmatch(wish->interfaces[i], name, 0) == 0)
@@ -72,7 +72,7 @@ static bool matches(const struct message_router *wish, const char *name)
 	return wish->interface_count == 0;
 }
 
-struct segment *segment_find(struct engine *engine, const struct message_router *wish,
+struct segment *segment_find(struct engine *engine, const struct router_wish *wish,
 			     enum base_reason *why_not)
 {
 	struct base_prefix subnet;
@@ -144,6 +144,7 @@ void segment_ask(struct segment *segment, const struct base_address *address, ui
 		return;
 	if (peer->heard_us >= peer->asked_us) /* else the older question is unanswered still */
 		peer->asked_us = now_us;
+	peer->sent_us = now_us;
 	frame.size = vrrp_frame_ask(address, &source, &segment->mac, unicast ? &peer->mac : NULL,
 				    frame.data);
 	vrrp_neighbour_send(segment->neighbour, &frame, 1);
@@ -152,21 +153,19 @@ void segment_ask(struct segment *segment, const struct base_address *address, ui
 /* Somebody foreign answers for one of the addresses a router is probing, or owns. */
 static void check_conflict(struct segment *segment, const struct vrrp_neighbour_seen *seen)
 {
-	int family = seen->address.family == BASE_FAMILY_IPV6;
+	struct engine *engine = segment->engine;
+	struct router *router =
+		address_index_find(&engine->addresses, engine->routers, &seen->address);
 
-	for (unsigned id = 1; id < 256; id++) {
-		struct router *router = segment->routers[family][id];
-
-		if (router)
-			router_seen(router, seen->address, seen->mac,
-				    seen->answer && seen->to_one);
-	}
+	if (router && router->segment == segment)
+		router_seen(router, seen->address, seen->mac, seen->answer && seen->to_one);
 }
 
 static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 {
 	struct segment *segment = userdata;
 	struct segment_peer *peer = NULL;
+	uint64_t now_us = engine_now(segment->engine);
 
 	if (memcmp(&seen->mac, &segment->mac, sizeof seen->mac) == 0)
 		return;
@@ -177,11 +176,14 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 		bool new_mac = !peer->mac_known ||
 			       memcmp(&peer->mac, &seen->mac, sizeof peer->mac) != 0;
 
-		if (peer->asked_us > peer->heard_us) /* late or not: whoever waits for it is told */
-			engine_witnesses_asked(segment->engine, segment);
+		if (peer->asked_us > peer->heard_us &&
+		    base_usec_since(now_us, peer->asked_us) >= ENGINE_WITNESS_WAIT_US) {
+			segment->engine->late_witness = true;
+			engine_witnesses_at(segment->engine, now_us + ENGINE_WITNESS_WAIT_US);
+		}
 		peer->mac = seen->mac;
 		peer->mac_known = true;
-		peer->heard_us = engine_now(segment->engine);
+		peer->heard_us = now_us;
 		if (new_mac)
 			engine_rules_changed(segment->engine);
 		if (new_mac && base_address_is_link_local(&peer->address))

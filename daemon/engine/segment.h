@@ -32,7 +32,8 @@ struct segment_peer {
 	struct base_mac mac;
 	bool mac_known;
 	uint64_t heard_us; /* 0: never */
-	uint64_t asked_us;
+	uint64_t asked_us; /* the oldest question without an answer, or the last one */
+	uint64_t sent_us;  /* the last question */
 };
 
 struct segment {
@@ -53,7 +54,7 @@ struct segment {
 };
 
 /* The segment that holds `address` and matches one of the patterns (none: every interface). */
-struct segment *segment_find(struct engine *engine, const struct message_router *wish,
+struct segment *segment_find(struct engine *engine, const struct router_wish *wish,
 			     enum base_reason *why_not);
 
 /* After a change of links or addresses: opens, closes and renames what changed. */

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/address.h"
 #include "base/reason.h"
@@ -293,6 +294,13 @@ struct message {
 		struct message_transition transition;
 	};
 };
+
+/*
+ * Makes it an empty one of this type. A message is as large as the largest of them, more than 100 KiB:
+ * to clear it whole costs time, and memory that stays.
+ */
+#define MESSAGE_CLEAR(message, kind, member)                                                       \
+	((message)->type = (kind), memset(&(message)->member, 0, sizeof(message)->member))
 
 /* Bytes written to `data`, or -EMSGSIZE, -EINVAL (a count or enum out of range). */
 int message_encode(const struct message *message, uint8_t *data, size_t size);

@@ -215,6 +215,7 @@ int standalone_feeder_main(int argc, char **argv)
 	if (r < 0 || !feeder.node || !feeder.manifests)
 		return 2;
 	log_open("feeder", feeder.node);
+	prctl(PR_SET_NAME, "vipd-feeder");
 	drop_privileges(feeder.manifests);
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGHUP);

@@ -1,0 +1,68 @@
+#include <string.h>
+
+#include "daemon/engine/node.h"
+
+int engine_addresses_add(struct engine *engine, struct segment *segment,
+			 const struct base_address *addresses, size_t count)
+{
+	return vrrp_links_add(engine->links, segment->index, addresses, count,
+			      ENGINE_ADDRESS_VALID_S);
+}
+
+/* The advert that follows makes a leaving owner stop: not before we can answer. */
+void engine_addresses_wait(struct engine *engine, const struct base_address *addresses,
+			   size_t count)
+{
+	vrrp_links_wait(engine->links, addresses, count, ENGINE_ADDRESS_WAIT_US);
+}
+
+void engine_addresses_remove(struct engine *engine, struct segment *segment,
+			     const struct base_address *addresses, size_t count)
+{
+	int r = vrrp_links_remove(engine->links, segment->index, addresses, count);
+
+	if (r < 0)
+		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED,
+			 LOG_FIELDS({ "INTERFACE", segment->name }),
+			 "cannot remove an address from %s: %s; it expires within %u s",
+			 segment->name, strerror(-r), ENGINE_ADDRESS_VALID_S);
+}
+
+void engine_addresses_replace(struct router *router, const struct router_wish *next)
+{
+	for (uint32_t i = 0; i < router->wish.address_count; i++) {
+		bool stays = false;
+
+		for (uint32_t j = 0; j < next->address_count && !stays; j++)
+			stays = base_address_equal(&router->wish.addresses[i], &next->addresses[j]);
+		if (!stays)
+			engine_addresses_remove(router->engine, router->segment,
+						&router->wish.addresses[i], 1);
+	}
+}
+
+bool engine_addresses_present(const struct router *router)
+{
+	for (uint32_t i = 0; i < router->wish.address_count; i++)
+		if (!router->segment ||
+		    !vrrp_links_is_tagged(router->engine->links, router->segment->index,
+					  &router->wish.addresses[i]))
+			return false;
+	return true;
+}
+
+/* Ours by their tag, and nobody wants them here: left behind by a predecessor. */
+void engine_addresses_remove_leftovers(struct engine *engine)
+{
+	size_t count;
+	const struct vrrp_link_tagged *tagged = vrrp_links_tagged(engine->links, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct router *router = address_index_find(
+			&engine->addresses, engine->routers, &tagged[i].address);
+
+		if (!router || !router->addresses_added || !router->segment ||
+		    router->segment->index != tagged[i].index)
+			vrrp_links_remove(engine->links, tagged[i].index, &tagged[i].address, 1);
+	}
+}

@@ -1,0 +1,129 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/engine/node.h"
+
+static void describe_routers(struct engine *engine, cJSON *tree)
+{
+	static const char *const dataplanes[MESSAGE_DATAPLANE_COUNT] = { "auto", "director", "nat",
+									 "announce" };
+	cJSON *list = cJSON_AddArrayToObject(tree, "routers");
+
+	for (struct router *router = engine->routers; router; router = router->next) {
+		cJSON *item = cJSON_CreateObject();
+		char addresses[256] = "", one[BASE_ADDRESS_TEXT_SIZE], why[160];
+
+		for (uint32_t i = 0; i < router->wish.address_count && i < 4; i++) {
+			size_t at = strlen(addresses);
+
+			snprintf(addresses + at, sizeof addresses - at, "%s%s", i ? "," : "",
+				 base_address_format(&router->wish.addresses[i], one));
+		}
+		cJSON_AddStringToObject(item, "name", router->wish.name);
+		cJSON_AddStringToObject(item, "addresses", addresses);
+		cJSON_AddNumberToObject(item, "virtualRouterID", router->wish.virtual_router_id);
+		cJSON_AddStringToObject(item, "services", router->wish.services);
+		cJSON_AddStringToObject(item, "interface",
+					router->segment ? router->segment->name : "");
+		cJSON_AddStringToObject(
+			item, "state", virtual_router_state_name(virtual_router_state(&router->core)));
+		cJSON_AddStringToObject(item, "owner", virtual_router_owner(&router->core));
+		cJSON_AddBoolToObject(item, "confirmed", virtual_router_confirmed(&router->core));
+		cJSON_AddBoolToObject(item, "eligible", router->eligible);
+		cJSON_AddStringToObject(item, "notEligible",
+					router->eligible || router->not_eligible_why == BASE_REASON_COUNT
+						? ""
+						: base_reason_word(router->not_eligible_why));
+		engine_dataplane_why(router, why, sizeof why);
+		cJSON_AddStringToObject(item, "dataplane", dataplanes[engine_dataplane(router)]);
+		cJSON_AddStringToObject(item, "dataplaneWhy", why);
+		cJSON_AddNumberToObject(item, "term", virtual_router_term(&router->core));
+		cJSON_AddStringToObject(item, "reason", base_reason_word(router->last_reason));
+		cJSON_AddNumberToObject(
+			item, "sinceSeconds",
+			(double)(base_usec_since(engine_now(engine), router->since_us) / 1000) / 1000);
+		cJSON_AddBoolToObject(item, "addressesPresent", engine_addresses_present(router));
+		cJSON_AddBoolToObject(item, "fenceOpen", engine_fence_open(router));
+		cJSON_AddNumberToObject(item, "advertsSent", (double)router->adverts_sent);
+		cJSON_AddNumberToObject(item, "advertsHeard", (double)router->adverts_heard);
+		cJSON_AddNumberToObject(item, "worstLatenessMicroseconds", (double)router->late_us);
+		cJSON_AddItemToArray(list, item);
+	}
+}
+
+static void describe_peers(struct engine *engine, cJSON *tree)
+{
+	cJSON *list = cJSON_AddArrayToObject(tree, "peers");
+
+	for (struct segment *segment = engine->segments; segment; segment = segment->next)
+		for (unsigned i = 0; i < segment->peer_count; i++) {
+			const struct segment_peer *peer = &segment->peers[i];
+			char text[BASE_ADDRESS_TEXT_SIZE], mac[BASE_MAC_TEXT_SIZE];
+			const char *name = "";
+			cJSON *item;
+
+			for (struct engine_node *node = engine->nodes; node; node = node->next)
+				for (unsigned j = 0; j < node->address_count; j++)
+					if (base_address_equal(&node->addresses[j], &peer->address))
+						name = node->name;
+			if (strcmp(name, engine->node) == 0)
+				continue; /* nobody is his own peer */
+			item = cJSON_CreateObject();
+			cJSON_AddStringToObject(item, "node", name);
+			cJSON_AddStringToObject(item, "address",
+						base_address_format(&peer->address, text));
+			cJSON_AddStringToObject(item, "interface", segment->name);
+			cJSON_AddStringToObject(
+				item, "mac", peer->mac_known ? base_mac_format(&peer->mac, mac) : "");
+			cJSON_AddNumberToObject(
+				item, "heardSecondsAgo",
+				peer->heard_us
+					? (double)(base_usec_since(engine_now(engine),
+								   peer->heard_us) /
+						   1000) / 1000
+					: -1);
+			cJSON_AddItemToArray(list, item);
+		}
+}
+
+cJSON *engine_describe(void *userdata)
+{
+	struct engine *engine = userdata;
+	cJSON *tree = cJSON_CreateObject(), *list, *drops;
+
+	if (engine->routers && !engine->restarted)
+		engine_fence_read(engine);
+	cJSON_AddStringToObject(tree, "node", engine->node);
+	cJSON_AddStringToObject(tree, "version", VIPD_VERSION);
+	cJSON_AddBoolToObject(tree, "ready", engine->ready);
+	cJSON_AddStringToObject(tree, "fence", engine_fence_name(engine));
+	cJSON_AddStringToObject(tree, "feeder", feeder_running(engine->feeder) ? "running" : "gone");
+	cJSON_AddBoolToObject(tree, "apiReachable", engine->api_reachable);
+	cJSON_AddStringToObject(tree, "rules", engine->rules_present ? "present" : "missing");
+	cJSON_AddStringToObject(tree, "message", engine->rules_message);
+	describe_routers(engine, tree);
+	describe_peers(engine, tree);
+	drops = cJSON_AddObjectToObject(tree, "adverts");
+	for (int i = 0; i < VRRP_VERDICT_COUNT; i++)
+		cJSON_AddNumberToObject(drops, vrrp_verdict_text((enum vrrp_verdict)i),
+					(double)engine->verdicts[i]);
+	list = cJSON_AddArrayToObject(tree, "transitions");
+	for (unsigned i = 0; i < ENGINE_TRANSITIONS && i < engine->transition_count; i++) {
+		unsigned at = (engine->transition_count - 1 - i) % ENGINE_TRANSITIONS;
+		const struct message_transition *t = &engine->transitions[at];
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "router", t->router);
+		cJSON_AddStringToObject(item, "from", t->from);
+		cJSON_AddStringToObject(item, "to", t->to);
+		cJSON_AddStringToObject(item, "reason", base_reason_word((enum base_reason)t->reason));
+		cJSON_AddStringToObject(item, "message", t->message);
+		cJSON_AddNumberToObject(item, "outageMilliseconds", (double)(t->outage_us / 1000));
+		cJSON_AddNumberToObject(
+			item, "secondsAgo",
+			(double)(base_usec_since(engine_now(engine), engine->transition_us[at]) /
+				 1000) / 1000);
+		cJSON_AddItemToArray(list, item);
+	}
+	return tree;
+}

@@ -1,0 +1,124 @@
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/engine/node.h"
+#include "vrrp/packet.h"
+
+static void open_loopback(struct engine *engine)
+{
+	int hops = 255;
+
+	engine->loopback[0] = engine->loopback[1] = -1;
+	if (engine->abilities.egress || !engine->table)
+		return;
+	engine->loopback[0] = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, VRRP_PROTOCOL);
+	engine->loopback[1] =
+		socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, VRRP_PROTOCOL);
+	for (int i = 0; i < 2; i++)
+		if (engine->loopback[i] >= 0)
+			setsockopt(engine->loopback[i], i ? IPPROTO_IPV6 : IPPROTO_IP,
+				   i ? IPV6_UNICAST_HOPS : IP_TTL, &hops, sizeof hops);
+	log_line(LOG_NOTICE, BASE_REASON_UNSUPPORTED_FEATURE, LOG_NO_FIELDS, "%s",
+		 strcmp(engine->options->fence, "loopback") == 0
+			 ? "the fence is refreshed over loopback, as --fence says"
+			 : "this kernel has no netdev egress hook: the fence is refreshed over loopback");
+}
+
+static int open_table(struct engine *engine)
+{
+	bool unfenced = engine->options->unfenced && strcmp(engine->options->unfenced, "true") == 0;
+	struct base_error error = { 0 };
+
+	if (nft_table_new(&engine->table, &engine->abilities, &error) >= 0) {
+		if (strcmp(engine->options->fence, "egress") == 0 && !engine->abilities.egress) {
+			log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+				 "this kernel has no netdev egress hook (5.16 and later do): take "
+				 "--fence auto or loopback");
+			return -1;
+		}
+		if (strcmp(engine->options->fence, "loopback") == 0)
+			engine->abilities.egress = false;
+		return 0;
+	}
+	log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+		 "no fence and no rules: %s%s", error.message,
+		 unfenced ? "; going on unfenced, as --allow-unfenced says"
+			  : " (--allow-unfenced runs without, at the risk of two owners)");
+	return unfenced ? 0 : -1;
+}
+
+void engine_fence_read(struct engine *engine)
+{
+	engine->alive.count = 0;
+	if (engine->table)
+		nft_table_alive(engine->table, &engine->alive);
+	engine->alive_us = engine_now(engine);
+}
+
+bool engine_fence_ready(const struct engine *engine)
+{
+	return engine->rules_present;
+}
+
+bool engine_fence_open(const struct router *router)
+{
+	return nft_alive_has(&router->engine->alive, &router->wish.addresses[0]);
+}
+
+/* Somebody changed tables. */
+static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct engine *engine = userdata;
+	uint64_t now_us = engine_now(engine);
+	int verdict;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	verdict = nft_table_drain(engine->table);
+	if (verdict == NFT_TABLE_UNCHANGED || !engine->routers || !engine->rules_present)
+		return 0;
+	if (verdict == NFT_TABLE_UNKNOWN && nft_table_present(engine->table))
+		return 0;
+	nft_table_forget(engine->table);
+	engine->rules_due = true;
+	if (base_usec_since(now_us, engine->rules_restored_us) > BASE_USEC_PER_SEC) {
+		engine->rules_restored_us = now_us;
+		engine_rules_apply(engine); /* else the next refresh: nobody is fought with */
+	}
+	if (log_gate_pass(&engine->foreign_gate, NULL))
+		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+			 "%s changed the rules of vipd: put back",
+			 verdict == NFT_TABLE_CHANGED ? nft_table_culprit(engine->table)
+						      : "somebody");
+	return 0;
+}
+
+const char *engine_fence_name(const struct engine *engine)
+{
+	return !engine->table ? "none" : engine->abilities.egress ? "egress" : "loopback";
+}
+
+int engine_fence_start(struct engine *engine)
+{
+	if (open_table(engine) < 0)
+		return -1;
+	open_loopback(engine);
+	engine_fence_read(engine);
+	engine->restarted = engine->alive.count > 0;
+	return 0;
+}
+
+int engine_fence_watch(struct engine *engine)
+{
+	sd_event_source *source;
+	int r;
+
+	if (!engine->table)
+		return 0;
+	r = sd_event_add_io(engine->event, &source, nft_table_fd(engine->table), EPOLLIN, on_rules,
+			    engine);
+	return r < 0 ? r : sd_event_source_set_priority(source, ENGINE_PRIORITY_RULES);
+}

@@ -1,0 +1,166 @@
+#include <malloc.h>
+#include <string.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "daemon/engine/balancer.h"
+#include "daemon/engine/node.h"
+
+/*
+ * Of its time a review may have a fifth, and no wait is longer than that: hundreds of Services that
+ * come one after another would keep a processor busy with rules, at realtime priority.
+ */
+#define REST_FACTOR 4
+#define REST_MAX_US (250 * BASE_USEC_PER_MSEC)
+
+static void review_soon(struct engine *engine)
+{
+	sd_event_source_set_time(engine->review, engine->review_rest_us);
+	sd_event_source_set_enabled(engine->review, SD_EVENT_ONESHOT);
+}
+
+static void rest(struct engine *engine, uint64_t begun_us)
+{
+	uint64_t now_us = engine_now(engine);
+	uint64_t rest_us = REST_FACTOR * base_usec_since(now_us, begun_us);
+
+	engine->review_rest_us = now_us + (rest_us < REST_MAX_US ? rest_us : REST_MAX_US);
+	sd_event_source_set_time(engine->review, engine->review_rest_us); /* if asked for meanwhile */
+}
+
+void engine_rules_changed(struct engine *engine)
+{
+	engine->rules_due = true;
+	review_soon(engine);
+}
+
+void engine_cluster_changed(struct engine *engine)
+{
+	engine->routers_due = true;
+	review_soon(engine);
+}
+
+/* Restarted in place: what the kernel answers for goes on, if nobody can have noticed. */
+static void adopt(struct engine *engine)
+{
+	if (!engine->restarted || !engine->rules_present)
+		return;
+	engine->restarted = false;
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (engine_fence_open(router))
+			router_adopt(router, engine->alive_us);
+}
+
+static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct engine *engine = userdata;
+	uint64_t begun_us = engine_now(engine);
+
+	(void)source;
+	(void)usec;
+	if (!engine->synced)
+		return 0;
+	segments_review(engine);
+	if (engine->routers_due) {
+		engine->routers_due = false;
+		for (struct router *router = engine->routers; router; router = router->next)
+			router_configure(router, NULL);
+		engine_ask_members(engine);
+	}
+	if (engine->restarted)
+		engine_fence_read(engine); /* new rules begin with a closed fence */
+	if (engine->rules_due)
+		engine_rules_apply(engine);
+	for (struct router *router = engine->routers; router; router = router->next)
+		router_review(router);
+	adopt(engine);
+	if (!engine->reviewed) {
+		engine->reviewed = true;
+		engine_addresses_remove_leftovers(engine);
+	}
+	for (struct router *router = engine->routers; router; router = router->next)
+		router_say_eligibility(router);
+	engine_report_node(engine);
+	if (!engine->ready && engine->rules_present) {
+		engine->ready = true;
+		sd_notify(0, "READY=1");
+		log_line(LOG_INFO, BASE_REASON_STARTED, LOG_NO_FIELDS,
+			 "ready: %zu virtual routers, %zu ports, fence %s",
+			 store_count(engine->store, MESSAGE_ROUTER),
+			 store_count(engine->store, MESSAGE_SERVICE_PORT),
+			 engine_fence_name(engine));
+	}
+	rest(engine, begun_us);
+	return 0;
+}
+
+static int on_links(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct engine *engine = userdata;
+	int r;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	if (vrrp_links_drain(engine->links) == 0)
+		return 0;
+	r = vrrp_links_refresh(engine->links);
+	if (r < 0) {
+		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+			 "cannot read the interfaces: %s", strerror(-r));
+		return 0;
+	}
+	/* Somebody took an address of ours away: it is wanted back at once. */
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (router->addresses_added && router->segment &&
+		    virtual_router_owns(&router->core) && !engine_addresses_present(router))
+			engine_addresses_add(engine, router->segment, router->wish.addresses,
+					     router->wish.address_count);
+	engine_cluster_changed(engine);
+	return 0;
+}
+
+/* Every few seconds: what must not expire is renewed, what is claimed is verified. */
+static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct engine *engine = userdata;
+
+	sd_event_source_set_time(source, usec + ENGINE_REFRESH_US);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	if (!engine->synced)
+		return 0;
+	if (engine->routers && !engine->restarted)
+		engine_fence_read(engine);
+	if (balancer_review(engine) || !engine->rules_present || engine->rules_due)
+		engine_rules_changed(engine);
+	engine_ask_members(engine);
+	for (struct router *router = engine->routers; router; router = router->next) {
+		if (virtual_router_owns(&router->core) && router->segment)
+			engine_addresses_add(engine, router->segment, router->wish.addresses,
+					     router->wish.address_count);
+		router_review(router);
+		router_report(router);
+	}
+	engine_report_node(engine);
+	if (engine->trimmed_revision != store_revision(engine->store)) {
+		/* What libnftables took for a transaction goes back; locked, it would stay for good. */
+		engine->trimmed_revision = store_revision(engine->store);
+		malloc_trim(0);
+	}
+	return 0;
+}
+
+int engine_review_start(struct engine *engine)
+{
+	sd_event_source *links;
+	int r;
+
+	if ((r = engine_add_timer(engine, &engine->review, ENGINE_PRIORITY_RULES, on_review,
+				  UINT64_MAX)) < 0 ||
+	    (r = engine_add_timer(engine, &engine->refresh, ENGINE_PRIORITY_LINKS, on_refresh,
+				  engine_now(engine) + ENGINE_REFRESH_US)) < 0 ||
+	    (r = sd_event_add_io(engine->event, &links, vrrp_links_fd(engine->links), EPOLLIN,
+				 on_links, engine)) < 0)
+		return r;
+	return sd_event_source_set_priority(links, ENGINE_PRIORITY_LINKS);
+}

@@ -1,0 +1,282 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/balancer.h"
+#include "daemon/engine/node.h"
+
+static struct router *find_router(struct engine *engine, const char *name)
+{
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (strcmp(router->wish.name, name) == 0)
+			return router;
+	return NULL;
+}
+
+static void put_node(struct engine *engine, const struct message_node *wish)
+{
+	struct engine_node *node = engine->nodes;
+
+	while (node && strcmp(node->name, wish->name) != 0)
+		node = node->next;
+	if (!node) {
+		node = calloc(1, sizeof *node);
+		if (!node)
+			return;
+		snprintf(node->name, sizeof node->name, "%s", wish->name);
+		node->next = engine->nodes;
+		engine->nodes = node;
+		engine->node_count++;
+	}
+	node->address_count = wish->address_count;
+	memcpy(node->addresses, wish->addresses, sizeof node->addresses);
+	node->range_count = wish->pod_range_count;
+	memcpy(node->pod_ranges, wish->pod_ranges, sizeof node->pod_ranges);
+	engine_cluster_changed(engine);
+	engine_rules_changed(engine);
+}
+
+static void on_put(void *userdata, const struct message *message)
+{
+	struct engine *engine = userdata;
+	struct router *router;
+
+	switch ((int)message->type) {
+	case MESSAGE_NODE:
+		put_node(engine, &message->node);
+		return;
+	case MESSAGE_ROUTER:
+		router = find_router(engine, message->router.name);
+		if (router) {
+			router_configure(router, &message->router);
+		} else {
+			router = router_new(engine, &message->router);
+			if (!router)
+				return;
+			router->next = engine->routers;
+			engine->routers = router;
+			log_line(LOG_INFO, BASE_REASON_CONFIGURED,
+				 LOG_FIELDS({ "LEASE", router->wish.name },
+					    { "SERVICE", router->wish.services }),
+				 "%s is wanted: %u addresses, %u candidates", router->wish.name,
+				 router->wish.address_count, message->router.candidate_count);
+		}
+		address_index_forget(&engine->addresses);
+		engine_cluster_changed(engine);
+		break;
+	default:
+		break;
+	}
+	engine_rules_changed(engine);
+}
+
+static void on_removed(void *userdata, const struct message *message)
+{
+	struct engine *engine = userdata;
+
+	if (message->type == MESSAGE_NODE) {
+		for (struct engine_node **slot = &engine->nodes; *slot; slot = &(*slot)->next)
+			if (strcmp((*slot)->name, message->node.name) == 0) {
+				struct engine_node *node = *slot;
+
+				*slot = node->next;
+				free(node);
+				engine->node_count--;
+				break;
+			}
+	} else if (message->type == MESSAGE_ROUTER) {
+		address_index_forget(&engine->addresses);
+		for (struct router **slot = &engine->routers; *slot; slot = &(*slot)->next)
+			if (strcmp((*slot)->wish.name, message->router.name) == 0) {
+				struct router *router = *slot;
+
+				*slot = router->next;
+				log_line(LOG_NOTICE, BASE_REASON_REMOVED,
+					 LOG_FIELDS({ "LEASE", router->wish.name }),
+					 "%s is no longer wanted", router->wish.name);
+				router_free(router);
+				break;
+			}
+	}
+	engine_cluster_changed(engine);
+	engine_rules_changed(engine);
+}
+
+void engine_set_synced(struct engine *engine)
+{
+	if (engine->synced)
+		return;
+	balancer_review(engine);
+	engine->synced = true;
+	sd_event_source_set_enabled(engine->state_wait, SD_EVENT_OFF);
+	segments_review(engine);
+	engine_cluster_changed(engine);
+	engine_rules_changed(engine);
+}
+
+static void set_api(struct engine *engine, bool reachable)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_API_CONTACT,
+					      .reachable = reachable };
+
+	if (engine->api_reachable != reachable)
+		log_line(reachable ? LOG_NOTICE : LOG_WARNING,
+			 reachable ? BASE_REASON_API_REACHABLE : BASE_REASON_API_UNREACHABLE,
+			 LOG_NO_FIELDS, "%s",
+			 reachable ? "the API server answers"
+				   : "the API server does not answer: VRRP alone decides");
+	engine->api_reachable = reachable;
+	for (struct router *router = engine->routers; router; router = router->next) {
+		event.now_us = engine_now(engine);
+		router_feed(router, &event);
+	}
+}
+
+static void on_settings(struct engine *engine, const struct message_settings *settings)
+{
+	if (engine->maintenance == settings->maintenance && engine->excluded == settings->excluded)
+		return;
+	engine->maintenance = settings->maintenance;
+	engine->excluded = settings->excluded;
+	log_line(LOG_NOTICE, BASE_REASON_MAINTENANCE, LOG_NO_FIELDS, "maintenance %s, excluded %s",
+		 settings->maintenance ? "begins" : "is off", settings->excluded ? "yes" : "no");
+	engine_cluster_changed(engine);
+}
+
+static void on_order(struct engine *engine, const struct message_order *order)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_HANDOVER };
+	struct router *router = find_router(engine, order->router);
+
+	if (!router || order->order != MESSAGE_ORDER_HANDOVER)
+		return;
+	event.now_us = engine_now(engine);
+	snprintf(event.order.node, sizeof event.order.node, "%s", order->node);
+	event.order.why = (enum base_reason)order->reason;
+	router_feed(router, &event);
+}
+
+static void on_message(void *userdata, const struct message *message)
+{
+	struct engine *engine = userdata;
+	struct router *router;
+
+	switch (message->type) {
+	case MESSAGE_HELLO:
+		log_line(LOG_INFO, BASE_REASON_STARTED, LOG_NO_FIELDS, "%s is there",
+			 message->hello.program);
+		return;
+	case MESSAGE_SYNC_BEGIN:
+		store_sync_begin(engine->store);
+		return;
+	case MESSAGE_SYNC_END:
+		store_sync_end(engine->store);
+		engine_set_synced(engine);
+		engine_state_save_later(engine);
+		return;
+	case MESSAGE_NODE:
+	case MESSAGE_ROUTER:
+	case MESSAGE_SERVICE_PORT:
+		if (store_put(engine->store, message) < 0)
+			log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+				 "out of memory: a wish is not carried out");
+		engine_state_save_later(engine);
+		return;
+	case MESSAGE_REMOVE:
+		store_remove(engine->store, &message->remove);
+		engine_state_save_later(engine);
+		return;
+	case MESSAGE_LEASE:
+		router = find_router(engine, message->lease.router);
+		if (router)
+			router_lease(router, &message->lease);
+		return;
+	case MESSAGE_LEASE_RESULT:
+		router = find_router(engine, message->lease_result.lease.router);
+		if (router)
+			router_lease_result(router, &message->lease_result);
+		return;
+	case MESSAGE_API_CONTACT:
+		set_api(engine, message->api_contact.reachable);
+		return;
+	case MESSAGE_ORDER:
+		on_order(engine, &message->order);
+		return;
+	case MESSAGE_SETTINGS:
+		on_settings(engine, &message->settings);
+		return;
+	case MESSAGE_LEASE_WRITE:
+	case MESSAGE_LEASE_READ:
+	case MESSAGE_ROUTER_STATUS:
+	case MESSAGE_NODE_STATUS:
+	case MESSAGE_TRANSITION:
+	case MESSAGE_SHUTDOWN:
+	case MESSAGE_TYPE_COUNT:
+		log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS,
+			 "the feeder said %s, which is not for it to say",
+			 message_type_name(message->type));
+		return;
+	}
+}
+
+/* Its predecessor may have ended before it wrote down how we came to own what we own. */
+static void tell_transitions(struct engine *engine)
+{
+	unsigned count = engine->transition_count;
+
+	for (unsigned i = count > ENGINE_TRANSITIONS ? count - ENGINE_TRANSITIONS : 0; i < count;
+	     i++) {
+		unsigned at = i % ENGINE_TRANSITIONS;
+		struct message message;
+
+		if (strcmp(engine->transitions[at].to, engine->node) != 0)
+			continue;
+		message.type = MESSAGE_TRANSITION;
+		message.transition = engine->transitions[at];
+		message.transition.age_us =
+			1 + base_usec_since(engine_now(engine), engine->transition_us[at]);
+		engine_tell(engine, &message);
+	}
+}
+
+static void on_feeder_started(void *userdata)
+{
+	struct engine *engine = userdata;
+
+	memset(&engine->told, 0, sizeof engine->told);
+	tell_transitions(engine);
+	for (struct router *router = engine->routers; router; router = router->next) {
+		router->told = 0;
+		router_report(router);
+	}
+	engine_report_node(engine);
+}
+
+static void on_feeder_lost(void *userdata, const char *why)
+{
+	struct engine *engine = userdata;
+
+	if (!engine->stopping)
+		log_line(LOG_WARNING, BASE_REASON_AGENT_LOST, LOG_NO_FIELDS,
+			 "the unprivileged half is gone: %s; addresses stay, it is started again",
+			 why);
+	if (engine->api_reachable)
+		set_api(engine, false);
+}
+
+int engine_store_start(struct engine *engine)
+{
+	static const struct store_handlers handlers = { on_put, on_removed };
+
+	return store_new(&engine->store, &handlers, engine);
+}
+
+int engine_feeder_start(struct engine *engine)
+{
+	static const struct feeder_handlers handlers = { on_message, on_feeder_started,
+							 on_feeder_lost };
+
+	return feeder_new(&engine->feeder, engine->event, engine->options->feeder_program,
+			  engine->options->feeder_argv, engine->node, ENGINE_PRIORITY_FEEDER,
+			  &handlers, engine);
+}

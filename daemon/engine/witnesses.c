@@ -1,0 +1,171 @@
+#include <string.h>
+
+#include "daemon/engine/node.h"
+#include "vrrp/frame.h"
+#include "vrrp/io/neighbour.h"
+
+static void ask_for_addresses(struct router *router, const struct base_address *source)
+{
+	struct segment *segment = router->segment;
+	struct vrrp_frame frame;
+
+	for (uint32_t i = 0; i < router->wish.address_count && segment->neighbour; i++) {
+		frame.size = vrrp_frame_ask(&router->wish.addresses[i], source, &segment->mac, NULL,
+					    frame.data);
+		vrrp_neighbour_send(segment->neighbour, &frame, 1);
+	}
+}
+
+void engine_probe_addresses(struct router *router)
+{
+	static const struct base_address nobody;
+
+	ask_for_addresses(router, &nobody);
+}
+
+/* Whoever has the addresses: the answer is for us alone. */
+static void ask_holder(struct router *router)
+{
+	struct base_address source =
+		segment_own_address(router->segment, &router->wish.addresses[0]);
+
+	if (source.family != BASE_FAMILY_NONE)
+		ask_for_addresses(router, &source);
+}
+
+/* Learns the members' MACs, which loop protection and IPv6 adverts need. */
+void engine_ask_members(struct engine *engine)
+{
+	uint64_t now_us = engine_now(engine);
+
+	for (struct segment *segment = engine->segments; segment; segment = segment->next)
+		for (struct engine_node *node = engine->nodes; node; node = node->next)
+			for (unsigned i = 0; i < node->address_count; i++) {
+				struct base_prefix subnet;
+
+				if (strcmp(node->name, engine->node) != 0 &&
+				    segment_subnet(segment, &node->addresses[i], &subnet) &&
+				    !segment_peer(segment, &node->addresses[i])->mac_known)
+					segment_ask(segment, &node->addresses[i], now_us);
+			}
+}
+
+/*
+ * Since it was asked last. A question just asked, by another router perhaps, may be under way: what
+ * was heard shortly before it counts that long.
+ */
+static bool has_answered(const struct segment_peer *peer, uint64_t now_us)
+{
+	return peer && peer->heard_us &&
+	       (peer->heard_us >= peer->asked_us ||
+		(base_usec_since(now_us, peer->asked_us) < ENGINE_WITNESS_WAIT_US &&
+		 base_usec_since(now_us, peer->heard_us) < ENGINE_WITNESS_FRESH_US));
+}
+
+static void tell_witnesses(struct router *router, uint64_t now_us)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
+					      .now_us = now_us };
+	struct base_address gateway;
+	const struct segment_peer *peer;
+
+	if (!router->segment)
+		return;
+	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
+		const struct base_address *address = &router->core.config.candidates[i].address;
+
+		if (address->family != BASE_FAMILY_NONE &&
+		    has_answered(segment_peer(router->segment, address), now_us))
+			event.witnesses.reachable |= UINT32_C(1) << i;
+	}
+	gateway = segment_gateway(router->segment, router->wish.family);
+	if (gateway.family != BASE_FAMILY_NONE) {
+		peer = segment_peer(router->segment, &gateway);
+		event.witnesses.gateway_known = true;
+		event.witnesses.gateway_reachable = has_answered(peer, now_us);
+	}
+	router_feed(router, &event);
+}
+
+static int on_witnesses(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct engine *engine = userdata;
+	uint64_t now_us = engine_now(engine);
+	bool all = engine->late_witness;
+
+	(void)source;
+	(void)usec;
+	engine->late_witness = false;
+	for (struct router *router = engine->routers; router; router = router->next) {
+		bool due = router->witnesses_us && router->witnesses_us <= now_us;
+
+		if (due)
+			router->witnesses_us = 0;
+		else if (router->witnesses_us)
+			engine_witnesses_at(engine, router->witnesses_us);
+		if (due || all)
+			tell_witnesses(router, now_us);
+	}
+	return 0;
+}
+
+void engine_witnesses_at(struct engine *engine, uint64_t when_us)
+{
+	uint64_t due_us = UINT64_MAX;
+	int enabled = SD_EVENT_OFF;
+
+	sd_event_source_get_enabled(engine->witnesses, &enabled);
+	if (enabled != SD_EVENT_OFF)
+		sd_event_source_get_time(engine->witnesses, &due_us);
+	if (due_us <= when_us)
+		return;
+	sd_event_source_set_time(engine->witnesses, when_us);
+	sd_event_source_set_enabled(engine->witnesses, SD_EVENT_ONESHOT);
+}
+
+/*
+ * One question serves all routers that ask it at the same time. An owner, which only looks how things
+ * are, is content with one that was answered a little earlier.
+ */
+static void ask_witness(struct router *router, const struct base_address *witness, uint64_t now_us)
+{
+	const struct segment_peer *peer = segment_peer(router->segment, witness);
+	bool answered = peer->heard_us >= peer->asked_us;
+	uint64_t shared_us = answered && virtual_router_owns(&router->core)
+				     ? ENGINE_WITNESS_SHARED_US
+				     : ENGINE_WITNESS_WAIT_US;
+
+	if (!peer->sent_us || base_usec_since(now_us, peer->sent_us) >= shared_us)
+		segment_ask(router->segment, witness, now_us);
+}
+
+void engine_ask_witnesses(struct router *router, uint64_t now_us)
+{
+	struct base_address gateway;
+
+	if (!router->segment)
+		return;
+	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
+		const struct virtual_router_candidate *candidate =
+			&router->core.config.candidates[i];
+
+		if (candidate->address.family != BASE_FAMILY_NONE &&
+		    strcmp(candidate->node, router->engine->node) != 0)
+			ask_witness(router, &candidate->address, now_us);
+	}
+	gateway = segment_gateway(router->segment, router->wish.family);
+	if (gateway.family != BASE_FAMILY_NONE)
+		ask_witness(router, &gateway, now_us);
+	if (!virtual_router_owns(&router->core)) {
+		router->asked_us = now_us;
+		ask_holder(router);
+	}
+	router->witnesses_us = now_us + ENGINE_WITNESS_WAIT_US;
+	engine_witnesses_at(router->engine, router->witnesses_us);
+}
+
+int engine_witnesses_start(struct engine *engine)
+{
+	return engine_add_timer(engine, &engine->witnesses, ENGINE_PRIORITY_VRRP_TIMER,
+				on_witnesses, UINT64_MAX);
+}
