@@ -145,6 +145,7 @@ static void on_address_taken(struct election_elector *e, struct election_actions
 static void on_overslept(struct election_elector *e, struct election_actions *actions,
 			 uint64_t now_us)
 {
+	e->vain_us = 0;
 	switch (e->state) {
 	case ELECTION_STATE_OWNING:
 	case ELECTION_STATE_MOVING:
@@ -176,12 +177,10 @@ static void on_overslept(struct election_elector *e, struct election_actions *ac
 		elector_finish_release(e, actions, now_us);
 }
 
-/* An owner's own clockwork: renewal, witnesses, confirmation, the bound of a move. */
+/* An owner's own clockwork: witnesses, confirmation, the bound of a move. */
 static void owner_timer(struct election_elector *e, struct election_actions *actions,
 			uint64_t now_us)
 {
-	struct election_lease lease;
-
 	if (e->mediating_us && now_us >= e->mediating_us) {
 		e->mediating_us = 0;
 		elector_add(actions, ELECTION_ACTION_PRIORITY);
@@ -217,16 +216,6 @@ static void owner_timer(struct election_elector *e, struct election_actions *act
 		if (e->contact && !e->api_reachable)
 			elector_add(actions, ELECTION_ACTION_READ);
 		elector_try_confirm(e, actions, now_us);
-	}
-	if (now_us >= e->renew_us) {
-		e->renew_us =
-			now_us + e->config.renew_us - elector_jitter_us(e, e->config.renew_us / 4);
-		if (e->confirmed && !e->writing && elector_coordinated(e) &&
-		    e->state == ELECTION_STATE_OWNING) {
-			lease = elector_lease_for(e, e->config.self);
-			lease.degraded = e->lease.degraded;
-			elector_write_lease(e, actions, &lease, now_us);
-		}
 	}
 }
 
@@ -268,6 +257,23 @@ static void on_deadline(struct election_elector *e, struct election_actions *act
 	}
 }
 
+/*
+ * Rule 3. Our node's sign of life keeps every Lease that names it from expiring, so the one that we
+ * cannot make use of is given back: others may be waiting for it.
+ */
+static uint64_t vain_until_us(const struct election_elector *e)
+{
+	return e->vain_us + ELECTION_VAIN_US + 4 * elector_interval_us(e);
+}
+
+static void note_vain(struct election_elector *e, uint64_t now_us)
+{
+	if (!elector_in_vain(e))
+		e->vain_us = 0;
+	else if (!e->vain_us)
+		e->vain_us = now_us;
+}
+
 static void on_timer(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
 	if (e->writing && base_usec_since(now_us, e->write_started_us) > ELECTION_WRITE_US)
@@ -282,6 +288,8 @@ static void on_timer(struct election_elector *e, struct election_actions *action
 		e->offer_due = true; /* if something is missing still, its coming will be told */
 		elector_take_offer(e, actions, now_us);
 	}
+	if (e->vain_us && now_us >= vain_until_us(e) && elector_in_vain(e))
+		elector_write_holder(e, actions, ELECTION_NOBODY, now_us);
 }
 
 void election_elector_init(struct election_elector *e, const struct election_config *config,
@@ -296,7 +304,7 @@ void election_elector_init(struct election_elector *e, const struct election_con
 	e->successor = e->last_owner = ELECTION_NOBODY;
 	e->started_us = now_us;
 	e->claim_at_us = e->offer_at_us = e->retry_at_us = BASE_USEC_NEVER;
-	e->renew_us = e->watch_us = BASE_USEC_NEVER;
+	e->watch_us = BASE_USEC_NEVER;
 }
 
 static uint8_t move_index(const uint8_t *moved, uint8_t index)
@@ -353,22 +361,19 @@ void election_elector_configure(struct election_elector *e, const struct electio
 		elector_become_following(e);
 	if (e->state == ELECTION_STATE_OWNING && config->excluded && !was_excluded)
 		elector_begin_handover(e, actions, ELECTION_NOBODY, config->excluded_why, now_us);
-	if (!elector_listening(e))
-		return;
-	elector_consider(e, actions, now_us);
+	if (elector_listening(e))
+		elector_consider(e, actions, now_us);
 	if (e->silent && elector_listening(e) && e->claim_at_us == BASE_USEC_NEVER &&
 	    elector_may_own(e))
 		e->claim_at_us = now_us; /* what kept us from it may be gone */
+	note_vain(e, now_us);
 }
 
-void election_elector_step(struct election_elector *e, const struct election_event *event,
-			   struct election_actions *actions)
+static void dispatch(struct election_elector *e, const struct election_event *event,
+		     struct election_actions *actions)
 {
 	uint64_t now_us = event->now_us;
 
-	actions->count = 0;
-	if (e->state == ELECTION_STATE_RELEASED)
-		return;
 	switch (event->type) {
 	case ELECTION_EVENT_TIMER:
 		on_timer(e, actions, now_us);
@@ -393,6 +398,9 @@ void election_elector_step(struct election_elector *e, const struct election_eve
 	case ELECTION_EVENT_LEASE:
 		e->api_reachable = true;
 		elector_on_lease(e, &event->lease, actions, now_us);
+		return;
+	case ELECTION_EVENT_RENEWED:
+		e->lease_changed_us = now_us;
 		return;
 	case ELECTION_EVENT_WRITTEN:
 		elector_on_written(e, event, actions);
@@ -428,6 +436,16 @@ void election_elector_step(struct election_elector *e, const struct election_eve
 	}
 }
 
+void election_elector_step(struct election_elector *e, const struct election_event *event,
+			   struct election_actions *actions)
+{
+	actions->count = 0;
+	if (e->state == ELECTION_STATE_RELEASED)
+		return;
+	dispatch(e, event, actions);
+	note_vain(e, event->now_us);
+}
+
 uint64_t election_elector_deadline(const struct election_elector *e)
 {
 	uint64_t deadline_us = e->claim_at_us;
@@ -436,6 +454,8 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 		return BASE_USEC_NEVER;
 	if (e->offered && !e->offer_due)
 		deadline_us = base_usec_earlier(deadline_us, e->offer_at_us);
+	if (e->vain_us)
+		deadline_us = base_usec_earlier(deadline_us, vain_until_us(e));
 	if (elector_owning(e)) {
 		deadline_us = base_usec_earlier(deadline_us, e->watch_us);
 		deadline_us = base_usec_earlier(deadline_us, e->retry_at_us);
@@ -443,8 +463,6 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 			deadline_us = base_usec_earlier(deadline_us, e->prove_at_us);
 		if (e->mediating_us)
 			deadline_us = base_usec_earlier(deadline_us, e->mediating_us);
-		if (e->config.leased)
-			deadline_us = base_usec_earlier(deadline_us, e->renew_us);
 	}
 	return deadline_us;
 }

@@ -28,6 +28,7 @@
 #define ELECTION_SPACING_MAX_US   (50 * BASE_USEC_PER_MSEC)  /* between the ranks, rule 3 */
 #define ELECTION_WATCH_US         (1 * BASE_USEC_PER_SEC)    /* an owner looks at its witnesses */
 #define ELECTION_GATEWAY_LOST_US  (3 * BASE_USEC_PER_SEC)
+#define ELECTION_VAIN_US          (2 * BASE_USEC_PER_SEC)    /* and 4 intervals: rule 3 */
 #define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
 #define ELECTION_FLAP_LOSSES      3
 
@@ -69,7 +70,6 @@ struct election_config {
 	enum base_reason excluded_why;
 	uint32_t interval_us; /* of the adverts */
 	uint32_t lease_duration_ms;
-	uint64_t renew_us; /* an owner's Lease is renewed after this, jittered */
 };
 
 struct election_lease {
@@ -89,6 +89,7 @@ enum election_event_type {
 	ELECTION_EVENT_HEARD,   /* an advert; .from, .priority */
 	ELECTION_EVENT_HELD,    /* .from answers for the address, so its fence is open */
 	ELECTION_EVENT_LEASE,   /* .lease; also when it is known to be absent */
+	ELECTION_EVENT_RENEWED, /* the holder's node gave a sign of life: as if it had renewed the Lease */
 	ELECTION_EVENT_WRITTEN, /* .result of the write in flight; .lease with OK */
 	ELECTION_EVENT_API,     /* .reachable */
 	ELECTION_EVENT_WITNESSES,
@@ -161,7 +162,8 @@ struct election_elector {
 	/* the Lease as this node knows it */
 	bool lease_seen;
 	struct election_lease lease;
-	uint64_t lease_changed_us; /* when this node saw it change: rule 15 */
+	uint64_t lease_changed_us; /* when this node saw it change, or renewed: rule 15 */
+	uint64_t vain_us;          /* since when it names us in vain: rule 3; 0: it does not */
 	bool contact;              /* as we were told */
 	bool api_reachable;        /* and as we saw ourselves: it answered what we asked last */
 	bool writing;
@@ -218,7 +220,7 @@ struct election_elector {
 	unsigned losses;
 	uint64_t last_loss_us;
 
-	uint64_t started_us, renew_us, watch_us;
+	uint64_t started_us, watch_us;
 };
 
 void election_elector_init(struct election_elector *elector, const struct election_config *config,

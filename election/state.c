@@ -108,6 +108,16 @@ bool elector_quorum(const struct election_elector *e)
 	return reached * 2 > total;
 }
 
+bool elector_in_vain(const struct election_elector *e)
+{
+	bool idle = elector_listening(e) || e->state == ELECTION_STATE_CONFLICT;
+	bool named = elector_holds(e, ELECTION_FORMER) ||
+		     (e->config.self != ELECTION_NOBODY && elector_holds(e, e->config.self));
+
+	return idle && named && elector_coordinated(e) && !e->writing &&
+	       e->speaker == ELECTION_NOBODY;
+}
+
 uint64_t elector_lease_expiry_us(const struct election_elector *e)
 {
 	uint32_t duration_ms =
@@ -227,7 +237,6 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	e->last_owner = e->config.self;
 	e->claim_at_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->watch_us = now_us + ELECTION_WATCH_US;
-	e->renew_us = now_us + e->config.renew_us - elector_jitter_us(e, e->config.renew_us / 4);
 	elector_forget_offer(e);
 	elector_add(actions, ELECTION_ACTION_ACTIVATE);
 	elector_transition(actions, why, from, e->config.self);

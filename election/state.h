@@ -27,6 +27,8 @@ uint64_t elector_spacing_us(const struct election_elector *e, uint8_t without);
 /* Rule 6. Two candidates without another witness have no quorum rule. */
 bool elector_quorum(const struct election_elector *e);
 uint64_t elector_lease_expiry_us(const struct election_elector *e);
+/* The Lease names us, but we do not own it, and nobody else does either, as far as we hear. */
+bool elector_in_vain(const struct election_elector *e);
 void elector_write_lease(struct election_elector *e, struct election_actions *actions,
 			 const struct election_lease *lease, uint64_t now_us);
 /* The Lease that makes `holder` the holder: the term rises exactly when the holder changes (S5). */

@@ -16,10 +16,12 @@
 #include "daemon/agent/events.h"
 #include "daemon/agent/lease_book.h"
 #include "daemon/agent/leases.h"
+#include "daemon/agent/liveness.h"
 #include "daemon/agent/room.h"
 #include "daemon/agent/scratch.h"
 #include "daemon/agent/speaker.h"
 #include "daemon/options.h"
+#include "k8s/object.h"
 
 #define CHANNEL_FD	3
 #define NAMESPACE	"vipd-system"
@@ -31,17 +33,17 @@
 #define PRIORITY_FLUSH	100 /* after whatever has arrived */
 
 static const struct {
-	const char *resource, *kind, *path, *selector;
+	const char *resource, *kind, *path;
 	bool ours; /* of a CustomResourceDefinition of deploy/crds.yaml */
 } kinds[AGENT_KIND_COUNT] = {
-	[AGENT_NODES] = { "nodes", "Node", "/api/v1/nodes", NULL, false },
-	[AGENT_SPEAKERS] = { "speakers", "Speaker", AGENT_GROUP "/speakers", NULL, true },
-	[AGENT_VIRTUAL_IPS] = { "virtualips", "VirtualIP", AGENT_GROUP "/virtualips", NULL, true },
-	[AGENT_SERVICES] = { "services", "Service", "/api/v1/services", NULL, false },
+	[AGENT_NODES] = { "nodes", "Node", "/api/v1/nodes", false },
+	[AGENT_SPEAKERS] = { "speakers", "Speaker", AGENT_GROUP "/speakers", true },
+	[AGENT_VIRTUAL_IPS] = { "virtualips", "VirtualIP", AGENT_GROUP "/virtualips", true },
+	[AGENT_SERVICES] = { "services", "Service", "/api/v1/services", false },
 	[AGENT_SLICES] = { "endpointslices", "EndpointSlice",
-			   "/apis/discovery.k8s.io/v1/endpointslices", NULL, false },
+			   "/apis/discovery.k8s.io/v1/endpointslices", false },
 	[AGENT_LEASES] = { "leases", "Lease", "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
-			   LEASE_SELECTOR, false },
+			   false },
 };
 
 /* --- what the rooms share --- */
@@ -74,11 +76,6 @@ int agent_send(struct agent *agent, const struct message *message)
 			 "a message of type %s is out of bounds and was not sent",
 			 message_type_name(message->type));
 	return r;
-}
-
-bool agent_owning(const struct agent *agent)
-{
-	return address_book_owned(agent->addresses) > 0;
 }
 
 void agent_flush_soon(struct agent *agent)
@@ -239,18 +236,17 @@ static void step_contact(struct agent *agent)
 	struct k8s_call call = { .method = "GET", .path = "/readyz", .lane = K8S_LANE_LEASE,
 				 .timeout_ms = PROBE_MS, .raw = true };
 	uint64_t now_us = agent_now(agent), deadline_us;
-	bool owning = agent_owning(agent);
 
 	if (contact_step(&agent->contact, now_us))
 		contact_changed(agent);
 	if (agent->client && !agent->stopping &&
-	    contact_wants_probe(&agent->contact, owning, now_us)) {
+	    contact_wants_probe(&agent->contact, now_us)) {
 		agent->contact.asked_us = now_us;
 		agent->contact.probing = true;
 		if (!k8s_client_call(agent->client, &call, on_probe, agent))
 			agent->contact.probing = false;
 	}
-	deadline_us = contact_deadline(&agent->contact, owning);
+	deadline_us = contact_deadline(&agent->contact);
 	sd_event_source_set_enabled(agent->judge, deadline_us == BASE_USEC_NEVER ? SD_EVENT_OFF
 									       : SD_EVENT_ONESHOT);
 	if (deadline_us != BASE_USEC_NEVER)
@@ -285,7 +281,10 @@ static void on_object(void *userdata, const cJSON *object)
 	struct agent *agent = source->agent;
 
 	if (source->kind == AGENT_LEASES) {
-		lease_book_object(agent->leases, object);
+		if (*k8s_object_label(object, LEASE_LABEL))
+			lease_book_object(agent->leases, object);
+		else if (*k8s_object_label(object, LIVENESS_LABEL))
+			liveness_object(agent->liveness, object);
 		return;
 	}
 	if (source->kind == AGENT_VIRTUAL_IPS)
@@ -305,6 +304,7 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 
 	if (source->kind == AGENT_LEASES) {
 		lease_book_gone(agent->leases, name);
+		liveness_gone(agent->liveness, name);
 		return;
 	}
 	if (source->kind == AGENT_VIRTUAL_IPS)
@@ -399,8 +399,10 @@ static int on_flush(sd_event_source *source, void *userdata)
 		synchronise(agent);
 	else if (agent->synced)
 		wish_set_emit_changes(agent->wishes, tell, agent);
-	if (agent->synced)
+	if (agent->synced) {
 		lease_book_flush(agent->leases);
+		liveness_flush(agent->liveness);
+	}
 	if (sd_event_source_get_enabled(agent->trim, NULL) == 0) {
 		sd_event_source_set_time_relative(agent->trim, TRIM_US);
 		sd_event_source_set_enabled(agent->trim, SD_EVENT_ONESHOT);
@@ -446,6 +448,7 @@ static void shut_down(struct agent *agent)
 	}
 	address_book_stop(agent->addresses);
 	speaker_stop(agent->speaker);
+	liveness_stop(agent->liveness);
 	sd_event_source_set_time(agent->stop_limit, agent_now(agent) + STOP_US);
 	sd_event_source_set_enabled(agent->stop_limit, SD_EVENT_ONESHOT);
 	agent_flush_soon(agent);
@@ -454,7 +457,6 @@ static void shut_down(struct agent *agent)
 static void on_message(void *userdata, const struct message *message)
 {
 	struct agent *agent = userdata;
-	bool owning = agent_owning(agent);
 
 	switch (message->type) {
 	case MESSAGE_HELLO:
@@ -469,8 +471,6 @@ static void on_message(void *userdata, const struct message *message)
 		return;
 	case MESSAGE_ROUTER_STATUS:
 		address_book_status(agent->addresses, &message->router_status);
-		if (owning != agent_owning(agent))
-			step_contact(agent);
 		return;
 	case MESSAGE_NODE_STATUS:
 		speaker_status(agent->speaker, &message->node_status);
@@ -481,6 +481,9 @@ static void on_message(void *userdata, const struct message *message)
 		return;
 	case MESSAGE_SHUTDOWN:
 		shut_down(agent);
+		return;
+	case MESSAGE_ALIVE:
+		liveness_engine(agent->liveness);
 		return;
 	case MESSAGE_SYNC_BEGIN:
 	case MESSAGE_SYNC_END:
@@ -493,6 +496,7 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_API_CONTACT:
 	case MESSAGE_ORDER:
 	case MESSAGE_SETTINGS:
+	case MESSAGE_RENEWAL:
 	case MESSAGE_TYPE_COUNT:
 		return; /* not for an engine to say */
 	}
@@ -522,7 +526,7 @@ static int start_informers(struct agent *agent)
 		source->kind = (enum agent_kind)kind;
 		snprintf(path, sizeof path, kinds[kind].path, agent->namespace);
 		r = k8s_informer_new(&source->informer, agent->client, agent->event, path,
-				     kinds[kind].selector, &handlers, source);
+				     NULL, &handlers, source);
 		if (r < 0)
 			return r;
 	}
@@ -565,6 +569,12 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *inf
 	return 0;
 }
 
+static void on_warning(void *userdata, const char *text)
+{
+	(void)userdata;
+	log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS, "the API server warns: %s", text);
+}
+
 static int connect_to_api(struct agent *agent)
 {
 	struct k8s_config config;
@@ -574,7 +584,10 @@ static int connect_to_api(struct agent *agent)
 		return r;
 	r = k8s_client_new(&agent->client, agent->event, &config,
 			   "vipd-speaker/" VIPD_VERSION " (linux)", on_contact, agent);
-	return r < 0 ? r : start_informers(agent);
+	if (r < 0)
+		return r;
+	k8s_client_on_warning(agent->client, on_warning, agent);
+	return start_informers(agent);
 }
 
 static int on_reconnect(sd_event_source *source, uint64_t usec, void *userdata)
@@ -632,6 +645,8 @@ static int start(struct agent *agent)
 	if (r >= 0)
 		r = speaker_new(&agent->speaker, agent);
 	if (r >= 0)
+		r = liveness_new(&agent->liveness, agent);
+	if (r >= 0)
 		r = event_queue_new(&agent->events, agent);
 	return r;
 }
@@ -641,6 +656,7 @@ static void stop(struct agent *agent)
 	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++)
 		k8s_informer_free(agent->sources[kind].informer);
 	event_queue_free(agent->events);
+	liveness_free(agent->liveness);
 	speaker_free(agent->speaker);
 	address_book_free(agent->addresses);
 	lease_book_free(agent->leases);

@@ -34,28 +34,26 @@ bool contact_step(struct contact *contact, uint64_t now_us)
 	return true;
 }
 
-static uint64_t probe_us(const struct contact *contact, bool owning)
+static uint64_t probe_us(const struct contact *contact)
 {
 	uint64_t last_us = contact->good_us > contact->asked_us ? contact->good_us
 								: contact->asked_us;
 
 	if (contact->probing)
 		return BASE_USEC_NEVER;
-	if (contact->reachable && contact->failed_us)
-		return last_us + CONTACT_DOUBT_US;
-	if (owning || !contact->reachable)
-		return last_us + CONTACT_IDLE_US;
-	return BASE_USEC_NEVER;
+	if (!contact->reachable)
+		return last_us + CONTACT_AWAY_US;
+	return contact->failed_us ? last_us + CONTACT_DOUBT_US : BASE_USEC_NEVER;
 }
 
-bool contact_wants_probe(const struct contact *contact, bool owning, uint64_t now_us)
+bool contact_wants_probe(const struct contact *contact, uint64_t now_us)
 {
-	return now_us >= probe_us(contact, owning);
+	return now_us >= probe_us(contact);
 }
 
-uint64_t contact_deadline(const struct contact *contact, bool owning)
+uint64_t contact_deadline(const struct contact *contact)
 {
-	uint64_t deadline_us = probe_us(contact, owning);
+	uint64_t deadline_us = probe_us(contact);
 
 	if (contact->reachable && contact->failed_us)
 		deadline_us = base_usec_earlier(deadline_us,

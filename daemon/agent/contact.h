@@ -4,14 +4,14 @@
 #include <stdint.h>
 
 /*
- * Does the API server work for us? Judged by the answers to whatever is asked anyway; only an owner
- * for whom nothing was asked for a while, and whoever doubts, sends a probe. Pure: times are given.
+ * Does the API server work for us? Judged by the answers to whatever is asked anyway (this node's
+ * Lease is renewed every few seconds); only who doubts sends probes. Pure: times are given.
  *
  *     reachable     an answer within the last CONTACT_SILENCE_US, or no failure since the last one
  *     unreachable   a failure, and no answer for so long
  */
 #define CONTACT_SILENCE_US UINT64_C(2500000)
-#define CONTACT_IDLE_US	   UINT64_C(2000000) /* an owner asks after this much quiet */
+#define CONTACT_AWAY_US	   UINT64_C(2000000) /* unreachable: asked again and again */
 #define CONTACT_DOUBT_US   UINT64_C(500000)  /* after a failure it is asked again sooner */
 
 struct contact {
@@ -27,6 +27,6 @@ bool contact_note(struct contact *contact, bool answered, uint64_t now_us);
 bool contact_step(struct contact *contact, uint64_t now_us);
 
 /* Shall a probe be sent now? */
-bool contact_wants_probe(const struct contact *contact, bool owning, uint64_t now_us);
+bool contact_wants_probe(const struct contact *contact, uint64_t now_us);
 /* When to step again; UINT64_MAX: not before something is noted. */
-uint64_t contact_deadline(const struct contact *contact, bool owning);
+uint64_t contact_deadline(const struct contact *contact);

@@ -8,7 +8,6 @@
 
 /* Lease objects of virtual routers and what the engine calls a lease, both ways. */
 #define LEASE_LABEL	     "vipd.dev/virtual-router"
-#define LEASE_SELECTOR	     "vipd.dev%2Fvirtual-router%3Dtrue"
 #define ANNOTATION_SUCCESSOR "vipd.dev/successor"
 #define ANNOTATION_DEGRADED  "vipd.dev/degraded"
 

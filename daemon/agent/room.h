@@ -62,6 +62,7 @@ struct agent {
 	struct lease_book *leases;
 	struct address_book *addresses;
 	struct speaker *speaker;
+	struct liveness *liveness;
 	struct event_queue *events;
 	struct log_gate transport_gate, gates[AGENT_TASK_COUNT];
 	bool transport_trouble, trouble[AGENT_TASK_COUNT];
@@ -72,7 +73,6 @@ uint64_t agent_now(const struct agent *agent);
 /* The one message that is being made; what a type has must be filled in. For agent_send(). */
 struct message *agent_message(struct agent *agent, enum message_type type);
 int agent_send(struct agent *agent, const struct message *message);
-bool agent_owning(const struct agent *agent);
 /* What changed is sent to the engine, and written to the API, before the loop sleeps. */
 void agent_flush_soon(struct agent *agent);
 /* Says what went wrong, in words, not too often; RESULT_OK: it works (again). */

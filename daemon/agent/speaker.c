@@ -12,8 +12,6 @@
 #define WRITE_EVERY_US	BASE_USEC_PER_SEC
 #define RETRY_FIRST_US	BASE_USEC_PER_SEC
 #define RETRY_MAX_US	(30 * BASE_USEC_PER_SEC)
-#define RENEW_US	(10 * BASE_USEC_PER_SEC)
-#define DURATION_S	30
 #define WRITE_MS	10000
 
 struct speaker {
@@ -24,11 +22,9 @@ struct speaker {
 	char *uid, *node_uid;
 	bool status_known; /* the engine's */
 	struct message_node_status wanted;
-	struct k8s_request *request, *renewal;
-	sd_event_source *timer, *renew;
+	struct k8s_request *request;
+	sd_event_source *timer;
 	uint64_t next_us, retry_us;
-	char lease_version[64];
-	bool lease_known;
 };
 
 static bool is_mine(const struct speaker *speaker, const cJSON *object)
@@ -282,6 +278,14 @@ static cJSON *make_owners(const char *api, const char *kind, const char *name, c
 	return list;
 }
 
+cJSON *speaker_owners(const struct speaker *speaker)
+{
+	return speaker->exists && speaker->uid
+		       ? make_owners("vipd.dev/v1alpha1", "Speaker", speaker->agent->node,
+				     speaker->uid)
+		       : NULL;
+}
+
 static void create(struct speaker *speaker)
 {
 	struct k8s_call call = { .method = "POST", .path = AGENT_GROUP "/speakers",
@@ -350,127 +354,12 @@ void speaker_retry(struct speaker *speaker)
 void speaker_stop(struct speaker *speaker)
 {
 	speaker->ending = true;
-	sd_event_source_set_enabled(speaker->renew, SD_EVENT_OFF);
 	set_due(speaker);
 }
 
 bool speaker_busy(const struct speaker *speaker)
 {
 	return speaker->request || (speaker->due && speaker->agent->synced);
-}
-
-/* --- liveness --- */
-
-static void renew_after(struct speaker *speaker, uint64_t wait_us)
-{
-	if (speaker->ending)
-		return;
-	sd_event_source_set_time(speaker->renew, agent_now(speaker->agent) + wait_us);
-	sd_event_source_set_enabled(speaker->renew, SD_EVENT_ONESHOT);
-}
-
-static void on_renewed(void *userdata, const struct k8s_response *response)
-{
-	struct speaker *speaker = userdata;
-	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(response->body, "metadata");
-
-	speaker->renewal = NULL;
-	switch (response->result) {
-	case K8S_RESULT_OK:
-		agent_report(speaker->agent, AGENT_TASK_LIVENESS, response);
-		snprintf(speaker->lease_version, sizeof speaker->lease_version, "%s",
-			 agent_text(metadata, "resourceVersion"));
-		/* After a read: at once, with the version that was read. */
-		renew_after(speaker, speaker->lease_known ? RENEW_US : 0);
-		speaker->lease_known = true;
-		return;
-	case K8S_RESULT_CONFLICT:
-	case K8S_RESULT_EXISTS:
-		speaker->lease_known = false;
-		renew_after(speaker, 0);
-		return;
-	case K8S_RESULT_NOT_FOUND:
-		if (speaker->lease_known && !speaker->lease_version[0])
-			break; /* it could not be made: the namespace is missing */
-		speaker->lease_known = true;
-		speaker->lease_version[0] = '\0';
-		renew_after(speaker, 0);
-		return;
-	case K8S_RESULT_GONE:
-	case K8S_RESULT_INVALID:
-	case K8S_RESULT_UNAUTHORIZED:
-	case K8S_RESULT_FORBIDDEN:
-	case K8S_RESULT_THROTTLED:
-	case K8S_RESULT_SERVER_ERROR:
-	case K8S_RESULT_UNREACHABLE:
-	case K8S_RESULT_UNKNOWN:
-		break;
-	}
-	agent_report(speaker->agent, AGENT_TASK_LIVENESS, response);
-	renew_after(speaker, response->retry_after_us > RENEW_US / 2 ? response->retry_after_us
-								     : RENEW_US / 2);
-}
-
-static cJSON *make_lease(const struct speaker *speaker, const char *name)
-{
-	const char *node = speaker->agent->node;
-	cJSON *body = cJSON_CreateObject(), *part;
-	char now[40];
-
-	wall_time(now, 0, true);
-	cJSON_AddStringToObject(body, "apiVersion", "coordination.k8s.io/v1");
-	cJSON_AddStringToObject(body, "kind", "Lease");
-	part = cJSON_AddObjectToObject(body, "metadata");
-	cJSON_AddStringToObject(part, "name", name);
-	cJSON_AddStringToObject(part, "namespace", speaker->agent->namespace);
-	if (speaker->lease_version[0])
-		cJSON_AddStringToObject(part, "resourceVersion", speaker->lease_version);
-	if (speaker->exists && speaker->uid)
-		cJSON_AddItemToObject(part, "ownerReferences",
-				      make_owners("vipd.dev/v1alpha1", "Speaker", node,
-						  speaker->uid));
-	cJSON_AddStringToObject(cJSON_AddObjectToObject(part, "labels"), "vipd.dev/speaker", "true");
-	part = cJSON_AddObjectToObject(body, "spec");
-	cJSON_AddStringToObject(part, "holderIdentity", node);
-	cJSON_AddNumberToObject(part, "leaseDurationSeconds", DURATION_S);
-	cJSON_AddStringToObject(part, "renewTime", now);
-	return body;
-}
-
-/* Nobody else writes it: the version of the last answer is the precondition of the next write. */
-static int on_renew(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	struct speaker *speaker = userdata;
-	struct k8s_call call = { .lane = K8S_LANE_LEASE, .timeout_ms = 2000 };
-	char name[128], path[512];
-	cJSON *body = NULL;
-
-	(void)source;
-	(void)usec;
-	if (!speaker->agent->client || !speaker->agent->synced) {
-		renew_after(speaker, BASE_USEC_PER_SEC / 2);
-		return 0;
-	}
-	if (speaker->renewal)
-		return 0;
-	snprintf(name, sizeof name, "speaker-%s", speaker->agent->node);
-	snprintf(path, sizeof path, "/apis/coordination.k8s.io/v1/namespaces/%s/leases/%s",
-		 speaker->agent->namespace, name);
-	if (!speaker->lease_known) {
-		call.method = "GET";
-	} else {
-		body = make_lease(speaker, name);
-		call.method = speaker->lease_version[0] ? "PUT" : "POST";
-		if (!speaker->lease_version[0])
-			*strrchr(path, '/') = '\0';
-	}
-	call.path = path;
-	call.body = body;
-	speaker->renewal = k8s_client_call(speaker->agent->client, &call, on_renewed, speaker);
-	cJSON_Delete(body);
-	if (!speaker->renewal)
-		renew_after(speaker, RENEW_US);
-	return 0;
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -495,9 +384,6 @@ int speaker_new(struct speaker **speaker, struct agent *agent)
 			      BASE_USEC_PER_MSEC, on_timer, new);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(new->timer, SD_EVENT_OFF);
-	if (r >= 0)
-		r = sd_event_add_time_relative(agent->event, &new->renew, CLOCK_BOOTTIME, 0,
-					       BASE_USEC_PER_MSEC, on_renew, new);
 	*speaker = new;
 	return r;
 }
@@ -507,9 +393,7 @@ void speaker_free(struct speaker *speaker)
 	if (!speaker)
 		return;
 	k8s_request_cancel(speaker->request);
-	k8s_request_cancel(speaker->renewal);
 	sd_event_source_disable_unref(speaker->timer);
-	sd_event_source_disable_unref(speaker->renew);
 	free(speaker->status);
 	free(speaker->uid);
 	free(speaker->node_uid);

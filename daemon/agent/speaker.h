@@ -5,8 +5,7 @@
 /*
  * The Speaker object of this node, made if it is missing: its status is what the engine says of
  * the node (written when it differs, at most once a second), its spec what the administrator wants
- * (told to the engine as SETTINGS). And the Lease speaker-NODE, renewed every 10 s, by which the
- * controller knows that somebody is there.
+ * (told to the engine as SETTINGS).
  */
 struct speaker;
 
@@ -17,6 +16,9 @@ void speaker_free(struct speaker *speaker);
 void speaker_object(struct speaker *speaker, const cJSON *object);
 void speaker_gone(struct speaker *speaker, const char *name);
 void speaker_node(struct speaker *speaker, const cJSON *node);
+
+/* ownerReferences for what is to go with it; free them. NULL: it is not there yet. */
+cJSON *speaker_owners(const struct speaker *speaker);
 
 void speaker_status(struct speaker *speaker, const struct message_node_status *status);
 /* Tells the engine the settings; before the first wishes, so that a drained node takes nothing. */

@@ -383,6 +383,12 @@ static void make_identity(char *identity, size_t size)
 		 (unsigned long long)salt);
 }
 
+static void on_warning(void *userdata, const char *text)
+{
+	(void)userdata;
+	log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS, "the API server warns: %s", text);
+}
+
 static int start(struct controller *controller, struct k8s_config *config)
 {
 	static const struct leader_handlers handlers = { on_leader_change, on_released };
@@ -399,6 +405,8 @@ static int start(struct controller *controller, struct k8s_config *config)
 	if (r >= 0)
 		r = k8s_client_new(&controller->client, controller->event, config, agent, NULL,
 				   NULL);
+	if (r >= 0)
+		k8s_client_on_warning(controller->client, on_warning, controller);
 	if (r >= 0)
 		r = state_init(&controller->state, controller->state.default_class);
 	reconciler->event = controller->event;

@@ -124,11 +124,14 @@ static int on_links(sd_event_source *source, int fd, uint32_t revents, void *use
 static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct engine *engine = userdata;
+	struct message alive;
 
 	sd_event_source_set_time(source, usec + ENGINE_REFRESH_US);
 	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	if (!engine->synced)
 		return 0;
+	alive.type = MESSAGE_ALIVE; /* nothing else is in it */
+	engine_tell(engine, &alive);
 	if (engine->routers && !engine->restarted)
 		engine_fence_read(engine);
 	if (balancer_review(engine) || !engine->rules_present || engine->rules_due)

@@ -72,7 +72,6 @@ static void make_config(struct router *router, struct virtual_router_config *con
 	config->interval_us = wish->interval_ms * (uint32_t)BASE_USEC_PER_MSEC;
 	config->leased = wish->leased;
 	config->lease_duration_ms = ENGINE_LEASE_DURATION_MS;
-	config->renew_ms = ENGINE_LEASE_RENEW_MS;
 	config->excluded = engine->maintenance || engine->excluded || engine->stopping;
 	config->excluded_why = BASE_REASON_MAINTENANCE;
 	if (router->segment)
@@ -704,6 +703,17 @@ void router_lease(struct router *router, const struct message_lease *lease)
 
 	event.now_us = engine_now(router->engine);
 	copy_lease(&event.lease, lease);
+	router_feed(router, &event);
+}
+
+void router_renewed(struct router *router, const char *node)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_RENEWED };
+
+	if (strcmp(router->core.lease.holder, node) != 0)
+		return; /* as the core would say, but this is cheaper for a thousand of them */
+	event.now_us = engine_now(router->engine);
+	snprintf(event.node, sizeof event.node, "%s", node);
 	router_feed(router, &event);
 }
 

@@ -99,6 +99,7 @@ void router_seen(struct router *router, struct base_address address, struct base
 		 bool answered);
 
 void router_lease(struct router *router, const struct message_lease *lease);
+void router_renewed(struct router *router, const char *node); /* a sign of life of that node */
 void router_lease_result(struct router *router, const struct message_lease_result *result);
 
 /* Tells the feeder if something changed since it was told last. */

@@ -205,12 +205,17 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_SETTINGS:
 		on_settings(engine, &message->settings);
 		return;
+	case MESSAGE_RENEWAL:
+		for (router = engine->routers; router; router = router->next)
+			router_renewed(router, message->renewal.node);
+		return;
 	case MESSAGE_LEASE_WRITE:
 	case MESSAGE_LEASE_READ:
 	case MESSAGE_ROUTER_STATUS:
 	case MESSAGE_NODE_STATUS:
 	case MESSAGE_TRANSITION:
 	case MESSAGE_SHUTDOWN:
+	case MESSAGE_ALIVE:
 	case MESSAGE_TYPE_COUNT:
 		log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS,
 			 "the feeder said %s, which is not for it to say",

@@ -303,6 +303,7 @@ static void code_payload(struct coder *coder, struct message *message)
 	case MESSAGE_SYNC_BEGIN:
 	case MESSAGE_SYNC_END:
 	case MESSAGE_SHUTDOWN:
+	case MESSAGE_ALIVE:
 		return;
 	case MESSAGE_NODE:
 		code_node(coder, &message->node);
@@ -333,6 +334,9 @@ static void code_payload(struct coder *coder, struct message *message)
 	case MESSAGE_SETTINGS:
 		code_bool(coder, &message->settings.maintenance);
 		code_bool(coder, &message->settings.excluded);
+		return;
+	case MESSAGE_RENEWAL:
+		code_text(coder, message->renewal.node, MESSAGE_NAME_SIZE);
 		return;
 	case MESSAGE_LEASE_WRITE:
 		code_u32(coder, &message->lease_write.id);
@@ -404,12 +408,14 @@ const char *message_type_name(enum message_type type)
 		[MESSAGE_API_CONTACT] = "api-contact",
 		[MESSAGE_ORDER] = "order",
 		[MESSAGE_SETTINGS] = "settings",
+		[MESSAGE_RENEWAL] = "renewal",
 		[MESSAGE_LEASE_WRITE] = "lease-write",
 		[MESSAGE_LEASE_READ] = "lease-read",
 		[MESSAGE_ROUTER_STATUS] = "router-status",
 		[MESSAGE_NODE_STATUS] = "node-status",
 		[MESSAGE_TRANSITION] = "transition",
 		[MESSAGE_SHUTDOWN] = "shutdown",
+		[MESSAGE_ALIVE] = "alive",
 	};
 
 	return (unsigned)type < MESSAGE_TYPE_COUNT && names[type] ? names[type] : "unknown";

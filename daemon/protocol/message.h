@@ -52,6 +52,7 @@ enum message_type {
 	MESSAGE_API_CONTACT,
 	MESSAGE_ORDER,
 	MESSAGE_SETTINGS,
+	MESSAGE_RENEWAL,
 	/* engine to feeder */
 	MESSAGE_LEASE_WRITE,
 	MESSAGE_LEASE_READ,
@@ -59,6 +60,7 @@ enum message_type {
 	MESSAGE_NODE_STATUS,
 	MESSAGE_TRANSITION,
 	MESSAGE_SHUTDOWN, /* the engine is done: write last status and end */
+	MESSAGE_ALIVE,	  /* every few seconds: its loop turns, what it owns it stands behind */
 	MESSAGE_TYPE_COUNT
 };
 
@@ -208,6 +210,14 @@ struct message_order {
 	uint32_t hold_ms;
 };
 
+/*
+ * The speaker of `node` gave a sign of life just now: all Leases that name it as their holder count
+ * as renewed.
+ */
+struct message_renewal {
+	char node[MESSAGE_NAME_SIZE];
+};
+
 /* Speaker.spec of this node. */
 struct message_settings {
 	bool maintenance;
@@ -287,6 +297,7 @@ struct message {
 		struct message_api_contact api_contact;
 		struct message_order order;
 		struct message_settings settings;
+		struct message_renewal renewal;
 		struct message_lease_write lease_write;
 		struct message_lease_read lease_read;
 		struct message_router_status router_status;

@@ -11,6 +11,7 @@
 
 #include <curl/curl.h>
 
+#include "base/hash.h"
 #include "base/time.h"
 #include "k8s/object.h"
 
@@ -26,6 +27,8 @@
 #define IDLE_CONNECTIONS 4L
 #define KEEP_IDLE_S	 10L
 #define KEEP_INTERVAL_S	 5L
+#define WARNINGS_MAX	 128
+#define WARNING_SIZE	 512
 
 struct k8s_request {
 	struct k8s_request *next, **link;
@@ -69,6 +72,10 @@ struct k8s_client {
 	uint64_t token_read_us;
 	void (*contact)(void *userdata, bool answered);
 	void *userdata;
+	void (*warning)(void *userdata, const char *text);
+	void *warning_userdata;
+	uint64_t warned[WARNINGS_MAX]; /* hashes of what was told */
+	unsigned warned_count;
 	struct watch_fd {
 		struct watch_fd *next;
 		curl_socket_t fd;
@@ -290,6 +297,36 @@ static size_t on_data(char *data, size_t one, size_t count, void *userdata)
 	return request->ended || request->malformed ? 0 : size;
 }
 
+/*
+ * RFC 9110's predecessor, section 5.5: 299 agent "text", as the API server says what is deprecated
+ * or ignored. The text is somebody else's: what is no printable ASCII becomes '?'.
+ */
+static void note_warning(struct k8s_client *client, const char *value, size_t size)
+{
+	const char *begin = memchr(value, '"', size);
+	char text[WARNING_SIZE];
+	size_t length = 0;
+	uint64_t hash;
+
+	if (!client->warning || !begin)
+		return;
+	for (const char *at = begin + 1; at < value + size && *at != '"'; at++) {
+		if (*at == '\\' && at + 1 < value + size)
+			at++;
+		if (length + 1 < sizeof text)
+			text[length++] = *at >= ' ' && *at < 0x7f ? *at : '?';
+	}
+	text[length] = '\0';
+	hash = base_hash(text, length);
+	for (unsigned i = 0; i < client->warned_count; i++)
+		if (client->warned[i] == hash)
+			return;
+	if (client->warned_count == WARNINGS_MAX)
+		return;
+	client->warned[client->warned_count++] = hash;
+	client->warning(client->warning_userdata, text);
+}
+
 static size_t on_header(char *data, size_t one, size_t count, void *userdata)
 {
 	struct k8s_request *request = userdata;
@@ -301,6 +338,8 @@ static size_t on_header(char *data, size_t one, size_t count, void *userdata)
 		if (seconds > 0 && seconds < 3600)
 			request->retry_after_us = (uint64_t)seconds * BASE_USEC_PER_SEC;
 	}
+	if (size > 8 && strncasecmp(data, "warning:", 8) == 0)
+		note_warning(request->client, data + 8, size - 8);
 	return size;
 }
 
@@ -826,6 +865,25 @@ struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path
 		return NULL;
 	}
 	return request;
+}
+
+bool k8s_request_break(struct k8s_request *request)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+
+	if (!request || !request->easy ||
+	    curl_easy_getinfo(request->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK ||
+	    fd == CURL_SOCKET_BAD)
+		return false;
+	shutdown(fd, SHUT_RDWR); /* libcurl reads the end of it, and tells all who wait there */
+	return true;
+}
+
+void k8s_client_on_warning(struct k8s_client *client,
+			   void (*warning)(void *userdata, const char *text), void *userdata)
+{
+	client->warning = warning;
+	client->warning_userdata = userdata;
 }
 
 void k8s_request_cancel(struct k8s_request *request)

@@ -94,6 +94,16 @@ struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path
 				     int (*line)(void *userdata, const cJSON *event),
 				     k8s_done_fn *done, void *userdata);
 
+/*
+ * Shuts the connection that carries it, and with it all that shares it: they end with RESULT_UNKNOWN
+ * soon, and what is asked next gets a connection of its own. False: it has none.
+ */
+bool k8s_request_break(struct k8s_request *request);
+
+/* `warning` hears of each different "Warning:" header once (of the first hundred or so). */
+void k8s_client_on_warning(struct k8s_client *client,
+			   void (*warning)(void *userdata, const char *text), void *userdata);
+
 /* No callback comes any more. NULL is fine. */
 void k8s_request_cancel(struct k8s_request *request);
 

@@ -42,6 +42,7 @@ struct k8s_informer {
 	char version[VERSION_SIZE];
 	char *next_page;
 	bool synced, troubled, relist, broken;
+	bool watching; /* the request is a watch */
 	bool patient; /* the server said how long to wait */
 	uint64_t backoff_us, started_us;
 	struct base_random random;
@@ -265,6 +266,7 @@ static void start_watch(struct k8s_informer *informer)
 		     informer->selector ? informer->selector : "") < 0)
 		return;
 	informer->started_us = now_usec(informer);
+	informer->watching = true;
 	informer->request = k8s_client_watch(informer->client, path,
 					     (seconds + WATCH_GRACE_S) * 1000, on_watch_line,
 					     on_watch_end, informer);
@@ -349,6 +351,7 @@ static void list_page(struct k8s_informer *informer)
 		     informer->next_page ? informer->next_page : "") < 0)
 		return;
 	call.path = path;
+	informer->watching = false;
 	informer->request = k8s_client_call(informer->client, &call, on_list, informer);
 	free(path);
 	if (!informer->request)
@@ -415,6 +418,25 @@ void k8s_informer_kick(struct k8s_informer *informer)
 		return;
 	informer->backoff_us = BACKOFF_FIRST_US;
 	/* Not all nodes at once, when a server has come back for all of them. */
+	later(informer, base_random_below(&informer->random, SOON_US));
+}
+
+uint64_t k8s_informer_watching_us(struct k8s_informer *informer)
+{
+	return informer->request && informer->watching
+		       ? base_usec_since(now_usec(informer), informer->started_us)
+		       : 0;
+}
+
+void k8s_informer_restart(struct k8s_informer *informer, bool relist)
+{
+	if (!informer->request || !informer->watching)
+		return;
+	informer->relist = informer->relist || relist;
+	if (k8s_request_break(informer->request))
+		return; /* on_watch_end() follows */
+	k8s_request_cancel(informer->request);
+	informer->request = NULL;
 	later(informer, base_random_below(&informer->random, SOON_US));
 }
 

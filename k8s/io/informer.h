@@ -33,6 +33,12 @@ int k8s_informer_new(struct k8s_informer **informer, struct k8s_client *client, 
 void k8s_informer_free(struct k8s_informer *informer);
 /* The server is known to answer (again): what waits to be tried again is tried soon. */
 void k8s_informer_kick(struct k8s_informer *informer);
+/*
+ * The watch seems to say less than it should: its connection is broken and a new one taken. With
+ * `relist` everything is listed first. Nothing happens unless a watch is under way.
+ */
+void k8s_informer_restart(struct k8s_informer *informer, bool relist);
+uint64_t k8s_informer_watching_us(struct k8s_informer *informer); /* how long; 0: it does not */
 bool k8s_informer_synced(const struct k8s_informer *informer);
 const char *k8s_informer_path(const struct k8s_informer *informer);
 /* resourceVersion of the last complete list or event; "" before the first. */

@@ -129,6 +129,42 @@ def test_answers(answers, status, headers, match, seconds):
     assert len(names) == 2 and names[0] != names[1], f"one address for each Service: {names}"
 
 
+def test_at_rest_a_speaker_writes_that_it_lives_and_asks_nothing(answers):
+    for name in ("one", "two", "three"):
+        served(answers, name)
+    time.sleep(8)
+    before, seconds = len(answers.tls.requests), 20
+    time.sleep(seconds)
+    asked = [one for one in answers.tls.requests[before:] if "/leases/vipd-controller" not in one]
+    signs = [one for one in asked if re.fullmatch(r"PUT /apis/coordination\.k8s\.io/v1/namespaces/vipd-system/"
+                                                  r"leases/speaker-n[123]", one)]
+    assert asked == signs, "nothing but signs of life"
+    assert 3 * (seconds // 3 - 1) <= len(signs) <= 3 * (seconds // 2.6 + 1), len(signs)
+
+
+def test_a_watch_that_says_nothing_is_started_again(answers):
+    served(answers, "before")
+    time.sleep(1)
+    before = answers.logs()
+    assert answers.tls.swallow(r"GET .*watch=.* vipd-speaker/") >= 18, "six watches on each of three nodes"
+    served(answers, "during", 25)
+    said = answers.said_since(before)
+    lines = [line for line in said.splitlines() if "all watches are started again" in line]
+    assert 1 <= len(lines) <= 3, lines
+    wait_for("it to be over", lambda: "the watches tell what happens again" in answers.said_since(before), 10)
+
+
+def test_a_warning_of_the_server_is_told_once(answers):
+    served(answers, "before")
+    before = answers.logs()
+    answers.tls.answer(200, {"Warning": '299 - "v1 Endpoints is \\"old\\" news"'}, body="{}", match=r"GET /readyz")
+    answers.tls.answer(503, {"Warning": '299 - "v1 Endpoints is \\"old\\" news"'}, match=r"PUT .*/leases/speaker-")
+    time.sleep(8)
+    lines = [line for line in answers.said_since(before).splitlines() if "the API server warns" in line]
+    assert len(lines) == 3 and all('v1 Endpoints is "old" news' in line.replace('\\"', '"') for line in lines), lines
+    answers.heal()
+
+
 def test_forbidden_is_said_once_with_verb_and_resource(answers):
     before = answers.logs()
     answers.tls.answer(403, {}, '{"kind":"Status","apiVersion":"v1","status":"Failure","code":403,"reason":"Forbidden",'

@@ -1,12 +1,16 @@
 #include <string.h>
 
+#include "daemon/agent/cadence.h"
 #include "test/sim/sim.h"
 
 /*
- * One Lease in an API server, and on every node an agent that watches and writes it: compare and
- * swap on the version, watch streams in order, answers that get lost, connections that hang.
+ * One Lease in an API server, and on every node an agent that watches and writes it, and gives a
+ * sign of life by a Lease of its own: compare and swap on the version, watch streams in order,
+ * answers that get lost, connections that hang, streams that say nothing any more.
  */
-#define WRITE_TIMEOUT_US (1 * BASE_USEC_PER_SEC)
+#define WRITE_TIMEOUT_US   (1 * BASE_USEC_PER_SEC)
+#define RENEWAL_TIMEOUT_US (2 * BASE_USEC_PER_SEC)
+#define DEAD_PEER_US       (15 * BASE_USEC_PER_SEC)
 
 static bool reachable(const struct sim_world *world, unsigned n)
 {
@@ -71,7 +75,11 @@ static void stream(struct sim_world *world, unsigned n, const struct sim_message
 				   .incarnation = agent->connection,
 				   .message = *message };
 
-	if (!agent->running || !agent->connected || !reachable(world, n))
+	if (!agent->running || !agent->connected)
+		return;
+	/* A stream has no gaps: after what got lost nothing comes until it is started again. */
+	agent->deaf = agent->deaf || agent->swallowing || !reachable(world, n);
+	if (agent->deaf)
 		return;
 	if (event.time_us <= agent->last_watch_us)
 		event.time_us = agent->last_watch_us + 1;
@@ -82,6 +90,16 @@ static void stream(struct sim_world *world, unsigned n, const struct sim_message
 static void stream_lease(struct sim_world *world)
 {
 	struct sim_message message = { .type = SIM_MESSAGE_LEASE, .lease = world->lease };
+
+	for (unsigned i = 0; i < world->config.nodes; i++)
+		stream(world, i, &message);
+}
+
+static void stream_renewal(struct sim_world *world, unsigned of)
+{
+	struct sim_message message = { .type = SIM_MESSAGE_RENEWAL,
+				       .to = (uint8_t)of,
+				       .version = world->signs[of] };
 
 	for (unsigned i = 0; i < world->config.nodes; i++)
 		stream(world, i, &message);
@@ -132,7 +150,14 @@ static void serve(struct sim_world *world, const struct sim_event *arrived)
 	if (!reachable(world, n))
 		return;
 	answer.message.id = request->id;
-	if (request->read) {
+	if (!request->renewal)
+		world->written_us = world->now_us;
+	if (request->renewal) {
+		world->signs[n] = ++world->revision;
+		answer.message.type = SIM_MESSAGE_RENEWAL;
+		answer.message.version = world->signs[n];
+		stream_renewal(world, n);
+	} else if (request->read) {
 		answer.message.type = SIM_MESSAGE_LEASE;
 	} else {
 		bool matches = world->lease.exists ? request->expected == world->lease.version
@@ -168,7 +193,21 @@ static void connect_later(struct sim_world *world, unsigned n, uint64_t wait_us)
 				   .incarnation = ++world->nodes[n].agent.connection };
 
 	world->nodes[n].agent.connected = world->nodes[n].agent.breaking = false;
+	world->nodes[n].agent.deaf = false;
 	sim_schedule(world, &event);
+}
+
+/* Another version of speaker-NODE: that node is there. The first that is seen may be an old one. */
+static void note_sign(struct sim_world *world, unsigned n, unsigned of, uint64_t version)
+{
+	struct sim_agent *agent = &world->nodes[n].agent;
+	struct sim_message message = { .type = SIM_MESSAGE_RENEWAL, .to = (uint8_t)of };
+
+	if (version <= agent->signs[of])
+		return;
+	if (agent->signs[of] && of != n)
+		tell(world, n, &message);
+	agent->signs[of] = version;
 }
 
 /* List and watch: what is there now, then every change of it. */
@@ -196,7 +235,73 @@ static void on_connect(struct sim_world *world, const struct sim_event *event)
 		tell(world, n, &message); /* what the engine knows is not told again */
 	agent->listed = true;
 	agent->told_version = world->lease.version;
+	for (unsigned i = 0; i < world->config.nodes; i++)
+		note_sign(world, n, i, world->signs[i]);
 	tell_contact(world, n, true);
+}
+
+static void renew_after(struct sim_world *world, unsigned n, uint64_t wait_us)
+{
+	struct sim_event event = { .time_us = world->now_us + wait_us,
+				   .type = SIM_EVENT_RENEW,
+				   .host = (uint8_t)n,
+				   .incarnation = world->nodes[n].agent.incarnation };
+
+	sim_schedule(world, &event);
+}
+
+/* speaker.c: while the engine behind us is alive. */
+static void on_renew(struct sim_world *world, unsigned n)
+{
+	struct sim_agent *agent = &world->nodes[n].agent;
+	struct sim_request request = { .renewal = true };
+	bool alive = base_usec_since(world->now_us, agent->engine_us) < CADENCE_ENGINE_US;
+
+	if (!agent->listed || !alive || agent->renewing || world->nodes[n].frozen) {
+		renew_after(world, n, BASE_USEC_PER_SEC);
+		return;
+	}
+	agent->renewing = true;
+	request.id = ++agent->renewal;
+	sim_agent_request(world, n, &request);
+}
+
+static void on_renewed(struct sim_world *world, unsigned n, uint64_t version)
+{
+	struct sim_event echo = { .time_us = world->now_us + CADENCE_ECHO_US,
+				  .type = SIM_EVENT_ECHO,
+				  .host = (uint8_t)n,
+				  .incarnation = world->nodes[n].agent.connection,
+				  .version = version };
+	uint64_t wait_us = world->config.renew_us;
+
+	wait_us -= base_random_below(&world->api, wait_us / 8);
+	world->nodes[n].agent.renewing = false;
+	renew_after(world, n, wait_us);
+	sim_schedule(world, &echo);
+}
+
+static void on_renewal_lost(struct sim_world *world, unsigned n)
+{
+	struct sim_agent *agent = &world->nodes[n].agent;
+
+	agent->renewing = false;
+	renew_after(world, n, BASE_USEC_PER_SEC);
+	if (reachable(world, n))
+		return;
+	tell_contact(world, n, false);
+	if (agent->connected)
+		connect_later(world, n, 100000);
+}
+
+/* Our own write, and the watch does not show it: what else does it keep from us? */
+static void on_echo(struct sim_world *world, const struct sim_event *event)
+{
+	struct sim_agent *agent = &world->nodes[event->host].agent;
+
+	if (agent->running && agent->connected && event->incarnation == agent->connection &&
+	    agent->signs[event->host] < event->version)
+		connect_later(world, event->host, 100000);
 }
 
 void sim_agent_start(struct sim_world *world, unsigned n)
@@ -209,11 +314,15 @@ void sim_agent_start(struct sim_world *world, unsigned n)
 	node->agent.running = true;
 	node->agent.incarnation++;
 	node->agent.contact = node->agent.connected = node->agent.listed = false;
+	node->agent.renewing = node->agent.deaf = false;
+	memset(node->agent.signs, 0, sizeof node->agent.signs);
+	node->agent.engine_us = world->now_us;
 	if (!world->config.leased) {
 		sim_engine_message(world, n, &wish);
 		return;
 	}
 	connect_later(world, n, 2 * travel_us(world, n));
+	renew_after(world, n, BASE_USEC_PER_SEC / 2);
 }
 
 void sim_agent_kill(struct sim_world *world, unsigned n)
@@ -247,8 +356,10 @@ void sim_agent_request(struct sim_world *world, unsigned n, const struct sim_req
 	if (request->read)
 		return;
 	event.type = SIM_EVENT_TIMEOUT;
-	event.time_us = world->now_us + WRITE_TIMEOUT_US;
-	agent->request = request->id;
+	event.time_us =
+		world->now_us + (request->renewal ? RENEWAL_TIMEOUT_US : WRITE_TIMEOUT_US);
+	if (!request->renewal)
+		agent->request = request->id;
 	sim_schedule(world, &event);
 }
 
@@ -260,12 +371,23 @@ void sim_agent_path_changed(struct sim_world *world, unsigned n)
 				  .host = (uint8_t)n,
 				  .incarnation = agent->connection };
 	bool half_open = base_random_below(&world->api, 2);
-	uint64_t wait_us = base_random_below(&world->api, 5 * BASE_USEC_PER_SEC);
+	uint64_t wait_us = base_random_below(&world->api, 10000);
+	uint64_t retransmit_us;
 
-	if (!agent->running || reachable(world, n))
+	if (!agent->running)
 		return;
-	/* Refused at once, or a connection that just says nothing any more. */
-	lost.time_us = world->now_us + (half_open ? wait_us : wait_us / 500);
+	if (reachable(world, n)) {
+		if (!agent->connected || !agent->breaking)
+			return;
+		/* TCP tries again, less and less often: then everything comes that was held up. */
+		retransmit_us = base_usec_since(world->now_us, agent->cut_us);
+		connect_later(world, n, base_random_below(&world->api, retransmit_us));
+		return;
+	}
+	/* Refused at once, or a connection that just says nothing any more: until a renewal fails. */
+	lost.time_us = world->now_us + (half_open ? DEAD_PEER_US : wait_us);
+	if (!agent->breaking)
+		agent->cut_us = world->now_us;
 	agent->breaking = agent->connected;
 	sim_schedule(world, &lost);
 }
@@ -282,7 +404,10 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 	case SIM_EVENT_ANSWER:
 		if (event->incarnation != agent->incarnation || !reachable(world, n))
 			return;
-		if (event->message.type == SIM_MESSAGE_RESULT) {
+		if (event->message.type == SIM_MESSAGE_RENEWAL) {
+			if (agent->renewing && agent->renewal == event->message.id)
+				on_renewed(world, n, event->message.version);
+		} else if (event->message.type == SIM_MESSAGE_RESULT) {
 			if (agent->request == event->message.id)
 				agent->request = 0;
 			tell_result(world, n, event->message.id,
@@ -292,7 +417,20 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 			tell(world, n, &event->message);
 		}
 		return;
+	case SIM_EVENT_RENEW:
+		if (agent->running && event->incarnation == agent->incarnation)
+			on_renew(world, n);
+		return;
+	case SIM_EVENT_ECHO:
+		on_echo(world, event);
+		return;
 	case SIM_EVENT_TIMEOUT:
+		if (event->request.renewal) {
+			if (agent->running && event->incarnation == agent->incarnation &&
+			    agent->renewing && agent->renewal == event->request.id)
+				on_renewal_lost(world, n);
+			return;
+		}
 		if (event->incarnation != agent->incarnation || agent->request != event->request.id)
 			return;
 		agent->request = 0;
@@ -305,7 +443,14 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 		return;
 	case SIM_EVENT_WATCH:
 		if (agent->running && event->incarnation == agent->connection &&
+		    !reachable(world, n))
+			agent->deaf = true;
+		if (agent->running && event->incarnation == agent->connection && !agent->deaf &&
 		    reachable(world, n)) {
+			if (event->message.type == SIM_MESSAGE_RENEWAL) {
+				note_sign(world, n, event->message.to, event->message.version);
+				return;
+			}
 			if (event->message.type == SIM_MESSAGE_LEASE)
 				agent->told_version = event->message.lease.version;
 			tell(world, n, &event->message);

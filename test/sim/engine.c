@@ -51,7 +51,6 @@ static void make_config(struct sim_world *world, unsigned n, struct virtual_rout
 	config->interval_us = world->config.interval_us;
 	config->leased = world->config.leased;
 	config->lease_duration_ms = ENGINE_LEASE_DURATION_MS;
-	config->renew_ms = ENGINE_LEASE_RENEW_MS;
 	config->excluded = (node->wish.maintenance & 1u << n) || node->stopping;
 	config->excluded_why = BASE_REASON_MAINTENANCE;
 	config->source = address_of(n);
@@ -634,6 +633,7 @@ static void become_synced(struct sim_world *world, unsigned n)
 			    base_random_next(&world->jitter));
 	node->rules_at_us = world->now_us + 2000 + base_random_below(&world->process, 20000);
 	node->refresh_at_us = world->now_us + ENGINE_REFRESH_US;
+	node->agent.engine_us = world->now_us;
 	ask_members(world, n);
 }
 
@@ -704,6 +704,10 @@ static void read_message(struct sim_world *world, unsigned n)
 		event.type = VIRTUAL_ROUTER_EVENT_LEASE;
 		name_lease(&message.lease, &event.lease);
 		break;
+	case SIM_MESSAGE_RENEWAL:
+		event.type = VIRTUAL_ROUTER_EVENT_RENEWED;
+		snprintf(event.node, sizeof event.node, "%s", node_name(message.to));
+		break;
 	case SIM_MESSAGE_RESULT:
 		sim_trace(world, SIM_TRACE_RESULT, n, message.result, message.id, 0);
 		event.type = VIRTUAL_ROUTER_EVENT_LEASE_RESULT;
@@ -730,6 +734,7 @@ static void on_refresh(struct sim_world *world, unsigned n)
 	struct sim_node *node = &world->nodes[n];
 
 	node->refresh_at_us = world->now_us + ENGINE_REFRESH_US;
+	node->agent.engine_us = world->now_us;
 	if (virtual_router_owns(&node->router))
 		sim_kernel_address(world, n, true);
 	ask_members(world, n);

@@ -26,6 +26,7 @@ const struct sim_promise *sim_promise(enum sim_fault fault)
 		[SIM_FAULT_API_SLOW] = { .api = true },
 		[SIM_FAULT_API_LOST] = { .api = true },
 		[SIM_FAULT_WATCH] = { .api = true },
+		[SIM_FAULT_SWALLOW] = { .api = true },
 		[SIM_FAULT_KERNEL] = { .moves_owner = true },
 		[SIM_FAULT_GATEWAY] = { .moves_owner = true },
 		[SIM_FAULT_LEASE] = { .api = true },
@@ -248,6 +249,9 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		return;
 	case SIM_FAULT_WATCH:
 		node->agent.watch_slow += one;
+		return;
+	case SIM_FAULT_SWALLOW:
+		node->agent.swallowing += one;
 		return;
 	case SIM_FAULT_KERNEL:
 		node->kernel_fails += one;

@@ -55,7 +55,8 @@ static const char *missing(const struct sim_world *world, unsigned n)
 		return "busy";
 	if (node->wish.version != world->wish.version)
 		return "old wishes";
-	if (leased && !(node->agent.connected && node->agent.contact && !node->agent.breaking))
+	if (leased && !(node->agent.connected && node->agent.contact && !node->agent.breaking &&
+			!node->agent.deaf))
 		return "no contact to the API server";
 	if (n == world->owner && (elector->quorum_misses > 0 || elector->gateway_lost_us))
 		return "does not see its witnesses yet";
@@ -116,6 +117,7 @@ static uint64_t draw_duration(struct sim_world *world, enum sim_fault fault)
 		return 1000;
 	case SIM_FAULT_API_DOWN:
 	case SIM_FAULT_API_CUT:
+	case SIM_FAULT_SWALLOW:
 	case SIM_FAULT_GATEWAY:
 	case SIM_FAULT_SPLIT:
 	case SIM_FAULT_ISOLATE:
@@ -270,6 +272,8 @@ void sim_plan_step(struct sim_world *world)
 	case SIM_PHASE_QUIET:
 		if (world->episode_transitions > 0 || world->owner != world->episode_owner)
 			sim_fail(world, SIM_LIVENESS, "L3: something moved in the quiet");
+		else if (world->written_us > world->phase_us + 5 * BASE_USEC_PER_SEC)
+			sim_fail(world, SIM_LIVENESS, "L6: the Lease was asked for or written in the quiet");
 		else if (world->episode_unserved_us > 0)
 			sim_fail(world, SIM_LIVENESS, "L4: a client was cut off in the quiet");
 		if (world->now_us - world->phase_us >= world->config.quiet_us)

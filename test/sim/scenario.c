@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/agent/cadence.h"
 #include "test/sim/sim.h"
 
 /*
@@ -139,6 +140,7 @@ struct scenario *scenario_read(const char *path, struct sim_config *config)
 				       .api_max_us = 2500,
 				       .watch_min_us = 3000,
 				       .watch_max_us = 3000,
+				       .renew_us = CADENCE_RENEW_MIN_US,
 				       .wake_max_us = 1000,
 				       .priorities = { 200, 150, 100, 80, 60 } };
 	if (!file || !scenario) {

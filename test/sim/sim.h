@@ -50,6 +50,7 @@
 	X(API_SLOW, "api-slow")       /* answers take up to a second */                            \
 	X(API_LOST, "api-lost")       /* writes land, their answers are lost */                    \
 	X(WATCH, "watch")             /* watch events late by up to a second */                    \
+	X(SWALLOW, "swallow")         /* watch events vanish, until the watch is started again */  \
 	X(KERNEL, "kernel")           /* addresses and adverts cannot be placed on a node */       \
 	X(SLOW_KERNEL, "slow-kernel") /* placing an address takes up to an interval */             \
 	X(ADDRESS, "address")         /* somebody deletes the address on the owner */              \
@@ -105,6 +106,7 @@ struct sim_config {
 	uint32_t lan_min_us, lan_max_us; /* one way */
 	uint32_t api_min_us, api_max_us; /* one way */
 	uint32_t watch_min_us, watch_max_us;
+	uint64_t renew_us; /* between the signs of life of a speaker */
 	uint32_t wake_max_us; /* how late a loop wakes up in health */
 	uint32_t loss_ppm;    /* in health */
 	uint8_t priorities[SIM_NODES_MAX];
@@ -180,6 +182,7 @@ struct sim_lease {
 
 enum sim_message_type {
 	SIM_MESSAGE_LEASE,
+	SIM_MESSAGE_RENEWAL, /* .to gave a sign of life */
 	SIM_MESSAGE_RESULT,
 	SIM_MESSAGE_CONTACT,
 	SIM_MESSAGE_WISH,
@@ -198,6 +201,7 @@ struct sim_message {
 	uint8_t to;
 	bool reachable;
 	uint32_t id;
+	uint64_t version; /* RENEWAL */
 	struct sim_lease lease;
 	struct sim_wish wish;
 };
@@ -205,6 +209,7 @@ struct sim_message {
 struct sim_request {
 	uint32_t id;
 	bool read;
+	bool renewal;      /* of speaker-NODE */
 	uint64_t expected; /* version; 0: create */
 	struct sim_lease lease;
 };
@@ -217,7 +222,13 @@ struct sim_agent {
 	uint32_t connection;  /* of the watch */
 	uint32_t request;     /* the newest; older ones are answered too */
 	uint64_t last_watch_us;
-	uint32_t api_cuts, api_slow, answers_lost, watch_slow;
+	uint32_t api_cuts, api_slow, answers_lost, watch_slow, swallowing;
+	bool deaf;                            /* something was swallowed: what follows is, too */
+	bool renewing;                        /* a renewal is under way */
+	uint32_t renewal;                     /* its number */
+	uint64_t engine_us;                   /* last sign of life of its engine */
+	uint64_t cut_us;                      /* when its connection began to be half-open */
+	uint64_t signs[SIM_NODES_MAX];        /* versions of speaker-NODE as told; 0: never seen */
 };
 
 /* --- a node --- */
@@ -283,6 +294,8 @@ enum sim_event_type {
 	SIM_EVENT_WATCH,
 	SIM_EVENT_CONNECT,
 	SIM_EVENT_CONTACT_LOST,
+	SIM_EVENT_RENEW,
+	SIM_EVENT_ECHO,
 	SIM_EVENT_MESSAGE,
 	SIM_EVENT_START,
 	SIM_EVENT_AGENT_START,
@@ -301,6 +314,7 @@ struct sim_event {
 		struct sim_message message;
 		struct sim_request request;
 		uint32_t slot;
+		uint64_t version;
 	};
 };
 
@@ -359,7 +373,8 @@ struct sim_world {
 	struct sim_node nodes[SIM_NODES_MAX];
 	struct sim_client clients[SIM_CLIENTS];
 	struct sim_lease lease;
-	uint64_t revision;
+	uint64_t signs[SIM_NODES_MAX]; /* versions of speaker-NODE */
+	uint64_t revision, written_us; /* the Lease, last time; or asked for */
 	uint32_t api_down;
 	struct sim_wish wish;
 	bool stranger, foreign;

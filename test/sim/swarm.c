@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/array.h"
+#include "daemon/agent/cadence.h"
 #include "test/sim/sim.h"
 
 /* Everything a run depends on, drawn from its seed. */
@@ -14,7 +15,7 @@ static uint64_t between(struct base_random *random, uint64_t low, uint64_t high)
 }
 
 static const uint64_t only_leased = BIT(AGENT) | BIT(API_DOWN) | BIT(API_CUT) | BIT(API_SLOW) |
-				    BIT(API_LOST) | BIT(WATCH) | BIT(LEASE) | BIT(HANDOVER);
+				    BIT(API_LOST) | BIT(WATCH) | BIT(SWALLOW) | BIT(LEASE) | BIT(HANDOVER);
 
 void sim_swarm_draw(uint64_t seed, struct sim_config *config)
 {
@@ -50,6 +51,7 @@ void sim_swarm_draw(uint64_t seed, struct sim_config *config)
 	if (!config->gateway)
 		config->faults &= ~BIT(GATEWAY);
 	config->episodes = (unsigned)between(&random, 10, 40);
+	config->renew_us = between(&random, 0, 1) ? CADENCE_RENEW_MIN_US : CADENCE_RENEW_MAX_US;
 	config->quiet_us = (between(&random, 0, 29) == 0 ? 3600 : 40) * BASE_USEC_PER_SEC;
 }
 
@@ -66,6 +68,7 @@ void sim_config_print(const struct sim_config *config)
 	       config->gateway ? "yes" : "no");
 	for (unsigned i = 0; i < config->nodes; i++)
 		printf("%s%u", i ? "," : "", config->priorities[i]);
+	printf(" renew=%" PRIu64, config->renew_us / BASE_USEC_PER_SEC);
 	printf(" episodes=%u quiet=%" PRIu64 " faults=", config->episodes,
 	       config->quiet_us / BASE_USEC_PER_SEC);
 	for (unsigned i = 0, any = 0; i < SIM_FAULT_COUNT; i++)

@@ -67,6 +67,8 @@ static void dispatch(struct sim_world *world, const struct sim_event *event)
 	case SIM_EVENT_WATCH:
 	case SIM_EVENT_CONNECT:
 	case SIM_EVENT_CONTACT_LOST:
+	case SIM_EVENT_RENEW:
+	case SIM_EVENT_ECHO:
 		sim_api_event(world, event);
 		return;
 	case SIM_EVENT_MESSAGE:

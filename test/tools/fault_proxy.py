@@ -10,6 +10,7 @@ With tls=(certificate, key, authority) it ends TLS itself, speaks HTTP/1.1 and c
 place of the server's:
 
     proxy.answer(429, {"Retry-After": "2"}, count=3, match=r"PUT .*/leases/")
+    proxy.swallow(r"GET .*watch=")    what is left of the answers under way never arrives; new requests are answered
 """
 import asyncio
 import json
@@ -29,6 +30,7 @@ class FaultProxy:
         self.rate = None
         self.requests = []  # "METHOD path" of every request seen (with tls)
         self.answers = []   # [pattern, left, status, headers, body]
+        self._under_way = []  # ["METHOD path user-agent", swallowed]
         self.connections = 0
         self._cut = None
         self._open = asyncio.Event()
@@ -80,6 +82,13 @@ class FaultProxy:
                     "reason": reason, "message": f"{reason} by order of the test"}
         self.answers.append([re.compile(match), count, status, headers or {},
                              json.dumps(document) if body is None else body])
+
+    def swallow(self, match="."):
+        """How many answers it concerns."""
+        found = [entry for entry in self._under_way if re.search(match, entry[0])]
+        for entry in found:
+            entry[1] = True
+        return len(found)
 
     def close(self):
         self._do(self._unlisten())
@@ -219,6 +228,7 @@ class FaultProxy:
         while True:
             head, first, fields = await self._head(reader)
             request = " ".join(first.split(" ")[:2])
+            entry = [f"{request} {fields.get('user-agent', '')}", False]
             self.requests.append(request)
             body = b"".join([piece async for piece in self._body(reader, fields, False)])
             ordered = self._ordered(request)
@@ -235,17 +245,21 @@ class FaultProxy:
             if not await self._pass(writer, head, True):
                 return
             # The client may go away in the middle of a watch: then nobody reads the rest.
-            relay = asyncio.ensure_future(self._relay(writer, up_reader, fields))
+            relay = asyncio.ensure_future(self._relay(writer, up_reader, fields, entry))
             gone = asyncio.ensure_future(self._gone(reader))
-            await asyncio.wait([relay, gone], return_when=asyncio.FIRST_COMPLETED)
+            self._under_way.append(entry)
+            try:
+                await asyncio.wait([relay, gone], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._under_way.remove(entry)
             gone.cancel()
             if not relay.done() or not relay.result():
                 relay.cancel()
                 return
 
-    async def _relay(self, writer, up_reader, fields):
+    async def _relay(self, writer, up_reader, fields, entry):
         async for piece in self._body(up_reader, fields, True):
-            if not await self._pass(writer, piece, True):
+            if not entry[1] and not await self._pass(writer, piece, True):
                 return False
         return "content-length" in fields or "transfer-encoding" in fields
 

@@ -46,9 +46,9 @@ static void test_failures_without_an_answer_for_two_and_a_half_seconds_do(void *
 	reach(10 * S);
 	assert_false(contact_note(&contact, false, 12 * S));
 	assert_false(contact_step(&contact, 12 * S + 499 * MS));
-	assert_int_equal(contact_deadline(&contact, false), 10 * S + CONTACT_DOUBT_US);
+	assert_int_equal(contact_deadline(&contact), 10 * S + CONTACT_DOUBT_US);
 	contact.probing = true; /* its answer would be news; else the silence is */
-	assert_int_equal(contact_deadline(&contact, false), 10 * S + CONTACT_SILENCE_US);
+	assert_int_equal(contact_deadline(&contact), 10 * S + CONTACT_SILENCE_US);
 	assert_true(contact_step(&contact, 12 * S + 500 * MS));
 	assert_false(contact.reachable);
 	assert_false(contact_step(&contact, 13 * S)); /* told once */
@@ -66,25 +66,8 @@ static void test_quiet_alone_says_nothing(void **state)
 	(void)state;
 	reach(10 * S);
 	assert_false(contact_step(&contact, 1000 * S));
-	assert_int_equal(contact_deadline(&contact, false), BASE_USEC_NEVER);
-	assert_false(contact_wants_probe(&contact, false, 1000 * S));
-}
-
-static void test_an_owner_asks_after_two_quiet_seconds(void **state)
-{
-	(void)state;
-	reach(10 * S);
-	assert_false(contact_wants_probe(&contact, true, 12 * S - 1));
-	assert_true(contact_wants_probe(&contact, true, 12 * S));
-	assert_int_equal(contact_deadline(&contact, true), 12 * S);
-	contact.asked_us = 12 * S;
-	contact.probing = true;
-	assert_false(contact_wants_probe(&contact, true, 20 * S)); /* one at a time */
-	/* An answer to anything puts the next one off. */
-	contact.probing = false;
-	contact_note(&contact, true, 13 * S);
-	assert_false(contact_wants_probe(&contact, true, 14 * S));
-	assert_true(contact_wants_probe(&contact, true, 15 * S));
+	assert_int_equal(contact_deadline(&contact), BASE_USEC_NEVER);
+	assert_false(contact_wants_probe(&contact, 1000 * S));
 }
 
 static void test_who_doubts_asks_sooner_and_who_is_cut_off_goes_on_asking(void **state)
@@ -92,13 +75,18 @@ static void test_who_doubts_asks_sooner_and_who_is_cut_off_goes_on_asking(void *
 	(void)state;
 	reach(10 * S);
 	contact_note(&contact, false, 10 * S + 100 * MS);
-	assert_false(contact_wants_probe(&contact, false, 10 * S + 499 * MS));
-	assert_true(contact_wants_probe(&contact, false, 10 * S + 500 * MS));
+	assert_false(contact_wants_probe(&contact, 10 * S + 499 * MS));
+	assert_true(contact_wants_probe(&contact, 10 * S + 500 * MS));
 	contact.asked_us = 12 * S;
 	contact_note(&contact, false, 12 * S + 500 * MS);
 	assert_false(contact.reachable);
-	assert_false(contact_wants_probe(&contact, false, 13 * S));
-	assert_true(contact_wants_probe(&contact, false, 14 * S));
+	assert_false(contact_wants_probe(&contact, 13 * S));
+	assert_true(contact_wants_probe(&contact, 14 * S));
+	contact.probing = true;
+	assert_false(contact_wants_probe(&contact, 20 * S)); /* one at a time */
+	contact.probing = false;
+	contact_note(&contact, true, 20 * S);
+	assert_false(contact_wants_probe(&contact, 1000 * S)); /* an answer ends it */
 }
 
 int main(void)
@@ -109,7 +97,6 @@ int main(void)
 		cmocka_unit_test(test_failures_without_an_answer_for_two_and_a_half_seconds_do),
 		cmocka_unit_test(test_a_failure_after_a_long_quiet_counts_at_once),
 		cmocka_unit_test(test_quiet_alone_says_nothing),
-		cmocka_unit_test(test_an_owner_asks_after_two_quiet_seconds),
 		cmocka_unit_test(test_who_doubts_asks_sooner_and_who_is_cut_off_goes_on_asking),
 	};
 

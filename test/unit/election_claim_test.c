@@ -26,10 +26,53 @@ static void test_an_owner_never_heard_in_this_term_is_waited_for_until_its_lease
 	fall_silent();
 	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
 	assert_int_equal(election_elector_deadline(&e), 1000 * MS + 30000 * MS);
-	see(A, 5, 51); /* a renewal, seen later */
+	see(A, 5, 51); /* written again, seen later */
 	assert_int_equal(election_elector_deadline(&e), now_us + 30000 * MS);
+	now_us += 20000 * MS;
+	happen(ELECTION_EVENT_RENEWED); /* and its node lives */
+	reach_deadline();
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	assert_int_equal(election_elector_deadline(&e), now_us + 20000 * MS);
 	reach_deadline();
 	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
+}
+
+/* What our node says keeps the Lease from expiring: whoever never heard us would wait for ever. */
+static void test_a_lease_that_names_us_in_vain_is_given_back(void **state)
+{
+	uint64_t since_us;
+
+	(void)state;
+	begin(B, true);
+	tell((struct election_event){ .type = ELECTION_EVENT_API, .reachable = true });
+	see(B, 5, 50);
+	happen(ELECTION_EVENT_ADDRESS_FREE);
+	since_us = now_us;
+	now_us += 300 * MS;
+	happen(ELECTION_EVENT_SILENCE);
+	witness(0, false); /* nobody answers: no quorum */
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	do {
+		reach_deadline();
+		witness(0, false);
+	} while (!e.writing && now_us < since_us + 10000 * MS);
+	assert_in_range(now_us - since_us, 2400 * MS, 2410 * MS);
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	answer(ELECTION_RESULT_OK, lease_of(ELECTION_NOBODY, 6), 51);
+	assert_int_equal(e.vain_us, 0);
+	assert_int_equal(e.lease.holder, ELECTION_NOBODY);
+}
+
+static void test_a_lease_that_names_us_is_kept_while_somebody_is_heard(void **state)
+{
+	(void)state;
+	begin(B, true);
+	tell((struct election_event){ .type = ELECTION_EVENT_API, .reachable = true });
+	see(B, 5, 50);
+	happen(ELECTION_EVENT_ADDRESS_FREE);
+	assert_int_not_equal(e.vain_us, 0);
+	hear(A, 100); /* unconfirmed: it asks for the Lease itself, as soon as it can */
+	assert_int_equal(e.vain_us, 0);
 }
 
 static void test_a_new_term_wants_its_holder_heard_anew(void **state)
@@ -417,6 +460,8 @@ int main(void)
 			test_a_silent_owner_heard_in_this_term_is_replaced_by_compare_and_swap),
 		cmocka_unit_test(
 			test_an_owner_never_heard_in_this_term_is_waited_for_until_its_lease_expires),
+		cmocka_unit_test(test_a_lease_that_names_us_in_vain_is_given_back),
+		cmocka_unit_test(test_a_lease_that_names_us_is_kept_while_somebody_is_heard),
 		cmocka_unit_test(test_a_new_term_wants_its_holder_heard_anew),
 		cmocka_unit_test(test_a_node_that_reaches_nobody_does_not_claim),
 		cmocka_unit_test(test_two_candidates_without_gateway_have_no_quorum_rule),

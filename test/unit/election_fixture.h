@@ -21,8 +21,7 @@ static struct election_config config(uint8_t self, bool leased)
 					 .self = self,
 					 .leased = leased,
 					 .interval_us = 100 * MS,
-					 .lease_duration_ms = 30000,
-					 .renew_us = 10000 * MS };
+					 .lease_duration_ms = 30000 };
 }
 
 static void tell(struct election_event event)

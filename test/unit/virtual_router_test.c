@@ -35,7 +35,6 @@ static struct virtual_router_config config(unsigned count, bool leased)
 	c.version = 3;
 	c.interval_us = 100 * MS;
 	c.lease_duration_ms = 30000;
-	c.renew_ms = 10000;
 	c.leased = leased;
 	c.source = address_of(2);
 	c.candidate_count = count;
@@ -418,6 +417,30 @@ static void test_no_candidate_any_more_it_frees_the_lease_that_names_it(void **s
 	assert_string_equal(find(VIRTUAL_ROUTER_ACTION_TRANSITION)->transition.from, "n2");
 }
 
+static void test_a_sign_of_life_renews_what_that_node_holds(void **state)
+{
+	struct virtual_router_event sign = { .type = VIRTUAL_ROUTER_EVENT_RENEWED };
+	uint64_t seen_us;
+
+	(void)state;
+	follow(true);
+	seen_us = router.elector.lease_changed_us;
+	now_us += 20000 * MS;
+	hear(1, 228); /* or it would think that it overslept */
+	strcpy(sign.node, "n3");
+	tell(&sign);
+	assert_int_equal(router.elector.lease_changed_us, seen_us);
+	strcpy(sign.node, "n1");
+	tell(&sign);
+	assert_int_equal(router.elector.lease_changed_us, now_us);
+	assert_int_equal(done.count, 0);
+	see("", 6, "60");
+	now_us += 100 * MS;
+	sign.node[0] = '\0'; /* nobody holds it, and nobody renews it */
+	tell(&sign);
+	assert_int_not_equal(router.elector.lease_changed_us, now_us);
+}
+
 static void test_every_transition_tells_a_story(void **state)
 {
 	(void)state;
@@ -449,6 +472,7 @@ int main(void)
 		cmocka_unit_test(test_unchanged_settings_yield_no_action),
 		cmocka_unit_test(test_candidates_may_change_places),
 		cmocka_unit_test(test_no_candidate_any_more_it_frees_the_lease_that_names_it),
+		cmocka_unit_test(test_a_sign_of_life_renews_what_that_node_holds),
 		cmocka_unit_test(test_every_transition_tells_a_story),
 	};
 

@@ -11,7 +11,6 @@
 #define ENGINE_WITNESS_SHARED_US (250 * BASE_USEC_PER_MSEC) /* an owner asks no more often */
 #define ENGINE_PROBE_WAIT_US     (10 * BASE_USEC_PER_MSEC)  /* for a foreign holder to answer */
 #define ENGINE_LEASE_DURATION_MS 30000
-#define ENGINE_LEASE_RENEW_MS    10000
 #define ENGINE_ADDRESS_VALID_S   10
 #define ENGINE_REFUSED_US        (2 * BASE_USEC_PER_SEC) /* then the kernel is tried again */
 #define ENGINE_REFRESH_US        (3 * BASE_USEC_PER_SEC)

@@ -60,7 +60,6 @@ static void make_election_config(const struct virtual_router_config *config,
 		.excluded_why = config->excluded_why,
 		.interval_us = config->interval_us,
 		.lease_duration_ms = config->lease_duration_ms,
-		.renew_us = config->renew_ms * BASE_USEC_PER_MSEC,
 	};
 	for (unsigned i = 0; i < config->candidate_count; i++)
 		election->priorities[i] = config->candidates[i].priority;
@@ -544,6 +543,11 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 			return;
 		election.type = ELECTION_EVENT_LEASE;
 		election.lease = index_lease(router, &event->lease);
+		break;
+	case VIRTUAL_ROUTER_EVENT_RENEWED:
+		if (!router->lease.holder[0] || strcmp(router->lease.holder, event->node) != 0)
+			return;
+		election.type = ELECTION_EVENT_RENEWED;
 		break;
 	case VIRTUAL_ROUTER_EVENT_API_CONTACT:
 		election.type = ELECTION_EVENT_API;

@@ -37,7 +37,6 @@ struct virtual_router_config {
 	uint8_t version;
 	uint32_t interval_us;
 	uint32_t lease_duration_ms; /* of the Leases we write */
-	uint32_t renew_ms;
 	bool leased;   /* a Lease exists for it (Kubernetes); false: standalone */
 	bool excluded; /* never own it: maintenance, exclusion; hand over if owning */
 	enum base_reason excluded_why; /* with `excluded` */
@@ -67,6 +66,7 @@ enum virtual_router_event_type {
 	VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN, /* somebody foreign answers for one of the addresses */
 	VIRTUAL_ROUTER_EVENT_ADDRESS_HELD, /* .advert.source: a candidate answers for one of them */
 	VIRTUAL_ROUTER_EVENT_LEASE,        /* the Lease was seen; also the first time (absent) */
+	VIRTUAL_ROUTER_EVENT_RENEWED,      /* .node gave a sign of life: renews what it holds */
 	VIRTUAL_ROUTER_EVENT_LEASE_RESULT, /* answer to a LEASE_WRITE */
 	VIRTUAL_ROUTER_EVENT_API_CONTACT,  /* .reachable: the API server answers, or does not */
 	VIRTUAL_ROUTER_EVENT_HANDOVER,     /* order: hand over to .node ("": whoever is best) */
@@ -111,6 +111,7 @@ struct virtual_router_event {
 			struct virtual_router_lease lease; /* with WRITE_OK */
 		} write;
 		struct virtual_router_lease lease;
+		char node[VIRTUAL_ROUTER_NODE_SIZE];
 		bool reachable;
 		struct {
 			char node[VIRTUAL_ROUTER_NODE_SIZE];
