@@ -29,6 +29,7 @@
 #define STOP_US		(1500 * BASE_USEC_PER_MSEC) /* for what is under way at the end */
 #define TRIM_US		(3 * BASE_USEC_PER_SEC)
 #define CONFIGURE_US	(5 * BASE_USEC_PER_SEC)	    /* the kubeconfig is not read more often */
+#define HELD_US		(30 * BASE_USEC_PER_SEC)    /* nor credentials that only root can read */
 #define PRIORITY_CHANNEL (-10)
 #define PRIORITY_FLUSH	100 /* after whatever has arrived */
 
@@ -536,9 +537,17 @@ static int start_informers(struct agent *agent)
 static int configure(struct agent *agent, struct k8s_config *config)
 {
 	struct base_error error = { 0 };
-	int r = k8s_config_load(config, agent->kubeconfig, NULL, &error);
+	int r;
 
 	agent->configured_us = agent_now(agent);
+	if (agent->held.server) {
+		*config = agent->held;
+		memset(&agent->held, 0, sizeof agent->held);
+		return 0;
+	}
+	if (agent->held_only)
+		return -EACCES; /* said when they were read */
+	r = k8s_config_load(config, agent->kubeconfig, NULL, &error);
 	if (r < 0 && log_gate_pass(&agent->transport_gate, NULL))
 		log_line(LOG_ERR, BASE_REASON_INVALID_CONFIGURATION, LOG_NO_FIELDS, "%s%s",
 			 error.message[0] ? error.message : strerror(-r),
@@ -546,13 +555,26 @@ static int configure(struct agent *agent, struct k8s_config *config)
 	return r;
 }
 
+/* The next one is root when it starts, and reads them: see identity.c. */
+static void start_again(struct agent *agent)
+{
+	log_line(LOG_NOTICE, BASE_REASON_NONE, LOG_NO_FIELDS,
+		 "the agent starts again to read its credentials");
+	sd_event_exit(agent->event, 0);
+}
+
 /* Credentials that stand in the kubeconfig itself may have been replaced there. */
 static void reconfigure(struct agent *agent)
 {
+	uint64_t pause_us = agent->held_only ? HELD_US : CONFIGURE_US;
 	struct k8s_config config;
 
-	if (base_usec_since(agent_now(agent), agent->configured_us) < CONFIGURE_US)
+	if (base_usec_since(agent_now(agent), agent->configured_us) < pause_us)
 		return;
+	if (agent->held_only) {
+		start_again(agent);
+		return;
+	}
 	if (configure(agent, &config) >= 0)
 		k8s_client_configure(agent->client, &config);
 }
@@ -594,6 +616,10 @@ static int on_reconnect(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct agent *agent = userdata;
 
+	if (agent->held_only && agent->configured_us) {
+		start_again(agent); /* they were of no use, and only a new process can read more */
+		return 0;
+	}
 	if (connect_to_api(agent) < 0) {
 		sd_event_source_set_time(source, usec + CONFIGURE_US);
 		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
@@ -717,7 +743,7 @@ int agent_main(int argc, char **argv)
 	tune_memory();
 	scratch_install();
 	log_open("agent", agent.node);
-	agent_drop_privileges(agent.kubeconfig);
+	agent.held_only = agent_drop_privileges(agent.kubeconfig, &agent.held) > 0;
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGHUP);
 	sigprocmask(SIG_BLOCK, &blocked, NULL);

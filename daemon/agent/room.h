@@ -67,6 +67,8 @@ struct agent {
 	struct log_gate transport_gate, gates[AGENT_TASK_COUNT];
 	bool transport_trouble, trouble[AGENT_TASK_COUNT];
 	uint64_t configured_us; /* when the kubeconfig was read last */
+	struct k8s_config held; /* read as root, before we were nobody; empty: taken, or none */
+	bool held_only;		/* we cannot read it again: another process has to */
 };
 
 uint64_t agent_now(const struct agent *agent);
@@ -83,5 +85,8 @@ const char *agent_text(const cJSON *object, const char *name);
 /* resourceVersions of one resource: -1, 0, 1 as strcmp(); what is no number counts as newest. */
 int agent_compare_versions(const char *a, const char *b);
 
-/* identity.c: the least that can still read the credentials. */
-void agent_drop_privileges(const char *kubeconfig);
+/*
+ * identity.c: the least that can still read the credentials. 1: nobody can, but root; they are in
+ * `held` and we are nobody. 0: they can be read again and again.
+ */
+int agent_drop_privileges(const char *kubeconfig, struct k8s_config *held);

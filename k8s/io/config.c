@@ -278,6 +278,38 @@ int k8s_config_load(struct k8s_config *config, const char *path, const char *con
 	return r;
 }
 
+static int hold(char **path, char **data, struct base_error *error)
+{
+	char *text = NULL;
+	int r = *path && !*data ? read_text(*path, &text, error) : 0;
+
+	if (r < 0)
+		return r;
+	if (text)
+		*data = text;
+	free(*path);
+	*path = NULL;
+	return 0;
+}
+
+int k8s_config_hold(struct k8s_config *config, struct base_error *error)
+{
+	int r = hold(&config->ca_file, &config->ca_data, error);
+
+	if (r >= 0)
+		r = hold(&config->cert_file, &config->cert_data, error);
+	if (r >= 0)
+		r = hold(&config->key_file, &config->key_data, error);
+	if (r >= 0 && config->token_file) {
+		free(config->token); /* the file wins */
+		config->token = NULL;
+		r = hold(&config->token_file, &config->token, error);
+		if (r >= 0 && config->token)
+			config->token[strcspn(config->token, " \r\n")] = '\0';
+	}
+	return r;
+}
+
 int k8s_config_check(const struct k8s_config *config, struct base_error *error)
 {
 	const char *const files[] = { config->ca_file, config->cert_file, config->key_file,

@@ -28,6 +28,12 @@ struct k8s_config {
 int k8s_config_load(struct k8s_config *config, const char *path, const char *context,
 		    struct base_error *error);
 
+/*
+ * Reads every file that it names into memory and forgets the paths: for a process that will not be
+ * allowed to read them any more. Rotated credentials are not noticed then.
+ */
+int k8s_config_hold(struct k8s_config *config, struct base_error *error);
+
 /* Can this process read every file that it names? 0, or -errno with the first that it cannot. */
 int k8s_config_check(const struct k8s_config *config, struct base_error *error);
 void k8s_config_clear(struct k8s_config *config);

@@ -49,6 +49,41 @@ static void test_the_current_context_is_followed_or_the_one_that_was_named(void 
 	k8s_config_clear(&config);
 }
 
+static void test_what_is_held_needs_no_files_any_more(void **state)
+{
+	struct base_error error = { 0 };
+	struct k8s_config config;
+	char file[128];
+
+	(void)state;
+	write_file("config",
+		   "clusters:\n- name: here\n  cluster:\n    server: https://192.0.2.1:6443\n"
+		   "    certificate-authority: ca\n" CONTEXTS
+		   "users:\n- name: bob\n  user: {tokenFile: token, client-certificate: cert, "
+		   "client-key: key}\n" CURRENT);
+	write_file("ca", "the authority");
+	write_file("cert", "the certificate");
+	write_file("key", "the key");
+	write_file("token", "secret\n");
+	assert_int_equal(k8s_config_load(&config, path, NULL, &error), 0);
+	assert_int_equal(k8s_config_hold(&config, &error), 0);
+	assert_string_equal(config.ca_data, "the authority");
+	assert_string_equal(config.cert_data, "the certificate");
+	assert_string_equal(config.key_data, "the key");
+	assert_string_equal(config.token, "secret");
+	assert_null(config.ca_file);
+	assert_null(config.cert_file);
+	assert_null(config.key_file);
+	assert_null(config.token_file);
+	k8s_config_clear(&config);
+	assert_int_equal(k8s_config_load(&config, path, NULL, &error), 0);
+	snprintf(file, sizeof file, "%s/key", folder);
+	assert_int_equal(unlink(file), 0);
+	assert_int_equal(k8s_config_hold(&config, &error), -ENOENT);
+	assert_non_null(strstr(error.message, "/key: No such file"));
+	k8s_config_clear(&config);
+}
+
 static void test_the_file_is_looked_for_where_kubectl_does(void **state)
 {
 	struct base_error error = { 0 };
@@ -199,13 +234,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_current_context_is_followed_or_the_one_that_was_named),
+		cmocka_unit_test(test_what_is_held_needs_no_files_any_more),
 		cmocka_unit_test(test_the_file_is_looked_for_where_kubectl_does),
 		cmocka_unit_test(test_files_are_relative_to_the_kubeconfig_and_data_is_decoded),
 		cmocka_unit_test(test_what_cannot_be_used_says_file_and_reason),
 		cmocka_unit_test(test_secrets_are_in_no_message),
 		cmocka_unit_test(test_in_a_pod_the_service_account_is_used_and_missed_by_name),
 	};
-	static const char *const files[] = { "config", "ca.pem", "token" };
+	static const char *const files[] = { "config", "ca.pem", "token", "ca", "cert", "key" };
 	int failed;
 
 	if (!mkdtemp(folder))
