@@ -9,7 +9,10 @@
 #include "base/array.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/status.h"
+#include "daemon/metrics/page.h"
+#include "daemon/metrics/server.h"
 #include "daemon/options.h"
+#include "daemon/reasons.h"
 #include "daemon/standalone/standalone.h"
 
 static int usage_error(int r)
@@ -41,6 +44,19 @@ static int check_fence(const char *fence)
 	    strcmp(fence, "loopback") == 0)
 		return 0;
 	fprintf(stderr, "--fence %s: say auto, egress or loopback\n", fence);
+	return -1;
+}
+
+#define METRICS_LISTEN "127.0.0.1:9461"
+#define METRICS_HELP   "where /metrics, /healthz, /readyz and /state are; \"\": nowhere"
+
+static int check_listen(const char *listen)
+{
+	struct base_error error = { 0 };
+
+	if (!*listen || server_check(listen, &error) == 0)
+		return 0;
+	fprintf(stderr, "--metrics-listen %s\n", error.message);
 	return -1;
 }
 
@@ -102,6 +118,7 @@ static int standalone_main(int argc, char **argv)
 {
 	const char *node = NULL, *manifests = NULL, *state = "/var/lib/vipd";
 	const char *runtime = "/run/vipd", *unfenced = "false", *fence = "auto";
+	const char *listen = METRICS_LISTEN;
 	const struct option_spec specs[] = {
 		{ "node", &node, false, "NAME", "which of the Nodes in the manifests this is" },
 		{ "manifests", &manifests, false, "DIR", "folder of YAML files" },
@@ -110,6 +127,7 @@ static int standalone_main(int argc, char **argv)
 		{ "fence", &fence, false, "KIND", "auto, egress or loopback (for kernels before 5.16)" },
 		{ "allow-unfenced", &unfenced, true, NULL,
 		  "run on a kernel without any fence: two nodes may answer" },
+		{ "metrics-listen", &listen, false, "ADDRESS:PORT", METRICS_HELP },
 		{ NULL, NULL, false, NULL, NULL },
 	};
 	int r = options_parse(argc, argv,
@@ -117,7 +135,7 @@ static int standalone_main(int argc, char **argv)
 
 	if (r < 0)
 		return usage_error(r);
-	if (check_node(node) < 0 || check_fence(fence) < 0)
+	if (check_node(node) < 0 || check_fence(fence) < 0 || check_listen(listen) < 0)
 		return 2;
 	if (!manifests) {
 		fprintf(stderr, "where are the manifests? Say --manifests DIR\n");
@@ -126,7 +144,8 @@ static int standalone_main(int argc, char **argv)
 	if (check_folder(manifests) < 0)
 		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, fence, unfenced, "/proc/self/exe",
+		node, state, runtime, fence, unfenced, "standalone", listen,
+		"/proc/self/exe",
 		(char *[]){ "vipd", "feeder", "--node", (char *)node, "--manifests",
 			    (char *)manifests, NULL } });
 }
@@ -136,6 +155,7 @@ static int speaker_main(int argc, char **argv)
 	const char *node = getenv("NODE_NAME"), *kubeconfig = NULL, *namespace = "vipd-system";
 	const char *state = "/var/lib/vipd", *runtime = "/run/vipd", *unfenced = "false", *fence = "auto";
 	const char *program = agent_program();
+	const char *listen = METRICS_LISTEN;
 	const struct option_spec specs[] = {
 		{ "node", &node, false, "NAME", "which of the cluster's Nodes this is" },
 		{ "kubeconfig", &kubeconfig, false, "FILE",
@@ -146,18 +166,20 @@ static int speaker_main(int argc, char **argv)
 		{ "fence", &fence, false, "KIND", "auto, egress or loopback (for kernels before 5.16)" },
 		{ "allow-unfenced", &unfenced, true, NULL,
 		  "run on a kernel without any fence: two nodes may answer" },
+		{ "metrics-listen", &listen, false, "ADDRESS:PORT", METRICS_HELP },
 		{ NULL, NULL, false, NULL, NULL },
 	};
 	int r = options_parse(argc, argv, "vipd speaker --node NAME [OPTION...]", specs);
 
 	if (r < 0)
 		return usage_error(r);
-	if (check_node(node) < 0 || check_fence(fence) < 0)
+	if (check_node(node) < 0 || check_fence(fence) < 0 || check_listen(listen) < 0)
 		return 2;
 	if (!program || check_kubeconfig(program, kubeconfig) < 0)
 		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, fence, unfenced, program,
+		node, state, runtime, fence, unfenced, "speaker", listen,
+		program,
 		(char *[]){ "vipd", "agent", "--node", (char *)node, "--namespace",
 			    (char *)namespace, kubeconfig ? "--kubeconfig" : NULL,
 			    (char *)kubeconfig, NULL } });
@@ -180,8 +202,10 @@ static const struct {
 	{ "controller", "allocate addresses to Services of a Kubernetes cluster", controller_main },
 	{ "check", "read manifests and say what is wrong with them", check_main },
 	{ "status", "this node's own view, also when Kubernetes is gone", status_main },
+	{ "reasons", "what the words in Events, conditions, metrics and journal mean", reasons_main },
 	{ "version", "print the version", version_main },
 	{ "feeder", NULL, standalone_feeder_main },
+	{ "page", NULL, page_main },
 };
 
 static void help(FILE *file)

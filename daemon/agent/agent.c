@@ -20,6 +20,7 @@
 #include "daemon/agent/room.h"
 #include "daemon/agent/scratch.h"
 #include "daemon/agent/speaker.h"
+#include "daemon/metrics/counters.h"
 #include "daemon/options.h"
 #include "k8s/object.h"
 
@@ -609,6 +610,7 @@ static int connect_to_api(struct agent *agent)
 	if (r < 0)
 		return r;
 	k8s_client_on_warning(agent->client, on_warning, agent);
+	k8s_client_count(agent->client, &counters_own()->api);
 	return start_informers(agent);
 }
 

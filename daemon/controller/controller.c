@@ -14,6 +14,7 @@
 #include "base/array.h"
 #include "base/time.h"
 #include "daemon/controller/leader.h"
+#include "daemon/controller/page.h"
 #include "daemon/controller/reconcile.h"
 #include "daemon/options.h"
 #include "k8s/io/informer.h"
@@ -58,6 +59,9 @@ struct controller {
 	struct watch watches[WATCH_COUNT];
 	struct trouble away;
 	unsigned away_count; /* watches that fail because the server is away */
+	struct k8s_counters counters;
+	struct controller_view view;
+	struct server *page; /* NULL: not wanted, or it could not be had */
 };
 
 /* --- watches --- */
@@ -69,6 +73,7 @@ static void on_object(void *userdata, const cJSON *object)
 	struct watch *watch = userdata;
 	struct state *state = &watch->controller->state;
 
+	state->queue.now_us = reconciler_now();
 	switch (watch->kind) {
 	case WATCH_NAMESPACES:
 		state_put_namespace(state, object);
@@ -110,6 +115,7 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 	struct watch *watch = userdata;
 	struct state *state = &watch->controller->state;
 
+	state->queue.now_us = reconciler_now();
 	switch (watch->kind) {
 	case WATCH_NAMESPACES:
 		state_drop_namespace(state, name);
@@ -389,7 +395,23 @@ static void on_warning(void *userdata, const char *text)
 	log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS, "the API server warns: %s", text);
 }
 
-static int start(struct controller *controller, struct k8s_config *config)
+/* Without it everything works, so what is wrong with it is told and no more. */
+static void start_page(struct controller *controller, const char *listen)
+{
+	struct base_error error = { 0 };
+
+	controller->view = (struct controller_view){ &controller->state,      &controller->reconciler,
+						     &controller->counters,   &controller->ready,
+						     &controller->away_count, leads,
+						     controller };
+	if (*listen && server_new(&controller->page, controller->event, listen,
+				  SD_EVENT_PRIORITY_IDLE, controller_page, &controller->view,
+				  &error) < 0)
+		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+			 "no metrics and no probes: %s", error.message);
+}
+
+static int start(struct controller *controller, struct k8s_config *config, const char *listen)
 {
 	static const struct leader_handlers handlers = { on_leader_change, on_released };
 	struct reconciler *reconciler = &controller->reconciler;
@@ -405,10 +427,12 @@ static int start(struct controller *controller, struct k8s_config *config)
 	if (r >= 0)
 		r = k8s_client_new(&controller->client, controller->event, config, agent, NULL,
 				   NULL);
-	if (r >= 0)
+	if (r >= 0) {
 		k8s_client_on_warning(controller->client, on_warning, controller);
-	if (r >= 0)
+		k8s_client_count(controller->client, &controller->counters);
+		start_page(controller, listen);
 		r = state_init(&controller->state, controller->state.default_class);
+	}
 	reconciler->event = controller->event;
 	reconciler->state = &controller->state;
 	reconciler->namespace = controller->namespace;
@@ -433,6 +457,7 @@ static int start(struct controller *controller, struct k8s_config *config)
 
 static void stop(struct controller *controller)
 {
+	server_free(controller->page);
 	writer_free(controller->reconciler.writer);
 	events_free(controller->reconciler.events);
 	reconciler_clear(&controller->reconciler);
@@ -449,6 +474,7 @@ int controller_main(int argc, char **argv)
 {
 	static struct controller controller;
 	const char *kubeconfig = NULL, *namespace = "vipd-system", *elect = "true", *class = "true";
+	const char *listen = "127.0.0.1:9461";
 	const struct option_spec specs[] = {
 		{ "kubeconfig", &kubeconfig, false, "FILE",
 		  "how to reach the API server; in a pod: the service account" },
@@ -456,6 +482,8 @@ int controller_main(int argc, char **argv)
 		{ "leader-elect", &elect, true, NULL, "one of several controllers works" },
 		{ "default-class", &class, true, NULL,
 		  "serve Services without spec.loadBalancerClass, too" },
+		{ "metrics-listen", &listen, false, "ADDRESS:PORT",
+		  "where /metrics, /healthz, /readyz and /state are; \"\": nowhere" },
 		{ NULL, NULL, false, NULL, NULL },
 	};
 	struct k8s_config config;
@@ -466,6 +494,10 @@ int controller_main(int argc, char **argv)
 		return r == -2 ? 0 : 2;
 	if (r < argc) {
 		fprintf(stderr, "vipd controller takes options only, not \"%s\"\n", argv[r]);
+		return 2;
+	}
+	if (*listen && server_check(listen, &error) < 0) {
+		fprintf(stderr, "--metrics-listen %s\n", error.message);
 		return 2;
 	}
 	log_open("controller", NULL);
@@ -480,7 +512,7 @@ int controller_main(int argc, char **argv)
 	controller.state.default_class = strcmp(class, "false") != 0;
 	log_line(LOG_INFO, BASE_REASON_STARTED, LOG_NO_FIELDS, "vipd %s controller for %s",
 		 VIPD_VERSION, config.server);
-	r = start(&controller, &config);
+	r = start(&controller, &config, listen);
 	if (r >= 0)
 		r = sd_event_loop(controller.event);
 	else

@@ -13,6 +13,8 @@ static void take_out(struct queue *queue, struct work *work)
 
 	if (work->place == WORK_PLACE_NOWHERE)
 		return;
+	if (work->place == WORK_PLACE_READY)
+		queue->counts.depth[work->kind]--;
 	first = work->place == WORK_PLACE_READY ? &queue->ready.first : &queue->later.first;
 	last = work->place == WORK_PLACE_READY ? &queue->ready.last : &queue->later.last;
 	*(work->previous ? &work->previous->next : first) = work->next;
@@ -27,6 +29,11 @@ static void put_in(struct queue *queue, struct work *work, enum work_place place
 	struct work **first = ready ? &queue->ready.first : &queue->later.first;
 	struct work **last = ready ? &queue->ready.last : &queue->later.last;
 
+	if (ready) {
+		work->ready_us = queue->now_us;
+		queue->counts.depth[work->kind]++;
+		queue->counts.adds[work->kind]++;
+	}
 	work->place = place;
 	work->next = NULL;
 	work->previous = *last;
@@ -86,11 +93,14 @@ struct work *queue_take(struct queue *queue, uint64_t now_us)
 {
 	struct work *work;
 
+	queue->now_us = now_us;
 	if (queue->later.first && now_us >= queue->later_us)
 		promote(queue, now_us);
 	work = queue->ready.first;
-	if (work)
+	if (work) {
 		take_out(queue, work);
+		base_histogram_add(&queue->counts.waits, base_usec_since(now_us, work->ready_us));
+	}
 	return work;
 }
 
@@ -120,6 +130,7 @@ void queue_fail(struct queue *queue, struct work *work, uint64_t now_us, uint64_
 	uint64_t wait_us = BACKOFF_FIRST_US << (work->failures < 9 ? work->failures : 9);
 
 	work->failures++;
+	queue->counts.retries[work->kind]++;
 	work->busy = false;
 	if (wait_us > BACKOFF_MAX_US)
 		wait_us = BACKOFF_MAX_US;

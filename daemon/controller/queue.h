@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/histogram.h"
+
 /*
  * What has to be looked at again: each thing at most once in the queue, never while a request for it
  * is under way, later after a failure. First come, first served.
@@ -14,6 +16,7 @@ enum work_kind {
 	WORK_LEASE,
 	WORK_SPEAKER,
 };
+#define WORK_KIND_COUNT (WORK_SPEAKER + 1)
 
 enum work_place {
 	WORK_PLACE_NOWHERE,
@@ -29,7 +32,14 @@ struct work {
 	bool gone;         /* and meanwhile the object was seen to be deleted: answers are older */
 	char answered[24]; /* version that an answer brought and the watch has not shown yet */
 	uint64_t due_us;
+	uint64_t ready_us; /* since when it stands among those that are ready */
 	unsigned failures;
+};
+
+/* For those who look on. */
+struct queue_counts {
+	uint64_t depth[WORK_KIND_COUNT], adds[WORK_KIND_COUNT], retries[WORK_KIND_COUNT];
+	struct base_histogram waits; /* from ready to taken */
 };
 
 struct queue {
@@ -37,6 +47,8 @@ struct queue {
 		struct work *first, *last;
 	} ready, later;
 	uint64_t later_us; /* nothing in `later` is due before; 0 of an empty queue is right, too */
+	uint64_t now_us;   /* told by whoever feeds it, for `counts` alone */
+	struct queue_counts counts;
 };
 
 /* Something about it changed. */

@@ -280,6 +280,7 @@ static void on_answer(void *userdata, const struct k8s_response *response)
 	struct trouble *trouble = &step->reconciler->troubles[step->type];
 
 	step->reconciler->writes++;
+	step->reconciler->state->queue.now_us = reconciler_now();
 	switch (response->result) {
 	case K8S_RESULT_OK:
 		on_landed(step, response);
@@ -395,15 +396,18 @@ void reconciler_pump(struct reconciler *reconciler)
 	advance(reconciler);
 	for (unsigned left = BUDGET; left > 0; left--) {
 		struct work *work;
+		uint64_t begun_us;
 
 		state_retry_waiting(state);
 		if (!reconciler->leads(reconciler->userdata) ||
 		    !writer_ready(reconciler->writer, false))
 			return; /* the writer, or the leader, wakes us */
-		work = queue_take(&state->queue, reconciler_now());
+		begun_us = reconciler_now();
+		work = queue_take(&state->queue, begun_us);
 		if (!work)
 			break;
 		run(reconciler, work);
+		base_histogram_add(&reconciler->runs, base_usec_since(reconciler_now(), begun_us));
 		if (!state->ipam)
 			return;
 	}

@@ -49,6 +49,7 @@ struct reconciler {
 	struct trouble troubles[STEP_COUNT]; /* by enum step_type */
 	/* API requests answered, for those who measure. */
 	uint64_t writes;
+	struct base_histogram runs; /* how long it took to look at one thing */
 };
 
 int reconciler_init(struct reconciler *reconciler);

@@ -129,6 +129,7 @@ void engine_send_advert(struct router *router, uint8_t priority)
 	if ((priority == 0 || unheard_us <= interval_us * 5 / 2) &&
 	    send_packet(router, router->wish.version, priority)) {
 		router->sent_us = now_us;
+		router->engine->counts.fence_refreshes += priority > 0;
 		if (!router->engine->abilities.egress)
 			send_loopback(router->engine, router, router->wish.version, priority);
 	} else if (priority > 0 && unheard_us > interval_us * 3 / 2) {

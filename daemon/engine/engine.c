@@ -224,6 +224,10 @@ static int start(struct engine *engine)
 				      engine_describe, engine);
 	if (r >= 0)
 		r = engine_feeder_start(engine);
+	if (r >= 0) {
+		page_new(&engine->page, engine);
+		feeder_share(engine->feeder, page_counters(engine->page));
+	}
 	if (r < 0)
 		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "cannot start: %s%s", strerror(-r),
@@ -233,6 +237,7 @@ static int start(struct engine *engine)
 
 static void stop(struct engine *engine)
 {
+	page_free(engine->page);
 	feeder_free(engine->feeder);
 	while (engine->routers) {
 		struct router *next = engine->routers->next;

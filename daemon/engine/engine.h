@@ -10,6 +10,8 @@ struct engine_options {
 	const char *runtime_dir; /* lock and status socket */
 	const char *fence;	 /* "auto", "egress" or "loopback" */
 	const char *unfenced;	 /* "true": run without a fence where the kernel has none */
+	const char *role;	 /* "speaker", "standalone" */
+	const char *metrics_listen; /* ADDRESS:PORT; "": no metrics and no probes */
 	const char *feeder_program; /* the unprivileged half */
 	char *const *feeder_argv;
 };

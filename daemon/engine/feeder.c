@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/time.h"
+#include "daemon/metrics/counters.h"
 
 #define BACKOFF_FIRST_US (100 * BASE_USEC_PER_MSEC)
 #define BACKOFF_MAX_US	 (30 * BASE_USEC_PER_SEC)
@@ -23,6 +24,7 @@ struct feeder {
 	char *argv[ARGUMENTS_MAX + 1];
 	char node[MESSAGE_NAME_SIZE];
 	int64_t priority;
+	int counters;
 	struct feeder_handlers handlers;
 	void *userdata;
 	struct channel *channel;
@@ -120,9 +122,10 @@ static void run_child(struct feeder *feeder, int fd)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* an agent without its engine has nothing to say */
-	if (fd == FEEDER_FD)
-		fcntl(fd, F_SETFD, 0);
-	else if (dup2(fd, FEEDER_FD) < 0)
+	/* Out of the way of the two numbers first. */
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+	if (fd < 0 || (feeder->counters >= 0 && dup2(feeder->counters, COUNTERS_FD) < 0) ||
+	    dup2(fd, FEEDER_FD) < 0)
 		_exit(126);
 	execveat(feeder->program, "", feeder->argv, environ, AT_EMPTY_PATH);
 	_exit(127);
@@ -177,7 +180,7 @@ static int open_program(const char *path)
 
 	if (fd < 0)
 		return -errno;
-	moved = fcntl(fd, F_DUPFD_CLOEXEC, FEEDER_FD + 1);
+	moved = fcntl(fd, F_DUPFD_CLOEXEC, COUNTERS_FD + 1);
 	close(fd);
 	return moved < 0 ? -errno : moved;
 }
@@ -196,6 +199,7 @@ int feeder_new(struct feeder **feeder, sd_event *event, const char *program, cha
 	new->userdata = userdata;
 	new->priority = priority;
 	new->backoff_us = BACKOFF_FIRST_US;
+	new->counters = -1;
 	snprintf(new->node, sizeof new->node, "%s", node);
 	r = new->program = open_program(program);
 	if (r > 0)
@@ -216,6 +220,11 @@ int feeder_new(struct feeder **feeder, sd_event *event, const char *program, cha
 	}
 	*feeder = new; /* the first start happens on the loop, like every other one */
 	return 0;
+}
+
+void feeder_share(struct feeder *feeder, int counters)
+{
+	feeder->counters = counters;
 }
 
 int feeder_send(struct feeder *feeder, const struct message *message)

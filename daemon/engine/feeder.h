@@ -19,6 +19,9 @@ struct feeder_handlers {
 	void (*on_lost)(void *userdata, const char *why);
 };
 
+/* Inherited by every child as COUNTERS_FD; borrowed. -1: nothing. */
+void feeder_share(struct feeder *feeder, int counters);
+
 /*
  * The file `program` is opened now and run as often as needed: an upgrade that replaces it does not
  * give a running engine another version's feeder. `argv` is copied. `node` goes into our hello.

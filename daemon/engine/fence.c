@@ -83,6 +83,7 @@ static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *use
 	if (verdict == NFT_TABLE_UNKNOWN && nft_table_present(engine->table))
 		return 0;
 	nft_table_forget(engine->table);
+	engine->counts.rules_restored++;
 	engine->rules_due = true;
 	if (base_usec_since(now_us, engine->rules_restored_us) > BASE_USEC_PER_SEC) {
 		engine->rules_restored_us = now_us;

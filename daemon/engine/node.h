@@ -11,11 +11,13 @@
 #include "daemon/engine/core/timing.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/feeder.h"
+#include "daemon/engine/page.h"
 #include "daemon/engine/router.h"
 #include "daemon/engine/segment.h"
 #include "daemon/engine/status.h"
 #include "daemon/engine/store.h"
 #include "daemon/log.h"
+#include "daemon/metrics/record.h"
 #include "nft/io/table.h"
 #include "vrrp/io/link.h"
 #include "vrrp/packet.h"
@@ -61,6 +63,7 @@ struct engine {
 	struct served *served;
 	const struct balancer *balancer; /* somebody else who would balance; NULL: nobody */
 	struct status_server *status;
+	struct page *page;
 	struct segment *segments;
 	struct router *routers;
 	struct timers *vrrp_timers, *other_timers; /* of the routers */
@@ -89,6 +92,7 @@ struct engine {
 	struct nft_alive alive;
 	struct message_node_status told;
 	uint64_t verdicts[VRRP_VERDICT_COUNT];
+	struct record_counts counts;
 	uint64_t rules_restored_us; /* when somebody's change of our rules was undone last */
 	struct log_gate packet_gate, send_gate, rules_gate, foreign_gate;
 	int exit_code;

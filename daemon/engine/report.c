@@ -12,6 +12,10 @@ void engine_note_transition(struct engine *engine, const struct message_transiti
 {
 	unsigned at = engine->transition_count++ % ENGINE_TRANSITIONS;
 
+	if (transition->reason < BASE_REASON_COUNT)
+		engine->counts.transitions[transition->reason]++;
+	if (transition->outage_us > 0 && strcmp(transition->to, engine->node) == 0)
+		base_histogram_add(&engine->counts.outages, transition->outage_us);
 	engine->transitions[at] = *transition;
 	engine->transition_us[at] = engine_now(engine);
 }

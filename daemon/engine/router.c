@@ -405,6 +405,8 @@ static void note_transition(struct router *router, const struct virtual_router_a
 	transition->outage_us = action->transition.outage_us;
 	router->last_reason = action->transition.reason;
 	router->since_us = engine_now(router->engine);
+	router->gained += strcmp(transition->to, router->engine->node) == 0 &&
+			  strcmp(transition->from, transition->to) != 0;
 	engine_note_transition(router->engine, transition);
 	engine_tell(router->engine, &message);
 	log_transition(router, action);

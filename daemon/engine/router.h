@@ -63,6 +63,7 @@ struct router {
 	uint64_t told; /* hash of what the feeder heard last; 0: nothing */
 	uint64_t late_us; /* the worst lateness since the last status */
 	uint64_t adverts_sent, adverts_heard;
+	uint32_t gained; /* how often this node became the owner */
 };
 
 /* `wish` is copied. The router starts at once; NULL on ENOMEM. */

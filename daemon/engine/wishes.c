@@ -192,6 +192,7 @@ static void on_message(void *userdata, const struct message *message)
 			router_lease(router, &message->lease);
 		return;
 	case MESSAGE_LEASE_RESULT:
+		engine->counts.lease_results[message->lease_result.result]++;
 		router = find_router(engine, message->lease_result.lease.router);
 		if (router)
 			router_lease_result(router, &message->lease_result);
@@ -248,6 +249,7 @@ static void on_feeder_started(void *userdata)
 {
 	struct engine *engine = userdata;
 
+	engine->counts.feeder_starts++;
 	memset(&engine->told, 0, sizeof engine->told);
 	tell_transitions(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {

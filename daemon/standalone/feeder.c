@@ -8,6 +8,7 @@
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <systemd/sd-event.h>
@@ -16,6 +17,7 @@
 #include "base/time.h"
 #include "daemon/feed/wishes.h"
 #include "daemon/log.h"
+#include "daemon/metrics/counters.h"
 #include "daemon/options.h"
 #include "daemon/protocol/channel.h"
 #include "daemon/standalone/standalone.h"
@@ -31,6 +33,7 @@ struct feeder {
 	sd_event_source *settle, *look, *watch;
 	uint64_t seen; /* what the folder looked like */
 	char last_error[sizeof(((struct base_error *)0)->message)];
+	struct counters *counters;
 	bool fed;
 };
 
@@ -79,6 +82,19 @@ static uint64_t fingerprint(const char *folder)
 	return sum;
 }
 
+static void count(struct counters *counters, bool failed)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	counters->reads++;
+	counters->reads_failed += failed;
+	counters->read_failed = failed;
+	if (!failed)
+		counters->read_wall_us = (uint64_t)now.tv_sec * BASE_USEC_PER_SEC +
+					 (uint64_t)now.tv_nsec / 1000;
+}
+
 /* Reads everything; only a set without a fault replaces what the engine has. */
 static void feed(struct feeder *feeder)
 {
@@ -91,6 +107,7 @@ static void feed(struct feeder *feeder)
 	r = set ? wish_set_read(set, feeder->manifests, &error) : -ENOMEM;
 	if (r >= 0)
 		r = wish_set_emit(set, feeder->node, check_message, NULL, &error);
+	count(feeder->counters, r < 0);
 	if (r < 0) {
 		if (strcmp(feeder->last_error, error.message) != 0)
 			log_line(LOG_ERR, BASE_REASON_INVALID_CONFIGURATION, LOG_NO_FIELDS, "%s; %s",
@@ -216,6 +233,7 @@ int standalone_feeder_main(int argc, char **argv)
 		return 2;
 	log_open("feeder", feeder.node);
 	prctl(PR_SET_NAME, "vipd-feeder");
+	feeder.counters = counters_own();
 	drop_privileges(feeder.manifests);
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGHUP);

@@ -76,6 +76,7 @@ struct k8s_client {
 	void *warning_userdata;
 	uint64_t warned[WARNINGS_MAX]; /* hashes of what was told */
 	unsigned warned_count;
+	struct k8s_counters *counters; /* NULL: nobody counts */
 	struct watch_fd {
 		struct watch_fd *next;
 		curl_socket_t fd;
@@ -556,6 +557,46 @@ static void tell_contact(struct k8s_client *client, const struct k8s_response *r
 	}
 }
 
+void k8s_client_count(struct k8s_client *client, struct k8s_counters *counters)
+{
+	client->counters = counters;
+}
+
+static void count(const struct k8s_request *request, long status)
+{
+	static const char *const methods[] = {
+#define METHOD_NAME(name) #name,
+		K8S_COUNTED_METHODS(METHOD_NAME)
+#undef METHOD_NAME
+	};
+	struct k8s_counters *counters = request->client->counters;
+	unsigned method = 0, code = K8S_COUNTED_OTHER;
+	curl_off_t took_us = 0;
+
+	while (method < K8S_COUNTED_METHOD_COUNT && strcmp(methods[method], request->method) != 0)
+		method++;
+	if (!counters || method == K8S_COUNTED_METHOD_COUNT)
+		return;
+	switch (status) {
+	case 0:
+		code = K8S_COUNTED_NO_ANSWER;
+		break;
+#define CODE_CASE(value)                                                                           \
+	case value:                                                                                \
+		code = K8S_COUNTED_##value;                                                        \
+		break;
+		K8S_COUNTED_CODES(CODE_CASE)
+#undef CODE_CASE
+	default:
+		break;
+	}
+	counters->answers[method][code]++;
+	if (status == 0 || request->watch || !request->easy)
+		return;
+	curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &took_us);
+	base_histogram_add(&counters->durations[method], (uint64_t)took_us);
+}
+
 static void launch_waiting(struct k8s_client *client);
 
 static void finish_unsent(struct k8s_request *request, const char *why)
@@ -564,6 +605,7 @@ static void finish_unsent(struct k8s_request *request, const char *why)
 	struct k8s_client *client = request->client;
 
 	snprintf(response.message, sizeof response.message, "%s", why);
+	count(request, 0);
 	tell_contact(client, &response);
 	if (request->done)
 		request->done(request->userdata, &response);
@@ -627,6 +669,7 @@ static void finish(struct k8s_request *request, CURLcode code)
 			  : *request->error	? request->error
 						: curl_easy_strerror(code);
 	snprintf(response.message, sizeof response.message, "%s", message);
+	count(request, response.status);
 	tell_contact(client, &response);
 	if (request->easy)
 		curl_multi_remove_handle(multi_of(request), request->easy);

@@ -8,6 +8,7 @@
 #include <systemd/sd-event.h>
 
 #include "k8s/io/config.h"
+#include "k8s/io/counters.h"
 
 /*
  * Requests to an API server, on the loop: libcurl's multi interface, one HTTP/2 connection for
@@ -79,6 +80,9 @@ void k8s_client_free(struct k8s_client *client); /* ends everything; no callback
 
 /* Another way to the server, or other credentials; requests under way end as they began. */
 void k8s_client_configure(struct k8s_client *client, struct k8s_config *config);
+
+/* From now on, what is asked and answered is counted there; borrowed. NULL: no longer. */
+void k8s_client_count(struct k8s_client *client, struct k8s_counters *counters);
 
 /* `done` is called once, from the loop. The handle is valid until then; NULL: out of memory. */
 struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_call *call,

@@ -56,6 +56,37 @@ def test_kustomization_holds_every_manifest(api):
     assert names(built) == names(wanted)
 
 
+def test_with_monitoring_speakers_listen_where_prometheus_can_reach_them(api, tmp_path):
+    whole = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, whole)
+    with open(whole / "kustomization.yaml", "a", encoding="utf-8") as text:
+        text.write("components: [monitoring]\n")
+    built = {(document["kind"], document["metadata"]["name"]): document
+             for document in yaml.safe_load_all(api.kubectl("kustomize", whole))}
+    assert {("PodMonitor", "vipd"), ("PrometheusRule", "vipd"), ("Deployment", "vipd-controller")} <= built.keys()
+    for kind, name in (("DaemonSet", "vipd-speaker"), ("Deployment", "vipd-controller")):
+        pod = built[kind, name]["spec"]["template"]
+        [container] = pod["spec"]["containers"]
+        listens = [entry["value"] for entry in container["env"] if entry["name"] == "VIPD_METRICS_LISTEN"]
+        [port] = container["ports"]
+        assert listens == [f":{port['containerPort']}"] and port["name"] == "metrics"
+        wanted = built["PodMonitor", "vipd"]["spec"]["selector"]["matchLabels"]
+        assert wanted.items() <= pod["metadata"]["labels"].items()
+    [plain] = one("daemonset.yaml", "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "VIPD_METRICS_LISTEN", "value": "127.0.0.1:9461"} in plain["env"]
+
+
+def test_probes_ask_nobody_but_the_process():
+    """An API server that is away must not restart anybody: liveness is /healthz, and no command of its own."""
+    for name, kind in (("daemonset.yaml", "DaemonSet"), ("deployment.yaml", "Deployment")):
+        [container] = one(name, kind)["spec"]["template"]["spec"]["containers"]
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+        for probe in ("livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] == "metrics"
+            assert container[probe]["httpGet"].get("host") == ("127.0.0.1" if kind == "DaemonSet" else None)
+
+
 @pytest.mark.parametrize("name,kind", [("daemonset.yaml", "DaemonSet"), ("deployment.yaml", "Deployment")])
 def test_pods_of_the_template_are_admitted(whole, name, kind):
     """Pod security, priority class and everything that is only looked at when a Pod is made."""

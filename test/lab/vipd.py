@@ -70,12 +70,42 @@ class Daemon:
     def wake(self):
         self.process.signal(signal.SIGCONT)
 
+    def children(self, *names):
+        """The engine's children that were started as one of `names`: feeder, agent, page."""
+        found = []
+        for pid in self.process.children():
+            try:
+                words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if len(words) > 1 and words[1] in names:
+                found.append(pid)
+        return found
+
+    def feeders(self):
+        return self.children("feeder", "agent")
+
     def feeder(self):
-        """The unprivileged half: the one child of the engine."""
-        children = self.process.children()
-        if len(children) != 1:
-            raise LabError(f"vipd on {self.node.name} has {len(children)} children, expected one")
-        return children[0]
+        """The unprivileged half."""
+        feeders = self.feeders()
+        if len(feeders) != 1:
+            raise LabError(f"vipd on {self.node.name} has {len(feeders)} feeders, expected one")
+        return feeders[0]
+
+    def page(self, path="/metrics", timeout=5):
+        """(status, text) of what this node shows over HTTP; (0, why) when nobody answers."""
+        done = self.node.run(["curl", "-sS", "-m", timeout, "-w", "\n%{http_code}", f"http://127.0.0.1:9461{path}"],
+                             check=False, timeout=timeout + 5)
+        text, _, status = done.stdout.rpartition("\n")
+        return (int(status), text) if done.returncode == 0 else (0, done.stderr)
+
+    def metrics(self):
+        """{'name{label="value"}': number} of /metrics."""
+        status, text = self.page()
+        if status != 200:
+            raise LabError(f"/metrics on {self.node.name}: {status} {text}")
+        return {name: float(value) for name, _, value in
+                (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")}
 
     def status(self):
         """`vipd status -o json`, or None when it does not answer."""
@@ -240,7 +270,7 @@ class Speakers(Cluster):
         number = len(self.controllers) + 1
         self.controllers.append(self.api.host.start(f"controller{number}", [
             program(), "controller", "--kubeconfig", self.api.kubeconfig("controller", port=port),
-            "--namespace", "vipd-system"], env=environment()))
+            "--namespace", "vipd-system", "--metrics-listen", f"127.0.0.1:{9460 + number}"], env=environment()))
         return self.controllers[-1]
 
     def stop_controllers(self):

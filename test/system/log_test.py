@@ -117,7 +117,9 @@ class Journal:
         self.holder = Process("journald", ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"""
             mount -t tmpfs tmpfs /run
             mount -t tmpfs tmpfs /var/log
-            mkdir -p /run/systemd/journal /run/log/journal
+            mount -t tmpfs tmpfs /var/lib/systemd
+            mount -t tmpfs tmpfs /usr/local/lib
+            mkdir -p /run/systemd/journal /run/log/journal /usr/local/lib/systemd/catalog
             exec {JOURNALD}
         """], lab.dir / "journald.log")
         lab.processes.append(self.holder)
@@ -141,6 +143,23 @@ class Journal:
     def close(self):
         self.holder.signal(signal.SIGTERM)
         self.holder.popen.wait(10)
+
+
+def reasons(*words):
+    return subprocess.run([vipd.program(), "reasons", *words], capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_every_reason_can_be_looked_up():
+    source = (vipd.ROOT / "base/reason.h").read_text()
+    words = re.findall(r'^\tX\(\w+, "(\w+)"', source, re.M)
+    assert re.findall(r"^(\w+)(?: \(warning\))?$", reasons().stdout, re.M) == words
+    assert re.findall(r"^Subject: (\w+)$", reasons("-o", "catalog").stdout, re.M) == words
+    assert re.findall(r"^\| `(\w+)` \|", reasons("-o", "markdown").stdout, re.M) == words
+    one = reasons("overslept").stdout.splitlines()
+    assert one[0] == "Overslept (warning)" and len(one) == 4
+    for wrong in (["Nonsense"], ["-o", "yaml"]):
+        said = reasons(*wrong)
+        assert said.returncode == 2 and len(said.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(not os.path.exists(JOURNALD), reason="no systemd-journald here: apt-get install systemd")
@@ -171,6 +190,18 @@ def test_a_real_journal_finds_it(rack):
             assert 250_000 < int(entry["OUTAGE_USEC"]) < 2_000_000
             assert f"{heir} took over lab.ipv4.10: {owner} was silent for" in entry["MESSAGE"]
             assert entry["_PID"] == str(process.pid) or entry["_PID"] in map(str, rack.lab[heir].pids())
+            # The catalog: journalctl -x explains what happened and what to do.
+            catalog = reasons("-o", "catalog").stdout
+            written = subprocess.run(journal.words("sh", "-c", "cat >/usr/local/lib/systemd/catalog/vipd.catalog"), input=catalog,
+                                     text=True, timeout=20, check=True)
+            updated = journal.inside("journalctl", "--update-catalog")
+            assert written.returncode == updated.returncode == 0 and "vipd" not in updated.stderr, updated.stderr
+            said = journal.inside("journalctl", "-x", "--no-pager", "-n", "1", f"VIP={V4}", "REASON=OwnerLost").stdout
+            assert "Subject: OwnerLost" in said and "Defined-By: vipd" in said, said
+            assert "The former owner fell silent and this node took over." in said
+            assert "What to do: Look at the former owner" in said and f"On node {heir}." in said
+            known = journal.inside("journalctl", "--list-catalog", "--no-pager").stdout
+            assert all(id in known for id in re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.M))
             again = journal.find(f"MESSAGE_ID={entry['MESSAGE_ID']}", f"VIP={V6}")
             assert again and again[-1]["NEW_OWNER"] == heir
             assert journal.find("SYSLOG_IDENTIFIER=vipd-feeder") or journal.find("REASON=Started")

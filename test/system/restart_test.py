@@ -80,9 +80,9 @@ def test_the_feeder_dies_again_and_again(rack):
     watch = rack.watch()
     for _ in range(3):
         rack[owner].process.wait_output("feeder is there")
-        feeder = wait_for("a feeder", lambda: (rack[owner].process.children() or [None])[0])
+        feeder = wait_for("a feeder", lambda: (rack[owner].feeders() or [None])[0])
         rack.lab[owner].run(["kill", "-9", feeder])
-        wait_for("another feeder", lambda: rack[owner].process.children() not in ([], [feeder]), 5)
+        wait_for("another feeder", lambda: rack[owner].feeders() not in ([], [feeder]), 5)
         time.sleep(0.3)
     for by in watch.stop().values():
         assert by["arp"]["outages"] == 0 and by["arp"]["two"] == 0 and by["connect"]["lost"] == 0

@@ -1,0 +1,461 @@
+#include "daemon/metrics/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/metrics/request.h"
+
+#define SWEEP_US    (1 * BASE_USEC_PER_SEC)
+#define ACCEPT_MAX  8 /* in one go, then the others have their turn */
+#define HEADER_SIZE 256
+
+enum doing {
+	DOING_NOTHING, /* between two requests; also the order in which they make room */
+	DOING_REQUEST,
+	DOING_ANSWER,
+};
+
+struct connection {
+	struct connection *next;
+	struct server *server;
+	sd_event_source *io;
+	int fd;
+	enum doing doing;
+	uint64_t since_us, deadline_us;
+	char request[REQUEST_SIZE_MAX];
+	size_t size;
+	bool close;
+	char header[HEADER_SIZE];
+	size_t header_size, sent;
+	struct metrics_text body;
+};
+
+struct server {
+	sd_event *event;
+	sd_event_source *io, *sweep;
+	int fd;
+	int64_t priority;
+	server_handler *handler;
+	void *userdata;
+	struct connection *connections;
+	unsigned count;
+};
+
+static uint64_t now_usec(struct server *server)
+{
+	uint64_t now = 0;
+
+	sd_event_now(server->event, CLOCK_BOOTTIME, &now);
+	return now;
+}
+
+/* --- connections --- */
+
+static void connection_free(struct connection *connection)
+{
+	struct connection **slot = &connection->server->connections;
+
+	while (*slot != connection)
+		slot = &(*slot)->next;
+	*slot = connection->next;
+	connection->server->count--;
+	sd_event_source_disable_unref(connection->io);
+	close(connection->fd);
+	metrics_text_clear(&connection->body);
+	free(connection);
+}
+
+static void become(struct connection *connection, enum doing doing)
+{
+	static const uint64_t patience[] = { [DOING_NOTHING] = SERVER_IDLE_US,
+					     [DOING_REQUEST] = SERVER_REQUEST_US,
+					     [DOING_ANSWER] = SERVER_ANSWER_US };
+
+	connection->doing = doing;
+	connection->since_us = now_usec(connection->server);
+	connection->deadline_us = connection->since_us + patience[doing];
+}
+
+static void make_room(struct server *server)
+{
+	struct connection *least = server->connections;
+
+	for (struct connection *c = server->connections; c; c = c->next)
+		if (c->doing < least->doing ||
+		    (c->doing == least->doing && c->since_us <= least->since_us))
+			least = c;
+	connection_free(least);
+}
+
+/* --- requests and answers --- */
+
+static void answer(struct connection *connection, int status, bool head,
+		   struct server_answer *given)
+{
+	connection->body = given->text;
+	connection->header_size = (size_t)snprintf(
+		connection->header, sizeof connection->header,
+		"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s"
+		"Cache-Control: no-store\r\n%s\r\n",
+		status, request_status_text(status), given->type ? given->type : SERVER_TYPE_TEXT,
+		given->text.size, status == 405 ? "Allow: GET, HEAD\r\n" : "",
+		connection->close ? "Connection: close\r\n" : "");
+	if (head)
+		metrics_text_clear(&connection->body);
+	connection->sent = 0;
+	become(connection, DOING_ANSWER);
+}
+
+static void refuse(struct connection *connection, enum request_verdict verdict)
+{
+	int status = request_verdict_status(verdict);
+	struct server_answer refusal = { 0 };
+
+	metrics_print(&refusal.text, "%s\n", request_status_text(status));
+	connection->close = true;
+	connection->size = 0;
+	answer(connection, status, false, &refusal);
+}
+
+static void handle(struct connection *connection, const struct request *request)
+{
+	struct server *server = connection->server;
+	struct server_answer given = { .status = 404 };
+
+	server->handler(server->userdata, request->path, &given);
+	if (given.status == 404)
+		metrics_print(&given.text, "There are /metrics, /healthz, /readyz and /state.\n");
+	if (given.text.failed) {
+		metrics_text_clear(&given.text);
+		given = (struct server_answer){ .status = 503 };
+		metrics_print(&given.text, "out of memory\n");
+	}
+	connection->close = request->close;
+	connection->size -= request->size;
+	memmove(connection->request, connection->request + request->size, connection->size);
+	answer(connection, given.status, request->head, &given);
+}
+
+/* False: nothing more can be done now. */
+static bool step_request(struct connection *connection)
+{
+	struct request request;
+	enum request_verdict verdict =
+		request_parse(connection->request, connection->size, &request);
+
+	if (connection->size == 0)
+		return false;
+	if (connection->doing == DOING_NOTHING)
+		become(connection, DOING_REQUEST);
+	if (verdict == REQUEST_VERDICT_MORE)
+		return false;
+	if (verdict == REQUEST_VERDICT_OK)
+		handle(connection, &request);
+	else
+		refuse(connection, verdict);
+	return true;
+}
+
+/* 1: all of it is sent, 0: the client takes no more now, -1: it is gone. */
+static int step_answer(struct connection *connection)
+{
+	size_t total = connection->header_size + connection->body.size;
+
+	while (connection->sent < total) {
+		bool header = connection->sent < connection->header_size;
+		size_t at = header ? connection->sent : connection->sent - connection->header_size;
+		const char *data = header ? connection->header : connection->body.data;
+		size_t size = header ? connection->header_size : connection->body.size;
+		ssize_t done = send(connection->fd, data + at, size - at,
+				    MSG_NOSIGNAL | MSG_DONTWAIT |
+					    (header && connection->body.size ? MSG_MORE : 0));
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return errno == EAGAIN ? 0 : -1;
+		connection->sent += (size_t)done;
+	}
+	metrics_text_clear(&connection->body);
+	return 1;
+}
+
+/* Nothing comes after this answer. What the client still said is read away, or it would see a reset. */
+static void end(struct connection *connection)
+{
+	shutdown(connection->fd, SHUT_WR);
+	while (recv(connection->fd, connection->request, sizeof connection->request, MSG_DONTWAIT) >
+	       0)
+		;
+	connection_free(connection);
+}
+
+/* One request at most: then everybody else on the loop has his turn. */
+static void advance(struct connection *connection)
+{
+	bool again = false;
+
+	if (connection->doing == DOING_ANSWER || step_request(connection)) {
+		int r = step_answer(connection);
+
+		if (r < 0 || (r > 0 && connection->close)) {
+			end(connection);
+			return;
+		}
+		if (r > 0) {
+			become(connection, DOING_NOTHING);
+			again = connection->size > 0; /* the next one has come already */
+		}
+	}
+	sd_event_source_set_io_events(
+		connection->io, again || connection->doing == DOING_ANSWER ? EPOLLOUT : EPOLLIN);
+}
+
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct connection *connection = userdata;
+	ssize_t got;
+
+	(void)source;
+	if (revents & EPOLLIN) {
+		got = recv(fd, connection->request + connection->size,
+			   sizeof connection->request - connection->size, MSG_DONTWAIT);
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return 0;
+		if (got <= 0) {
+			connection_free(connection);
+			return 0;
+		}
+		connection->size += (size_t)got;
+	} else if (revents & (EPOLLERR | EPOLLHUP)) {
+		connection_free(connection);
+		return 0;
+	}
+	advance(connection);
+	return 0;
+}
+
+static void take(struct server *server, int fd)
+{
+	struct connection *connection = calloc(1, sizeof *connection);
+
+	if (!connection || sd_event_add_io(server->event, &connection->io, fd, EPOLLIN,
+					   on_connection, connection) < 0) {
+		free(connection);
+		close(fd);
+		return;
+	}
+	sd_event_source_set_priority(connection->io, server->priority);
+	connection->server = server;
+	connection->fd = fd;
+	/* Who has just come has a request, so it is not the first to make room. */
+	become(connection, DOING_REQUEST);
+	connection->next = server->connections;
+	server->connections = connection;
+	server->count++;
+}
+
+static void sweep_later(struct server *server)
+{
+	sd_event_source_set_time(server->sweep, now_usec(server) + SWEEP_US);
+	sd_event_source_set_enabled(server->sweep, SD_EVENT_ONESHOT);
+}
+
+static int on_listen(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct server *server = userdata;
+
+	(void)revents;
+	for (int i = 0; i < ACCEPT_MAX; i++) {
+		int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (client < 0 && (errno == EINTR || errno == ECONNABORTED))
+			continue;
+		if (client < 0 && errno != EAGAIN)
+			sd_event_source_set_enabled(source, SD_EVENT_OFF); /* until the sweep */
+		if (client < 0)
+			break;
+		if (server->count >= SERVER_CONNECTIONS_MAX)
+			make_room(server);
+		take(server, client);
+	}
+	sweep_later(server);
+	return 0;
+}
+
+static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct server *server = userdata;
+	struct connection *next;
+	uint64_t now_us = now_usec(server);
+
+	(void)source;
+	(void)usec;
+	for (struct connection *c = server->connections; c; c = next) {
+		next = c->next;
+		if (now_us >= c->deadline_us)
+			connection_free(c);
+	}
+	sd_event_source_set_enabled(server->io, SD_EVENT_ON);
+	if (server->count > 0)
+		sweep_later(server);
+	return 0;
+}
+
+/* --- the way in and out --- */
+
+struct place {
+	union {
+		struct sockaddr any;
+		struct sockaddr_in four;
+		struct sockaddr_in6 six;
+	} address;
+	bool both; /* every address of both families */
+};
+
+static int parse_place(const char *listen, struct place *place, struct base_error *error)
+{
+	const char *colon = strrchr(listen, ':');
+	char host[64] = "", *end;
+	unsigned long port = 0;
+
+	memset(place, 0, sizeof *place);
+	if (colon && (size_t)(colon - listen) < sizeof host) {
+		memcpy(host, listen, (size_t)(colon - listen));
+		port = strtoul(colon + 1, &end, 10);
+	}
+	if (!colon || (size_t)(colon - listen) >= sizeof host || colon[1] < '0' || colon[1] > '9' ||
+	    *end || port > 65535)
+		return base_error_set(
+			error, -EINVAL,
+			"%.80s is no address and port: say 127.0.0.1:9461, [::1]:9461 "
+			"or :9461, or nothing at all to switch it off",
+			listen);
+	place->address.six.sin6_port = htons((uint16_t)port); /* of both families at one place */
+	if (!*host) {
+		place->address.six.sin6_family = AF_INET6;
+		place->both = true;
+	} else if (host[0] == '[' && host[strlen(host) - 1] == ']') {
+		host[strlen(host) - 1] = '\0';
+		place->address.six.sin6_family = AF_INET6;
+		if (inet_pton(AF_INET6, host + 1, &place->address.six.sin6_addr) == 1)
+			return 0;
+		return base_error_set(error, -EINVAL, "%s is no IPv6 address", host + 1);
+	} else {
+		place->address.four.sin_family = AF_INET;
+		if (inet_pton(AF_INET, host, &place->address.four.sin_addr) != 1)
+			return base_error_set(
+				error, -EINVAL,
+				"%s is no IPv4 address (IPv6 stands in brackets, names "
+				"are not looked up)",
+				host);
+	}
+	return 0;
+}
+
+int server_check(const char *listen, struct base_error *error)
+{
+	struct place place;
+
+	return parse_place(listen, &place, error);
+}
+
+static int bind_place(const struct place *place)
+{
+	int family = place->address.any.sa_family, off = 0, on = 1, error;
+	socklen_t size = family == AF_INET ? sizeof place->address.four : sizeof place->address.six;
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, place->both ? &off : &on, sizeof on);
+	if (bind(fd, &place->address.any, size) == 0 && listen(fd, SERVER_CONNECTIONS_MAX) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	return -error;
+}
+
+/* On a host without IPv6 "every address" is every IPv4 address. */
+static int bind_any(struct place *place)
+{
+	int fd = bind_place(place);
+	uint16_t port = place->address.six.sin6_port;
+
+	if (!place->both || (fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL))
+		return fd;
+	memset(&place->address, 0, sizeof place->address);
+	place->address.four.sin_family = AF_INET;
+	place->address.four.sin_port = port;
+	return bind_place(place);
+}
+
+int server_new(struct server **server, sd_event *event, const char *listen, int64_t priority,
+	       server_handler *handler, void *userdata, struct base_error *error)
+{
+	struct place place;
+	struct server *new;
+	int r = parse_place(listen, &place, error);
+
+	if (r < 0)
+		return r;
+	new = calloc(1, sizeof *new);
+	if (!new)
+		return base_error_set(error, -ENOMEM, "out of memory");
+	new->event = sd_event_ref(event);
+	new->priority = priority;
+	new->handler = handler;
+	new->userdata = userdata;
+	new->fd = bind_any(&place);
+	r = new->fd;
+	if (r >= 0)
+		r = sd_event_add_io(event, &new->io, new->fd, EPOLLIN, on_listen, new);
+	if (r >= 0)
+		r = sd_event_source_set_priority(new->io, priority);
+	if (r >= 0)
+		r = sd_event_add_time(event, &new->sweep, CLOCK_BOOTTIME, UINT64_MAX,
+				      BASE_USEC_PER_SEC / 10, on_sweep, new);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(new->sweep, SD_EVENT_OFF);
+	if (r < 0) {
+		base_error_set(error, r, "cannot listen on %s: %s%s", listen, strerror(-r),
+			       r == -EADDRINUSE ? "; take another with --metrics-listen" : "");
+		server_free(new);
+		return r;
+	}
+	*server = new;
+	return 0;
+}
+
+void server_free(struct server *server)
+{
+	if (!server)
+		return;
+	while (server->connections)
+		connection_free(server->connections);
+	sd_event_source_disable_unref(server->io);
+	sd_event_source_disable_unref(server->sweep);
+	if (server->fd >= 0)
+		close(server->fd);
+	sd_event_unref(server->event);
+	free(server);
+}
+
+unsigned server_port(const struct server *server)
+{
+	struct place place = { 0 };
+	socklen_t size = sizeof place.address;
+
+	if (getsockname(server->fd, &place.address.any, &size) < 0)
+		return 0;
+	return ntohs(place.address.six.sin6_port);
+}
