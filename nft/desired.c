@@ -16,87 +16,104 @@ static bool is6(const struct base_address *address)
 	return address->family == BASE_FAMILY_IPV6;
 }
 
-static const char *pick(const struct base_address *address, const char *four, const char *six)
+/* An element without key and data of the set that holds addresses of this family. */
+static struct nft_element element_of(enum nft_set_id set, const struct base_address *family)
 {
-	return is6(address) ? six : four;
+	return (struct nft_element){ .set = (uint8_t)((int)set + is6(family)) };
 }
 
-static const char *protocol_name(uint8_t protocol)
+/* Fields are padded to 4 bytes, the last one, too. */
+static uint8_t put(uint8_t *at, uint8_t size, const void *field, size_t field_size)
 {
-	switch (protocol) {
-	case IPPROTO_UDP:
-		return "udp";
-	case IPPROTO_SCTP:
-		return "sctp";
-	default:
-		return "tcp";
-	}
+	memcpy(at + size, field, field_size);
+	memset(at + size + field_size, 0, -field_size & 3);
+	return (uint8_t)(size + ((field_size + 3) & ~(size_t)3));
 }
 
-static void put_address(char *text, size_t size, const struct base_address *address)
+static void put_key(struct nft_element *element, const void *field, size_t size)
 {
-	char one[BASE_ADDRESS_TEXT_SIZE];
+	element->key_size = put(element->key, element->key_size, field, size);
+}
 
-	snprintf(text, size, "%s", base_address_format(address, one));
+static void put_data(struct nft_element *element, const void *field, size_t size)
+{
+	element->data_size = put(element->data, element->data_size, field, size);
+}
+
+static void put_address(struct nft_element *element, const struct base_address *address)
+{
+	put_key(element, address->bytes, base_address_size(address));
+}
+
+static void put_address_data(struct nft_element *element, const struct base_address *address)
+{
+	put_data(element, address->bytes, base_address_size(address));
+}
+
+static void put_end(struct nft_element *element, const struct base_address *address,
+		    uint8_t protocol, uint16_t port)
+{
+	uint8_t number[2] = { (uint8_t)(port >> 8), (uint8_t)port };
+
+	put_address(element, address);
+	put_key(element, &protocol, 1);
+	put_key(element, number, 2);
+}
+
+static void put_end_data(struct nft_element *element, const struct base_address *address,
+			 uint16_t port)
+{
+	uint8_t number[2] = { (uint8_t)(port >> 8), (uint8_t)port };
+
+	put_address_data(element, address);
+	put_data(element, number, 2);
 }
 
 int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,
 		 nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = { .table = "netdev",
-				       .set = pick(address, "vips4", "vips6") };
+	struct nft_element element = element_of(NFT_SET_FENCED, address);
 	int r;
 
-	put_address(element.key, sizeof element.key, address);
-	if (is6(address)) { /* a plain number there, see the skeleton */
-		char *at = element.key + snprintf(element.key, 3, "0x");
-
-		for (int i = 0; i < 16; i++)
-			at += snprintf(at, 3, "%02x", address->bytes[i]);
-	}
+	put_address(&element, address);
 	r = emit(userdata, &element);
 	if (r < 0 || dataplane == NFT_DATAPLANE_ANNOUNCE)
 		return r;
-	put_address(element.key, sizeof element.key, address);
-	element.table = "inet";
+	element.set = (uint8_t)(NFT_SET_GUARDED + is6(address));
+	r = emit(userdata, &element);
+	if (r < 0)
+		return r;
+	element.set = (uint8_t)(NFT_SET_VIPS + is6(address));
 	r = emit(userdata, &element);
 	if (r < 0 || dataplane == NFT_DATAPLANE_NAT)
 		return r;
-	element.table = "netdev";
-	element.set = pick(address, "direct4", "direct6");
+	element.set = (uint8_t)(NFT_SET_DIRECT + is6(address));
 	return emit(userdata, &element);
 }
 
 int nft_emit_peer(const struct base_mac *mac, nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = { .table = "netdev", .set = "peers" };
-	char text[BASE_MAC_TEXT_SIZE];
+	struct nft_element element = { .set = NFT_SET_PEERS, .key_size = sizeof mac->bytes };
 
-	snprintf(element.key, sizeof element.key, "%s", base_mac_format(mac, text));
+	memcpy(element.key, mac->bytes, sizeof mac->bytes);
 	return emit(userdata, &element);
 }
 
-/* "192.0.2.10 . tcp . 22" and whatever follows */
-__attribute__((format(printf, 3, 4))) static void
-put_key(struct nft_element *element, const struct nft_port *port, const char *format, ...)
+/* "192.0.2.10 . tcp . 22" */
+static struct nft_element element_of_port(enum nft_set_id set, const struct nft_port *port)
 {
-	char address[BASE_ADDRESS_TEXT_SIZE];
-	va_list arguments;
-	int n = snprintf(element->key, sizeof element->key, "%s . %s . %u",
-			 base_address_format(&port->address, address),
-			 protocol_name(port->protocol), port->port);
+	struct nft_element element = element_of(set, &port->address);
 
-	va_start(arguments, format);
-	vsnprintf(element->key + n, sizeof element->key - (size_t)n, format, arguments);
-	va_end(arguments);
+	put_end(&element, &port->address, port->protocol, port->port);
+	return element;
 }
 
-static void put_target(struct nft_element *element, const struct nft_endpoint *endpoint)
+static int emit_port_in(enum nft_set_id set, const struct nft_port *port, nft_emit_fn *emit,
+			void *userdata)
 {
-	char address[BASE_ADDRESS_TEXT_SIZE];
+	struct nft_element element = element_of_port(set, port);
 
-	snprintf(element->data, sizeof element->data, "%s . %u",
-		 base_address_format(&endpoint->address, address), endpoint->port);
+	return emit(userdata, &element);
 }
 
 static int compare_ranges(const void *a, const void *b)
@@ -116,27 +133,26 @@ void nft_ranges_sort(struct base_prefix *ranges, size_t count)
 
 static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = { .table = "inet",
-				       .set = pick(&port->address, "ranged4", "ranged6") };
 	const struct base_prefix *last = NULL;
 	int r;
 
 	if (port->range_count == 0)
 		return 0;
-	put_key(&element, port, "%s", "");
-	r = emit(userdata, &element);
-	element.set = pick(&port->address, "source4", "source6");
+	r = emit_port_in(NFT_SET_RANGED, port, emit, userdata);
 	for (size_t i = 0; i < port->range_count && r >= 0; i++) {
-		struct base_prefix range = { base_prefix_first(&port->ranges[i]),
-					     port->ranges[i].length };
-		char text[BASE_PREFIX_TEXT_SIZE];
+		struct base_address first = base_prefix_first(&port->ranges[i]);
+		uint8_t length = port->ranges[i].length;
+		bool host = length == base_address_size(&first) * 8;
+		struct nft_element element =
+			element_of_port(host ? NFT_SET_SOURCEHOST : NFT_SET_SOURCE, port);
 
-		/* The kernel refuses a range inside another one, and with it the whole transaction. */
-		if (range.address.family != port->address.family ||
-		    (last && base_prefix_contains(last, &range.address)))
-			continue;
+		if (first.family != port->address.family ||
+		    (last && base_prefix_contains(last, &first)))
+			continue; /* of the other address, or inside the one before */
 		last = &port->ranges[i];
-		put_key(&element, port, " . %s", base_prefix_format(&range, text));
+		if (!host) /* as chain sources4 and sources6 look for it */
+			first.bytes[length / 8] |= (uint8_t)(0x80 >> length % 8);
+		put_address(&element, &first);
 		r = emit(userdata, &element);
 	}
 	return r;
@@ -146,33 +162,30 @@ static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *use
 static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint *endpoint,
 			 nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = { .table = "inet" };
-	char address[BASE_ADDRESS_TEXT_SIZE], vip[BASE_ADDRESS_TEXT_SIZE];
+	struct nft_element element = element_of(NFT_SET_HAIRPIN, &port->address);
 	int r;
 
-	base_address_format(&endpoint->address, address);
-	element.set = pick(&port->address, "hairpin4", "hairpin6");
-	snprintf(element.key, sizeof element.key, "%s . %s", address, address);
+	put_address(&element, &endpoint->address);
+	put_address(&element, &endpoint->address);
 	r = emit(userdata, &element);
 	if (r >= 0 && endpoint->local) {
-		element.set = pick(&port->address, "local4", "local6");
-		snprintf(element.key, sizeof element.key, "%s", address);
+		element = element_of(NFT_SET_LOCAL, &port->address);
+		put_address(&element, &endpoint->address);
 		r = emit(userdata, &element);
 	}
 	if (r < 0 || port->protocol != IPPROTO_TCP)
 		return r;
-	snprintf(element.key, sizeof element.key, "%s . tcp . %u", address, endpoint->port);
+	element = element_of(NFT_SET_HELDEND, &port->address);
+	put_end(&element, &endpoint->address, IPPROTO_TCP, endpoint->port);
 	if (port->held) {
-		element.set = pick(&port->address, "heldend4", "heldend6");
 		r = emit(userdata, &element);
 		if (r < 0)
 			return r;
 	}
-	element.set = pick(&port->address, "reverse4", "reverse6");
+	element.set = (uint8_t)(NFT_SET_REVERSE + is6(&port->address));
 	element.exclusive = true;
 	if (port->endpoint_count == 1)
-		snprintf(element.data, sizeof element.data, "%s . %u",
-			 base_address_format(&port->address, vip), port->port);
+		put_end_data(&element, &port->address, port->port);
 	return emit(userdata, &element);
 }
 
@@ -193,95 +206,75 @@ static const struct base_address *next_node(const struct nft_port *port,
 static int emit_one_node(const struct nft_port *port, const struct nft_endpoint *endpoint,
 			 nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = { .table = "netdev",
-				       .set = pick(&port->address, "onenode4", "onenode6"),
-				       .exclusive = true };
+	struct nft_element element = element_of(NFT_SET_ONENODE, &port->address);
 	const struct base_address *node = next_node(port, endpoint);
 
 	if (port->dataplane != NFT_DATAPLANE_DIRECTOR)
 		return 0;
-	put_address(element.key, sizeof element.key, &port->address);
+	element.exclusive = true;
+	put_address(&element, &port->address);
 	if (node)
-		put_address(element.data, sizeof element.data, node);
-	return emit(userdata, &element);
-}
-
-static int emit_held(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
-{
-	struct nft_element element = { .table = "inet",
-				       .set = pick(&port->address, "held4", "held6") };
-
-	if (!port->held)
-		return 0;
-	put_key(&element, port, "%s", "");
+		put_address_data(&element, node);
 	return emit(userdata, &element);
 }
 
 static int emit_single(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = { .table = "inet",
-				       .set = pick(&port->address, "service4", "service6") };
+	struct nft_element element = element_of_port(NFT_SET_SERVICE, port);
 	const struct base_address *node = next_node(port, &port->endpoints[0]);
 	int r;
 
-	put_key(&element, port, "%s", "");
-	put_target(&element, &port->endpoints[0]);
+	put_end_data(&element, &port->endpoints[0].address, port->endpoints[0].port);
 	r = emit(userdata, &element);
 	if (r < 0 || !node)
 		return r;
-	element.table = "netdev";
-	element.set = pick(&port->address, "node4", "node6");
-	put_address(element.data, sizeof element.data, node);
+	element = element_of_port(NFT_SET_NODE, port);
+	put_address_data(&element, node);
 	return emit(userdata, &element);
 }
 
-static const char *slots_set(const struct nft_port *port)
+static enum nft_set_id slots_set(const struct nft_port *port)
 {
 	bool client = port->client_affinity;
 
 	switch (port->protocol) {
 	case IPPROTO_UDP:
-		return client ? pick(&port->address, "slotclientudp4", "slotclientudp6")
-			      : pick(&port->address, "slotflowudp4", "slotflowudp6");
+		return client ? NFT_SET_SLOTCLIENTUDP : NFT_SET_SLOTFLOWUDP;
 	case IPPROTO_SCTP:
-		return client ? pick(&port->address, "slotclientsctp4", "slotclientsctp6")
-			      : pick(&port->address, "slotflowsctp4", "slotflowsctp6");
+		return client ? NFT_SET_SLOTCLIENTSCTP : NFT_SET_SLOTFLOWSCTP;
 	default:
-		return client ? pick(&port->address, "slotclient4", "slotclient6")
-			      : pick(&port->address, "slotflow4", "slotflow6");
+		return client ? NFT_SET_SLOTCLIENT : NFT_SET_SLOTFLOW;
 	}
 }
 
 static int emit_many(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = { .table = "netdev",
-				       .set = pick(&port->address, "many4", "many6") };
-	const char *nodes;
+	enum nft_set_id slot_set = slots_set(port);
+	enum nft_set_id node_set = port->client_affinity ? NFT_SET_NODECLIENT : NFT_SET_NODEFLOW;
 	uint16_t slots[NFT_SLOTS];
 	int r = 0;
 
-	nodes = port->client_affinity ? pick(&port->address, "nodeclient4", "nodeclient6")
-				      : pick(&port->address, "nodeflow4", "nodeflow6");
 	if (port->dataplane == NFT_DATAPLANE_DIRECTOR) {
-		put_address(element.key, sizeof element.key, &port->address);
+		struct nft_element element = element_of(NFT_SET_MANY, &port->address);
+
+		put_address(&element, &port->address);
 		r = emit(userdata, &element);
 	}
 	nft_slots_fill(port->endpoints, port->endpoint_count, slots);
-	for (unsigned slot = 0; slot < NFT_SLOTS && r >= 0; slot++) {
+	for (uint32_t slot = 0; slot < NFT_SLOTS && r >= 0; slot++) {
 		const struct nft_endpoint *endpoint = &port->endpoints[slots[slot]];
 		const struct base_address *node = next_node(port, endpoint);
+		struct nft_element element = element_of_port(slot_set, port);
 
-		put_key(&element, port, " . %u", slot);
-		element.table = "inet";
-		element.set = slots_set(port);
-		put_target(&element, endpoint);
+		/* In host order: so the kernel's hash comes out of its register. */
+		put_key(&element, &slot, sizeof slot);
+		put_end_data(&element, &endpoint->address, endpoint->port);
 		r = emit(userdata, &element);
 		if (r < 0 || !node)
 			continue;
-		put_key(&element, port, " . 0x%08x", slot);
-		element.table = "netdev";
-		element.set = nodes;
-		put_address(element.data, sizeof element.data, node);
+		element = element_of_port(node_set, port);
+		put_key(&element, &slot, sizeof slot);
+		put_address_data(&element, node);
 		r = emit(userdata, &element);
 	}
 	return r;
@@ -293,10 +286,15 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 
 	if (port->dataplane == NFT_DATAPLANE_ANNOUNCE)
 		return 0;
-	r = emit_ranges(port, emit, userdata);
+	r = emit_port_in(NFT_SET_TRAFFIC, port, emit, userdata);
+	if (r >= 0)
+		r = emit_port_in(NFT_SET_ARRIVED, port, emit, userdata);
+	if (r >= 0)
+		r = emit_ranges(port, emit, userdata);
 	if (r < 0 || port->endpoint_count == 0)
 		return r;
-	r = emit_held(port, emit, userdata);
+	if (port->held)
+		r = emit_port_in(NFT_SET_HELD, port, emit, userdata);
 	if (r >= 0)
 		r = port->endpoint_count == 1 ? emit_single(port, emit, userdata)
 					      : emit_many(port, emit, userdata);
@@ -306,6 +304,99 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 			r = emit_one_node(port, &port->endpoints[i], emit, userdata);
 	}
 	return r;
+}
+
+/* --- as text --- */
+
+struct words {
+	char *text;
+	size_t size, length;
+};
+
+__attribute__((format(printf, 2, 3))) static void say(struct words *words, const char *format, ...)
+{
+	va_list arguments;
+	int n;
+
+	va_start(arguments, format);
+	n = vsnprintf(words->text + words->length, words->size - words->length, format, arguments);
+	va_end(arguments);
+	if (n > 0)
+		words->length += (size_t)n;
+	if (words->length >= words->size)
+		words->length = words->size - 1;
+}
+
+static void say_protocol(struct words *words, uint8_t protocol)
+{
+	switch (protocol) {
+	case IPPROTO_TCP:
+		say(words, "tcp");
+		return;
+	case IPPROTO_UDP:
+		say(words, "udp");
+		return;
+	case IPPROTO_SCTP:
+		say(words, "sctp");
+		return;
+	default:
+		say(words, "%u", protocol);
+	}
+}
+
+static size_t say_field(struct words *words, char letter, const uint8_t *at)
+{
+	struct base_address address;
+	char text[BASE_ADDRESS_TEXT_SIZE];
+	uint32_t number;
+
+	switch (letter) {
+	case 'p':
+		say_protocol(words, *at);
+		return 4;
+	case 's':
+		say(words, "%u", at[0] << 8 | at[1]);
+		return 4;
+	case 'i':
+	case 'm':
+		memcpy(&number, at, sizeof number);
+		say(words, letter == 'i' ? "%u" : "0x%08x", number);
+		return 4;
+	case 'e':
+		say(words, "%02x:%02x:%02x:%02x:%02x:%02x", at[0], at[1], at[2], at[3], at[4], at[5]);
+		return 6;
+	case 'N':
+		say(words, "0x");
+		for (int i = 0; i < 16; i++)
+			say(words, "%02x", at[i]);
+		return 16;
+	default:
+		break;
+	}
+	address = base_address_from_bytes(letter == 'a' ? BASE_FAMILY_IPV4 : BASE_FAMILY_IPV6, at);
+	say(words, "%s", base_address_format(&address, text));
+	return base_address_size(&address);
+}
+
+const char *nft_element_format(const struct nft_element *element,
+			       char text[static NFT_ELEMENT_TEXT_SIZE])
+{
+	const struct nft_set *set = &nft_sets[element->set];
+	struct words words = { text, NFT_ELEMENT_TEXT_SIZE, 0 };
+	size_t at = 0;
+
+	say(&words, "%s %s {", set->table, set->name);
+	for (const char *letter = set->key; *letter; letter++) {
+		say(&words, "%s", letter == set->key ? " " : " . ");
+		at += say_field(&words, *letter, element->key + at);
+	}
+	at = 0;
+	for (const char *letter = set->data; *letter && element->data_size > 0; letter++) {
+		say(&words, "%s", letter == set->data ? " : " : " . ");
+		at += say_field(&words, *letter, element->data + at);
+	}
+	say(&words, " }");
+	return text;
 }
 
 /* Not of its port: a client that is bound to one VM finds the same one behind every port of a Service. */

@@ -9,7 +9,7 @@
 
 /*
  * What must stand in the sets and maps of the skeleton, as a pure function of addresses, ports and
- * endpoints. Elements come one by one through a callback, as text for libnftables.
+ * endpoints. Elements come one by one through a callback, as the bytes that the kernel keeps.
  *
  * The same element may come twice (two ports of one pod). The same key with other data means "not
  * unambiguous": a set whose `exclusive` is true then carries neither. Empty data in an exclusive map
@@ -36,20 +36,27 @@ struct nft_port {
 	bool held; /* its endpoints are those of before: new connections wait, old ones are not reset */
 	enum nft_dataplane dataplane;
 	size_t range_count, endpoint_count;
-	const struct base_prefix *ranges; /* none: everybody; in the order of nft_ranges_sort() */
+	/* None: everybody. In the order of nft_ranges_sort(); their lengths are in the skeleton. */
+	const struct base_prefix *ranges;
 	const struct nft_endpoint *endpoints;
 };
 
-#define NFT_KEY_SIZE  192
-#define NFT_DATA_SIZE 64
+#define NFT_KEY_SIZE  40 /* the longest: IPv6 address, protocol, port, IPv6 address */
+#define NFT_DATA_SIZE 20
 
 struct nft_element {
-	const char *table; /* "netdev" or "inet" */
-	const char *set;
+	uint8_t set; /* index into nft_sets, enum nft_set_id */
 	bool exclusive;
-	char key[NFT_KEY_SIZE];
-	char data[NFT_DATA_SIZE]; /* "" in a set, and for "nothing, and nobody else either" in a map */
+	uint8_t key_size;
+	uint8_t data_size; /* 0 in a set, and for "nothing, and nobody else either" in a map */
+	uint8_t key[NFT_KEY_SIZE];
+	uint8_t data[NFT_DATA_SIZE];
 };
+
+/* As nft would say it: "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.2.5 . 22 }". Returns `text`. */
+#define NFT_ELEMENT_TEXT_SIZE 288
+const char *nft_element_format(const struct nft_element *element,
+			       char text[static NFT_ELEMENT_TEXT_SIZE]);
 
 typedef int nft_emit_fn(void *userdata, const struct nft_element *element);
 

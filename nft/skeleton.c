@@ -44,40 +44,56 @@ uint32_t nft_fence_ms(uint32_t interval_cs)
  */
 #define SLOT(ip, proto)	 KEY(ip) "numgen inc mod " TEXT(NFT_SLOTS) " : " ip " daddr . " proto " dport"
 #define SERVICE(address) "type " address " . inet_proto . inet_service"
-#define BOTH(table, kind, name, four, six)                                                         \
-	{ table, kind, name "4", four }, { table, kind, name "6", six }
+#define BOTH(id, table, kind, name, four, six, key4, key6, data4, data6)                            \
+	[NFT_SET_##id] = { table, kind, name "4", four, key4, data4 },                             \
+	[NFT_SET_##id + 1] = { table, kind, name "6", six, key6, data6 }
+#define SLOTS(id, name, proto)                                                                     \
+	BOTH(id, "inet", "map", name, SLOT("ip", proto), SLOT("ip6", proto), "apsi", "Apsi", "as", "As")
+#define PORTS(id, table, name, more)                                                               \
+	BOTH(id, table, "set", name, SERVICE("ipv4_addr") more, SERVICE("ipv6_addr") more, "aps",  \
+	     "Aps", "", "")
+#define ADDRESSES(id, table, name)                                                                 \
+	BOTH(id, table, "set", name, "type ipv4_addr", "type ipv6_addr", "a", "A", "", "")
 
 const struct nft_set nft_sets[NFT_SETS] = {
 	/* IPv6 as a plain number: this nft has no name for the target of a solicitation. */
-	BOTH("netdev", "set", "vips", "type ipv4_addr", "typeof @th,64,128"),
-	BOTH("netdev", "set", "direct", "type ipv4_addr", "type ipv6_addr"),
-	BOTH("netdev", "set", "many", "type ipv4_addr", "type ipv6_addr"),
-	BOTH("netdev", "map", "onenode", "type ipv4_addr : ipv4_addr", "type ipv6_addr : ipv6_addr"),
-	BOTH("netdev", "map", "node", SERVICE("ipv4_addr") " : ipv4_addr; counter",
-	     SERVICE("ipv6_addr") " : ipv6_addr; counter"),
-	BOTH("netdev", "map", "nodeclient", KEY("ip") "meta mark : ip daddr",
-	     KEY("ip6") "meta mark : ip6 daddr"),
-	BOTH("netdev", "map", "nodeflow", KEY("ip") "meta mark : ip daddr",
-	     KEY("ip6") "meta mark : ip6 daddr"),
-	{ "netdev", "set", "peers", "type ether_addr" },
-	BOTH("inet", "set", "vips", "type ipv4_addr", "type ipv6_addr"),
-	BOTH("inet", "map", "service", SERVICE("ipv4_addr") " : ipv4_addr . inet_service; counter",
-	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service; counter"),
-	BOTH("inet", "map", "slotclient", SLOT("ip", "tcp"), SLOT("ip6", "tcp")),
-	BOTH("inet", "map", "slotflow", SLOT("ip", "tcp"), SLOT("ip6", "tcp")),
-	BOTH("inet", "map", "slotclientudp", SLOT("ip", "udp"), SLOT("ip6", "udp")),
-	BOTH("inet", "map", "slotflowudp", SLOT("ip", "udp"), SLOT("ip6", "udp")),
-	BOTH("inet", "map", "slotclientsctp", SLOT("ip", "sctp"), SLOT("ip6", "sctp")),
-	BOTH("inet", "map", "slotflowsctp", SLOT("ip", "sctp"), SLOT("ip6", "sctp")),
-	BOTH("inet", "set", "ranged", SERVICE("ipv4_addr"), SERVICE("ipv6_addr")),
-	BOTH("inet", "set", "source", SERVICE("ipv4_addr") " . ipv4_addr; flags interval",
-	     SERVICE("ipv6_addr") " . ipv6_addr; flags interval"),
-	BOTH("inet", "map", "reverse", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
-	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service"),
-	BOTH("inet", "set", "hairpin", "type ipv4_addr . ipv4_addr", "type ipv6_addr . ipv6_addr"),
-	BOTH("inet", "set", "local", "type ipv4_addr", "type ipv6_addr"),
-	BOTH("inet", "set", "held", SERVICE("ipv4_addr"), SERVICE("ipv6_addr")),
-	BOTH("inet", "set", "heldend", SERVICE("ipv4_addr"), SERVICE("ipv6_addr")),
+	BOTH(FENCED, "netdev", "set", "vips", "type ipv4_addr", "typeof @th,64,128", "a", "N", "", ""),
+	ADDRESSES(DIRECT, "netdev", "direct"),
+	ADDRESSES(MANY, "netdev", "many"),
+	BOTH(ONENODE, "netdev", "map", "onenode", "type ipv4_addr : ipv4_addr",
+	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
+	BOTH(NODE, "netdev", "map", "node", SERVICE("ipv4_addr") " : ipv4_addr",
+	     SERVICE("ipv6_addr") " : ipv6_addr", "aps", "Aps", "a", "A"),
+	BOTH(NODECLIENT, "netdev", "map", "nodeclient", KEY("ip") "meta mark : ip daddr",
+	     KEY("ip6") "meta mark : ip6 daddr", "apsm", "Apsm", "a", "A"),
+	BOTH(NODEFLOW, "netdev", "map", "nodeflow", KEY("ip") "meta mark : ip daddr",
+	     KEY("ip6") "meta mark : ip6 daddr", "apsm", "Apsm", "a", "A"),
+	PORTS(TRAFFIC, "netdev", "traffic", "; counter"),
+	ADDRESSES(VIPS, "inet", "vips"),
+	BOTH(SERVICE, "inet", "map", "service", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
+	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service", "aps", "Aps", "as", "As"),
+	SLOTS(SLOTCLIENT, "slotclient", "tcp"),
+	SLOTS(SLOTFLOW, "slotflow", "tcp"),
+	SLOTS(SLOTCLIENTUDP, "slotclientudp", "udp"),
+	SLOTS(SLOTFLOWUDP, "slotflowudp", "udp"),
+	SLOTS(SLOTCLIENTSCTP, "slotclientsctp", "sctp"),
+	SLOTS(SLOTFLOWSCTP, "slotflowsctp", "sctp"),
+	PORTS(RANGED, "inet", "ranged", ""),
+	/* Hashes, a look-up a length: an interval set takes milliseconds for each range that goes. */
+	BOTH(SOURCE, "inet", "set", "source", SERVICE("ipv4_addr") " . ipv4_addr",
+	     SERVICE("ipv6_addr") " . ipv6_addr", "apsa", "ApsA", "", ""),
+	BOTH(SOURCEHOST, "inet", "set", "sourcehost", SERVICE("ipv4_addr") " . ipv4_addr",
+	     SERVICE("ipv6_addr") " . ipv6_addr", "apsa", "ApsA", "", ""),
+	BOTH(REVERSE, "inet", "map", "reverse", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
+	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service", "aps", "Aps", "as", "As"),
+	BOTH(HAIRPIN, "inet", "set", "hairpin", "type ipv4_addr . ipv4_addr",
+	     "type ipv6_addr . ipv6_addr", "aa", "AA", "", ""),
+	ADDRESSES(LOCAL, "inet", "local"),
+	PORTS(HELD, "inet", "held", ""),
+	PORTS(HELDEND, "inet", "heldend", ""),
+	PORTS(ARRIVED, "inet", "arrived", "; counter"),
+	ADDRESSES(GUARDED, "guard", "vips"),
+	[NFT_SET_PEERS] = { "netdev", "set", "peers", "type ether_addr", "e", "" },
 };
 
 static void put_sets(struct text *t, const char *table)
@@ -200,6 +216,9 @@ static void put_segment(struct text *t, bool egress, const char *interface)
 	       "\t\tether saddr != @peers ip daddr @vips4 ip daddr != @alive4 jump stale4\n"
 	       "\t\tether saddr != @peers meta protocol ip6 @nh,192,128 @vips6 @nh,192,128 != "
 	       "@alive6 jump stale6\n"
+	       /* What clients send, once: not again at the node that it is passed on to. */
+	       "\t\tether saddr != @peers ip daddr . meta l4proto . th dport @traffic4\n"
+	       "\t\tether saddr != @peers ip6 daddr . meta l4proto . th dport @traffic6\n"
 	       "\t\tip daddr @direct4 jump direct4-%s\n"
 	       "\t\tip6 daddr @direct6 jump direct6-%s\n"
 	       "\t}\n",
@@ -268,19 +287,49 @@ static bool put_pods(struct text *t, const struct nft_skeleton *s, bool six, con
 	return true;
 }
 
+/*
+ * Who may come. A range stands in the set as its first address with the bit below the prefix set, so that
+ * 10.0.0.0/8 (10.128.0.0) and 10.0.0.0/16 (10.0.128.0) are not the same; whole addresses stand apart.
+ */
+static void put_sources(struct text *t, const struct nft_skeleton *s, bool six)
+{
+	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
+	unsigned bits = six ? 128 : 32;
+
+	put(t, "\tchain sources%s {\n", f);
+	for (unsigned length = 0; length < bits; length++) {
+		struct base_address ones, mask = { 0 }, mark = { 0 };
+		struct base_prefix prefix;
+		char one[BASE_ADDRESS_TEXT_SIZE], two[BASE_ADDRESS_TEXT_SIZE];
+
+		if (!(six ? s->source6[length] : s->source4[length]))
+			continue;
+		memset(&ones, 0xff, sizeof ones);
+		ones.family = mask.family = mark.family = six ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4;
+		ones = base_address_from_bytes((enum base_family)ones.family, ones.bytes);
+		prefix = (struct base_prefix){ ones, (uint8_t)length };
+		mask = base_prefix_first(&prefix);
+		mark.bytes[length / 8] = (uint8_t)(0x80 >> length % 8);
+		put(t, "\t\t%s daddr . meta l4proto . th dport . (%s saddr & %s ^ %s) @source%s "
+		       "return\n",
+		    ip, ip, base_address_format(&mask, one), base_address_format(&mark, two), f);
+	}
+	put(t, "\t\t%s daddr . meta l4proto . th dport . %s saddr @sourcehost%s return\n", ip, ip, f);
+	put(t, "\t\tcounter drop\n\t}\n");
+}
+
 /* DNAT at the endpoint's node; only the first packet of a connection comes through here. */
 static void put_dnat(struct text *t, const char *ip, const char *f)
 {
 	static const char *const protocols[] = { "", "udp", "sctp" }; /* "": TCP */
 
 	put(t, "\tchain dnat%s {\n", f);
-	put(t, "\t\t%s daddr . meta l4proto . th dport @ranged%s %s daddr . meta l4proto . th dport "
-	       ". %s saddr != @source%s counter drop\n",
-	    ip, f, ip, ip, f);
+	put(t, "\t\t%s daddr . meta l4proto . th dport @ranged%s jump sources%s\n", ip, f, f);
 	/* Nobody there for the moment: the client asks again, and must hear no refusal until then. */
 	put(t, "\t\ttcp flags & (fin | syn | rst | ack) == syn %s daddr . meta l4proto . th dport "
 	       "@held%s counter drop\n",
 	    ip, f);
+	put(t, "\t\t%s daddr . meta l4proto . th dport @arrived%s\n", ip, f);
 	put(t, "\t\tdnat %s to %s daddr . meta l4proto . th dport map @service%s\n", ip, ip, f);
 	for (unsigned i = 0; i < BASE_COUNT_OF(protocols); i++) {
 		put(t, "\t\tdnat %s to %s daddr . meta l4proto . th dport . jhash %s saddr mod %u " SEED
@@ -314,6 +363,8 @@ static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool s
 
 static void put_inet(struct text *t, const struct nft_skeleton *s)
 {
+	put_sources(t, s, false);
+	put_sources(t, s, true);
 	put_dnat(t, "ip", "4");
 	put_dnat(t, "ip6", "6");
 	put(t, "\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat - 10; policy "

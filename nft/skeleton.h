@@ -37,6 +37,7 @@ struct nft_skeleton {
 	unsigned interval_count;
 	uint32_t intervals_cs[NFT_INTERVALS_MAX]; /* advertisement intervals in use, ascending */
 	unsigned addresses_per_router;		  /* the most addresses one advert carries, >= 1 */
+	bool source4[33], source6[129];		  /* lengths of source ranges in use */
 	unsigned range_count;
 	struct base_prefix pod_ranges[64]; /* of the cluster; clients in them keep their address */
 };
@@ -59,9 +60,46 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
 /*
  * The sets and maps that hold what nft/desired.h emits. Not among them: `alive4`, `alive6`,
  * `leaving4` and `leaving6`, which packets alone fill, and `revision`.
+ *
+ * `key` and `data` say what an element consists of, one letter a field, each padded to 4 bytes as the
+ * kernel wants it: a IPv4 address, A IPv6 address, N IPv6 address as a number, p protocol, s port,
+ * i slot, m mark, e MAC (alone, not padded).
  */
 struct nft_set {
-	const char *table, *kind, *name, *definition; /* kind: "set" or "map" */
+	const char *table; /* "netdev", "inet", or "guard": not in the skeleton, see io/guard.h */
+	const char *kind;  /* "set" or "map" */
+	const char *name, *definition, *key, *data;
 };
-#define NFT_SETS 45
+
+/* Every one but the last is a pair: IPv4, and behind it IPv6. */
+enum nft_set_id {
+	NFT_SET_FENCED,
+	NFT_SET_DIRECT = NFT_SET_FENCED + 2,
+	NFT_SET_MANY = NFT_SET_DIRECT + 2,
+	NFT_SET_ONENODE = NFT_SET_MANY + 2,
+	NFT_SET_NODE = NFT_SET_ONENODE + 2,
+	NFT_SET_NODECLIENT = NFT_SET_NODE + 2,
+	NFT_SET_NODEFLOW = NFT_SET_NODECLIENT + 2,
+	NFT_SET_TRAFFIC = NFT_SET_NODEFLOW + 2,
+	NFT_SET_VIPS = NFT_SET_TRAFFIC + 2,
+	NFT_SET_SERVICE = NFT_SET_VIPS + 2,
+	NFT_SET_SLOTCLIENT = NFT_SET_SERVICE + 2,
+	NFT_SET_SLOTFLOW = NFT_SET_SLOTCLIENT + 2,
+	NFT_SET_SLOTCLIENTUDP = NFT_SET_SLOTFLOW + 2,
+	NFT_SET_SLOTFLOWUDP = NFT_SET_SLOTCLIENTUDP + 2,
+	NFT_SET_SLOTCLIENTSCTP = NFT_SET_SLOTFLOWUDP + 2,
+	NFT_SET_SLOTFLOWSCTP = NFT_SET_SLOTCLIENTSCTP + 2,
+	NFT_SET_RANGED = NFT_SET_SLOTFLOWSCTP + 2,
+	NFT_SET_SOURCE = NFT_SET_RANGED + 2,
+	NFT_SET_SOURCEHOST = NFT_SET_SOURCE + 2,
+	NFT_SET_REVERSE = NFT_SET_SOURCEHOST + 2,
+	NFT_SET_HAIRPIN = NFT_SET_REVERSE + 2,
+	NFT_SET_LOCAL = NFT_SET_HAIRPIN + 2,
+	NFT_SET_HELD = NFT_SET_LOCAL + 2,
+	NFT_SET_HELDEND = NFT_SET_HELD + 2,
+	NFT_SET_ARRIVED = NFT_SET_HELDEND + 2,
+	NFT_SET_GUARDED = NFT_SET_ARRIVED + 2,
+	NFT_SET_PEERS = NFT_SET_GUARDED + 2,
+	NFT_SETS
+};
 extern const struct nft_set nft_sets[NFT_SETS];

@@ -217,6 +217,8 @@ static int start(struct engine *engine)
 	if (r >= 0)
 		r = served_new(&engine->served, engine);
 	if (r >= 0)
+		r = engine_rules_new(engine);
+	if (r >= 0)
 		r = add_sources(engine);
 	snprintf(path, sizeof path, "%s/status.sock", engine->options->runtime_dir);
 	if (r >= 0)
@@ -256,6 +258,7 @@ static void stop(struct engine *engine)
 		engine->nodes = next;
 	}
 	status_server_free(engine->status);
+	engine_rules_free(engine);
 	served_free(engine->served);
 	store_free(engine->store);
 	nft_table_free(engine->table); /* what is in flight through the rules goes on */

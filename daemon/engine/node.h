@@ -40,6 +40,7 @@
 #define ENGINE_SAVE_DELAY_US	 (1 * BASE_USEC_PER_SEC)
 #define ENGINE_TRANSITIONS	 100
 
+struct rules;
 struct served;
 
 struct engine_node {
@@ -60,6 +61,7 @@ struct engine {
 	struct vrrp_links *links;
 	struct nft_table *table;
 	struct nft_abilities abilities;
+	struct rules *rules;
 	struct served *served;
 	const struct balancer *balancer; /* somebody else who would balance; NULL: nobody */
 	struct status_server *status;
@@ -104,9 +106,10 @@ int engine_add_timer(struct engine *engine, sd_event_source **source, int64_t pr
 		     sd_event_time_handler_t handler, uint64_t first_us); /* UINT64_MAX: off */
 void engine_router_released(struct engine *engine);
 
-/* review.c: rules and routers are looked at again, once, soon */
+/* review.c: rules and routers are looked at again, once, soon: all rules, or what is due of them */
 int engine_review_start(struct engine *engine);
 void engine_rules_changed(struct engine *engine);
+void engine_rules_soon(struct engine *engine);
 void engine_cluster_changed(struct engine *engine);
 
 /* wishes.c: what is wanted, as the feeder or the state file says */
@@ -165,8 +168,19 @@ void engine_ask_members(struct engine *engine);
 /* For a foreign holder, changing nobody's cache. */
 void engine_probe_addresses(struct router *router);
 
-/* rules.c */
+/*
+ * rules.c: what was said to have changed goes into the kernel, in turns of some milliseconds; `rules_present`
+ * is true when it had everything at least once. After a failure everything is said anew.
+ */
+int engine_rules_new(struct engine *engine);
+void engine_rules_free(struct engine *engine);
 void engine_rules_apply(struct engine *engine);
+void engine_rules_all(struct engine *engine); /* is due; whoever says so sees to the review */
+void engine_rules_port_changed(struct engine *engine, const struct base_address *address,
+			       uint8_t protocol, uint16_t port);
+/* Itself, and all its ports. */
+void engine_rules_address_changed(struct engine *engine, const struct base_address *address);
+void engine_rules_members_changed(struct engine *engine); /* their MACs */
 /* enum message_dataplane in force for the router on this node, and in words why. */
 uint8_t engine_dataplane(const struct router *router);
 void engine_dataplane_why(const struct router *router, char *text, size_t size);

@@ -28,10 +28,16 @@ static void rest(struct engine *engine, uint64_t begun_us)
 	sd_event_source_set_time(engine->review, engine->review_rest_us); /* if asked for meanwhile */
 }
 
-void engine_rules_changed(struct engine *engine)
+void engine_rules_soon(struct engine *engine)
 {
 	engine->rules_due = true;
 	review_soon(engine);
+}
+
+void engine_rules_changed(struct engine *engine)
+{
+	engine_rules_all(engine);
+	engine_rules_soon(engine);
 }
 
 void engine_cluster_changed(struct engine *engine)
@@ -134,8 +140,10 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	engine_tell(engine, &alive);
 	if (engine->routers && !engine->restarted)
 		engine_fence_read(engine);
-	if (balancer_review(engine) || !engine->rules_present || engine->rules_due)
+	if (balancer_review(engine))
 		engine_rules_changed(engine);
+	else if (!engine->rules_present || engine->rules_due)
+		engine_rules_soon(engine);
 	engine_ask_members(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		if (virtual_router_owns(&router->core) && router->segment)

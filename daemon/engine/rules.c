@@ -9,10 +9,26 @@
 
 /* From what is wanted to what must stand in the kernel: rules of every VIP on every node. */
 
-struct round {
-	struct engine *engine;
-	int error;
+/* Who wants an element, as nft/io/table.h keeps it: a port, an address (port 0), the members (nothing). */
+struct source {
+	struct base_address address;
+	uint8_t protocol;
+	uint16_t port;
 };
+
+/* What is to be looked at, in pieces that leave the loop to others in between. */
+struct rules {
+	struct engine *engine;
+	sd_event_source *work;
+	struct source *queue;
+	size_t count, at, capacity;
+	bool all;    /* a round over everything is to begin */
+	bool busy;   /* the table has not done yet what it was told: the rest waits for it */
+	bool source4[33], source6[129]; /* lengths of source ranges, of now or earlier */
+	bool failed; /* no memory, or the kernel refused: everything anew, later */
+};
+
+#define BUDGET_US 4000 /* for wishes; nft/io/table.h has its own for the kernel */
 
 uint8_t engine_dataplane(const struct router *router)
 {
@@ -59,6 +75,11 @@ static enum nft_dataplane dataplane_of(const struct router *router)
 	return NFT_DATAPLANE_DIRECTOR;
 }
 
+static struct router *router_of(struct engine *engine, const struct base_address *address)
+{
+	return address_index_find(&engine->addresses, engine->routers, address);
+}
+
 static const struct engine_node *node_of(struct engine *engine, const char *name)
 {
 	for (const struct engine_node *node = engine->nodes; node; node = node->next)
@@ -75,15 +96,34 @@ static struct base_address node_on(const struct engine_node *node, const struct 
 	return (struct base_address){ 0 };
 }
 
-static void want_port(void *userdata, const struct message *message)
+/* Padding included: it is compared as bytes. */
+static struct source source_of(const struct base_address *address, uint8_t protocol, uint16_t port)
+{
+	struct source source;
+
+	memset(&source, 0, sizeof source);
+	if (address)
+		source.address = *address;
+	source.protocol = protocol;
+	source.port = port;
+	return source;
+}
+
+/* They stay: a range of a length that is new makes new rules, one that goes need not. */
+static void note_lengths(struct rules *rules, const struct base_prefix *ranges, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ranges[i].address.family == BASE_FAMILY_IPV6)
+			rules->source6[ranges[i].length] = true;
+		else
+			rules->source4[ranges[i].length] = true;
+}
+
+static int want_port(struct engine *engine, const struct message_service_port *wish)
 {
 	static struct nft_endpoint endpoints[MESSAGE_ENDPOINTS_MAX];
 	static struct base_prefix ranges[MESSAGE_RANGES_MAX];
-	const struct message_service_port *wish = &message->service_port;
-	struct round *round = userdata;
-	struct engine *engine = round->engine;
-	struct router *router =
-		address_index_find(&engine->addresses, engine->routers, &wish->address);
+	struct router *router = router_of(engine, &wish->address);
 	struct served_port now;
 	struct base_prefix subnet;
 	struct nft_port port = {
@@ -95,17 +135,19 @@ static void want_port(void *userdata, const struct message *message)
 		.ranges = ranges,
 		.endpoints = endpoints,
 	};
-	int r;
 
-	if (!router)
-		return; /* its address is not here (yet) */
-	port.dataplane = dataplane_of(router);
-	if (port.dataplane == NFT_DATAPLANE_ANNOUNCE)
-		return; /* its packets, and its flows, are somebody else's */
+	if (router)
+		port.dataplane = dataplane_of(router);
+	if (!router || port.dataplane == NFT_DATAPLANE_ANNOUNCE) {
+		/* Its address is not here (yet); or its packets, and its flows, are somebody else's. */
+		served_forget(engine->served, &wish->address, wish->protocol, wish->port);
+		return 0;
+	}
 	now = served_note(engine->served, wish, engine_now(engine));
 	port.held = now.held;
 	port.endpoint_count = now.endpoint_count;
 	memcpy(ranges, wish->ranges, wish->range_count * sizeof *ranges);
+	note_lengths(engine->rules, ranges, wish->range_count);
 	nft_ranges_sort(ranges, wish->range_count);
 	for (uint32_t i = 0; i < now.endpoint_count; i++) {
 		const struct message_endpoint *from = &now.endpoints[i];
@@ -117,21 +159,108 @@ static void want_port(void *userdata, const struct message *message)
 		    segment_subnet(router->segment, &wish->address, &subnet))
 			endpoints[i].node = node_on(node_of(engine, from->node), &subnet);
 	}
-	r = nft_emit_port(&port, nft_table_want, engine->table);
-	if (r < 0)
-		round->error = r;
+	return nft_emit_port(&port, nft_table_want, engine->table);
 }
 
-static void want_peers(struct engine *engine, struct round *round)
+static int want_peers(struct engine *engine)
 {
+	int r = 0;
+
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
-		for (unsigned i = 0; i < segment->peer_count; i++) {
+		for (unsigned i = 0; i < segment->peer_count && r >= 0; i++) {
 			const struct segment_peer *peer = &segment->peers[i];
 
-			if (peer->mac_known && segment_peer_is_member(segment, peer) &&
-			    nft_emit_peer(&peer->mac, nft_table_want, engine->table) < 0)
-				round->error = -ENOMEM;
+			if (peer->mac_known && segment_peer_is_member(segment, peer))
+				r = nft_emit_peer(&peer->mac, nft_table_want, engine->table);
 		}
+	return r;
+}
+
+/* What one source wants now, instead of what it wanted before. */
+static int want(struct engine *engine, const struct source *source)
+{
+	const struct message_service_port *port;
+	const struct router *router;
+	int r = nft_table_source(engine->table, source, sizeof *source);
+
+	if (r < 0)
+		return r;
+	if (source->address.family == BASE_FAMILY_NONE)
+		return want_peers(engine);
+	if (source->port == 0) {
+		router = router_of(engine, &source->address);
+		return router ? nft_emit_vip(&source->address, dataplane_of(router), nft_table_want,
+					     engine->table)
+			      : 0;
+	}
+	port = store_port(engine->store, &source->address, source->protocol, source->port);
+	if (port)
+		return want_port(engine, port);
+	served_forget(engine->served, &source->address, source->protocol, source->port);
+	return 0;
+}
+
+/* --- what is due --- */
+
+static void enqueue(struct rules *rules, const struct base_address *address, uint8_t protocol,
+		    uint16_t port)
+{
+	if (rules->all)
+		return; /* it is among everything */
+	if (rules->count == rules->capacity) {
+		size_t capacity = rules->capacity ? rules->capacity * 2 : 64;
+		struct source *grown = realloc(rules->queue, capacity * sizeof *grown);
+
+		if (!grown) {
+			rules->failed = true;
+			return;
+		}
+		rules->queue = grown;
+		rules->capacity = capacity;
+	}
+	rules->queue[rules->count++] = source_of(address, protocol, port);
+}
+
+static void enqueue_port(void *userdata, const struct base_address *address, uint8_t protocol,
+			 uint16_t port)
+{
+	enqueue(userdata, address, protocol, port);
+}
+
+void engine_rules_port_changed(struct engine *engine, const struct base_address *address,
+			       uint8_t protocol, uint16_t port)
+{
+	enqueue(engine->rules, address, protocol, port);
+	engine_rules_soon(engine);
+}
+
+void engine_rules_address_changed(struct engine *engine, const struct base_address *address)
+{
+	enqueue(engine->rules, address, 0, 0);
+	if (!engine->rules->all)
+		store_each_port(engine->store, address, enqueue_port, engine->rules);
+	engine_rules_soon(engine);
+}
+
+void engine_rules_members_changed(struct engine *engine)
+{
+	enqueue(engine->rules, NULL, 0, 0);
+	engine_rules_soon(engine);
+}
+
+static void enqueue_everything(struct engine *engine)
+{
+	struct rules *rules = engine->rules;
+
+	rules->all = false;
+	rules->count = rules->at = 0;
+	for (struct router *router = engine->routers; router; router = router->next)
+		for (uint32_t i = 0; i < router->wish.address_count; i++)
+			enqueue(rules, &router->wish.addresses[i], 0, 0);
+	store_each_port(engine->store, NULL, enqueue_port, rules);
+	enqueue(rules, NULL, 0, 0);
+	nft_table_begin(engine->table);
+	nft_table_retry(engine->table);
 }
 
 static void add_interval(struct nft_skeleton *skeleton, uint32_t interval_cs)
@@ -178,6 +307,8 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 	memset(skeleton, 0, sizeof *skeleton);
 	skeleton->egress = engine->abilities.egress;
 	skeleton->addresses_per_router = 1;
+	memcpy(skeleton->source4, engine->rules->source4, sizeof skeleton->source4);
+	memcpy(skeleton->source6, engine->rules->source6, sizeof skeleton->source6);
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		add_segment(skeleton, segment);
 	for (struct router *router = engine->routers; router; router = router->next) {
@@ -192,10 +323,12 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 	      compare_prefixes);
 }
 
-static void rules_failed(struct engine *engine, const struct base_error *error)
+static void failed(struct engine *engine, const struct base_error *error)
 {
 	unsigned suppressed;
 
+	engine->rules->failed = false;
+	engine->rules->all = true; /* with the next refresh */
 	engine->rules_present = false;
 	snprintf(engine->rules_message, sizeof engine->rules_message, "%s", error->message);
 	if (log_gate_pass(&engine->rules_gate, &suppressed))
@@ -204,47 +337,181 @@ static void rules_failed(struct engine *engine, const struct base_error *error)
 			 (unsigned long long)(ENGINE_REFRESH_US / BASE_USEC_PER_SEC));
 }
 
-void engine_rules_apply(struct engine *engine)
+/* What is left out because the kernel does not take it, and whose it is. */
+static void tell_refusals(struct engine *engine, const struct nft_refusal *refusal, size_t count)
 {
-	struct round round = { .engine = engine };
+	const struct message_service_port *port = NULL;
+	struct source source;
+
+	if (refusal->source_size == sizeof source) {
+		memcpy(&source, refusal->source, sizeof source);
+		if (source.port)
+			port = store_port(engine->store, &source.address, source.protocol,
+					  source.port);
+	}
+	snprintf(engine->rules_message, sizeof engine->rules_message,
+		 "the kernel refuses %zu elements of table vipd, all others are there; one, of %s%s: "
+		 "%.100s: %s",
+		 count, port ? "Service " : "", port ? port->service : "an address",
+		 refusal->element, strerror(-refusal->error));
+	if (log_gate_pass(&engine->rules_gate, NULL))
+		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED,
+			 LOG_FIELDS({ "SERVICE", port ? port->service : "" }), "%s",
+			 engine->rules_message);
+}
+
+/* The kernel has what is wanted. */
+static void done(struct engine *engine)
+{
+	const struct nft_refusal *refusals;
+	size_t count;
+
+	engine->rules_present = true;
+	engine->rules_message[0] = '\0';
+	if (engine->table) {
+		served_end(engine->served); /* the flows of who is gone: not before the rules */
+		count = nft_table_refusals(engine->table, &refusals);
+		if (count > 0)
+			tell_refusals(engine, &refusals[0], count);
+		else
+			log_gate_clear(&engine->rules_gate);
+	}
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (!router->rules_present) {
+			router->rules_present = true;
+			router_review(router);
+		}
+}
+
+static void open_fences(struct engine *engine)
+{
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (virtual_router_owns(&router->core))
+			engine_send_advert(router, router->core.vrrp.config.priority);
+}
+
+/* True: all that is wanted has been said to the table. */
+static bool take_wishes(struct engine *engine)
+{
+	struct rules *rules = engine->rules;
+	uint64_t end_us = engine_now(engine) + BUDGET_US;
+
+	for (unsigned i = 0; rules->at < rules->count; i++) {
+		if (i % 16 == 15 && engine_now(engine) > end_us)
+			return false;
+		if (want(engine, &rules->queue[rules->at++]) < 0)
+			rules->failed = true;
+	}
+	rules->at = rules->count = 0;
+	if (rules->capacity > 1024) { /* of a round over everything */
+		free(rules->queue);
+		rules->queue = NULL;
+		rules->capacity = 0;
+	}
+	return true;
+}
+
+/* One turn; true: there is more to do. */
+static bool work(struct engine *engine)
+{
 	struct nft_skeleton skeleton;
 	struct base_error error = { 0 };
 	int r;
 
+	if (!engine->rules->busy) {
+		if (engine->rules->all)
+			enqueue_everything(engine);
+		if (!take_wishes(engine))
+			return true;
+	}
+	if (engine->rules->failed) {
+		base_error_set(&error, -ENOMEM, "out of memory: rules are not complete");
+		failed(engine, &error);
+		return false;
+	}
+	make_skeleton(engine, &skeleton);
+	r = nft_table_commit(engine->table, &skeleton, &error);
+	engine->rules->busy = r > 0 && r & NFT_TABLE_MORE;
+	if (r < 0) {
+		failed(engine, &error);
+		return false;
+	}
+	if (r & NFT_TABLE_ANEW)
+		open_fences(engine); /* the new ones are closed */
+	if (engine->rules->busy)
+		return true;
+	if (engine->rules->count > 0 || engine->rules->all)
+		return true; /* said meanwhile */
+	done(engine);
+	return false;
+}
+
+static void begin_work(struct engine *engine)
+{
+	/* The rest of it when everything that is more urgent has had its turn. */
+	if (work(engine))
+		sd_event_source_set_enabled(engine->rules->work, SD_EVENT_ONESHOT);
+}
+
+static int on_work(sd_event_source *source, void *userdata)
+{
+	struct engine *engine = userdata;
+
+	(void)source;
+	if (!engine->routers)
+		return 0; /* they went meanwhile, and the rules with them */
+	begin_work(engine);
+	if (engine->rules_present) /* who waited for them is looked at */
+		engine_cluster_changed(engine);
+	return 0;
+}
+
+void engine_rules_all(struct engine *engine)
+{
+	engine->rules->all = engine->rules_due = true;
+}
+
+void engine_rules_apply(struct engine *engine)
+{
 	engine->rules_due = false;
 	if (!engine->table) { /* unfenced by explicit setting, and said so */
-		engine->rules_present = true;
+		engine->rules->count = engine->rules->at = 0;
+		done(engine);
 	} else if (!engine->routers) {
 		/* Nothing is wanted: nothing of ours stays in the kernel. */
 		nft_table_remove(engine->table);
+		engine->rules->count = engine->rules->at = 0;
+		engine->rules->busy = false;
+		engine->rules->all = true; /* for the first one that comes */
 		engine->rules_present = true;
 	} else {
-		make_skeleton(engine, &skeleton);
-		nft_table_begin(engine->table);
-		served_begin(engine->served);
-		for (struct router *router = engine->routers; router; router = router->next)
-			for (uint32_t i = 0; i < router->wish.address_count; i++)
-				if (nft_emit_vip(&router->wish.addresses[i], dataplane_of(router),
-						 nft_table_want, engine->table) < 0)
-					round.error = -ENOMEM;
-		store_each(engine->store, MESSAGE_SERVICE_PORT, want_port, &round);
-		want_peers(engine, &round);
-		r = nft_table_commit(engine->table, &skeleton, &error);
-		if (r < 0 || round.error < 0) {
-			rules_failed(engine, &error);
-			return;
-		}
-		served_end(engine->served); /* the flows of who is gone: not before the rules */
-		log_gate_clear(&engine->rules_gate);
-		engine->rules_present = true;
-		engine->rules_message[0] = '\0';
-		for (struct router *router = engine->routers; r == 1 && router;
-		     router = router->next)
-			if (virtual_router_owns(&router->core)) /* the new fence is closed */
-				engine_send_advert(router, router->core.vrrp.config.priority);
+		begin_work(engine);
 	}
-	for (struct router *router = engine->routers; router; router = router->next) {
-		router->rules_present = true;
-		router_review(router);
-	}
+}
+
+int engine_rules_new(struct engine *engine)
+{
+	struct rules *rules = calloc(1, sizeof *rules);
+	int r;
+
+	if (!rules)
+		return -ENOMEM;
+	engine->rules = rules;
+	rules->engine = engine;
+	rules->all = true;
+	r = sd_event_add_defer(engine->event, &rules->work, on_work, engine);
+	if (r >= 0)
+		r = sd_event_source_set_priority(rules->work, ENGINE_PRIORITY_RULES);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(rules->work, SD_EVENT_OFF);
+	return r;
+}
+
+void engine_rules_free(struct engine *engine)
+{
+	if (!engine->rules)
+		return;
+	sd_event_source_disable_unref(engine->rules->work);
+	free(engine->rules->queue);
+	free(engine->rules);
 }

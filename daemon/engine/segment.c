@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "daemon/engine/node.h"
 #include "vrrp/frame.h"
 #include "vrrp/io/neighbour.h"
@@ -185,7 +186,7 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 		peer->mac_known = true;
 		peer->heard_us = now_us;
 		if (new_mac)
-			engine_rules_changed(segment->engine);
+			engine_rules_members_changed(segment->engine);
 		if (new_mac && base_address_is_link_local(&peer->address))
 			engine_sender_known(segment, &seen->address);
 	}
@@ -290,6 +291,7 @@ static bool wanted(struct engine *engine, const struct vrrp_link *link)
 static void review_one(struct engine *engine, const struct vrrp_link *link)
 {
 	struct segment *segment = engine->segments;
+	uint64_t addresses;
 
 	while (segment && segment->index != link->index)
 		segment = segment->next;
@@ -303,13 +305,18 @@ static void review_one(struct engine *engine, const struct vrrp_link *link)
 		segment->index = link->index;
 		segment->next = engine->segments;
 		engine->segments = segment;
-		engine->rules_due = true;
+		engine_rules_all(engine);
 	}
 	if (strcmp(segment->name, link->name) != 0) {
 		snprintf(segment->name, sizeof segment->name, "%s", link->name);
-		engine->rules_due = true;
+		engine_rules_all(engine);
 	}
 	segment->mac = link->mac;
+	addresses = base_hash(link->addresses, link->address_count * sizeof link->addresses[0]);
+	if (segment->addresses != addresses) { /* other nodes are reached by it now, or no longer */
+		segment->addresses = addresses;
+		engine_rules_all(engine);
+	}
 	if (link->up && !segment->neighbour) {
 		int r = open_sockets(segment);
 
@@ -344,7 +351,7 @@ void segments_review(struct engine *engine)
 		*slot = segment->next;
 		close_sockets(segment);
 		free(segment);
-		engine->rules_due = true;
+		engine_rules_all(engine);
 	}
 	for (size_t i = 0; i < count; i++)
 		review_one(engine, &links[i]);

@@ -42,6 +42,7 @@ struct segment {
 	unsigned index; /* of the interface */
 	char name[16];
 	struct base_mac mac;
+	uint64_t addresses; /* a number that differs when the addresses do */
 	bool up;
 	struct vrrp_socket *sockets[2]; /* adverts: IPv4, IPv6 */
 	struct vrrp_neighbour *neighbour;

@@ -16,9 +16,10 @@ struct port {
 	struct base_address address;
 	uint8_t protocol;
 	uint16_t port;
-	uint64_t round;
 	uint64_t held_until_us; /* 0: not held */
-	bool flows_due;		/* an endpoint is gone */
+	struct port *next_due;
+	bool flows_due; /* an endpoint is gone; it is in the list of those */
+	bool forgotten; /* kept only until its flows are let go */
 	uint32_t endpoint_count;
 	struct message_endpoint *endpoints;
 };
@@ -26,19 +27,49 @@ struct port {
 struct served {
 	struct engine *engine;
 	struct port *buckets[BUCKETS];
-	uint64_t round, next_us; /* next_us: when the first one is held no longer; 0: none is held */
+	struct port *due;
+	uint64_t next_us; /* when the first one is held no longer; 0: none is held */
 	sd_event_source *timer, *io;
 	struct nft_flows *flows; /* NULL: this kernel has no ctnetlink */
 	struct log_gate gate;
 };
 
+static void arm(struct served *served)
+{
+	if (served->next_us == 0) {
+		sd_event_source_set_enabled(served->timer, SD_EVENT_OFF);
+		return;
+	}
+	sd_event_source_set_time(served->timer, served->next_us);
+	sd_event_source_set_enabled(served->timer, SD_EVENT_ONESHOT);
+}
+
+static void hold_until(struct served *served, uint64_t until_us)
+{
+	if (served->next_us != 0 && served->next_us <= until_us)
+		return;
+	served->next_us = until_us;
+	arm(served);
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct served *served = userdata;
+	uint64_t now_us = engine_now(served->engine);
 
 	(void)source;
 	(void)usec;
-	engine_rules_changed(served->engine);
+	served->next_us = 0;
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct port *port = served->buckets[i]; port; port = port->next) {
+			if (port->held_until_us == 0)
+				continue;
+			if (port->held_until_us <= now_us)
+				engine_rules_port_changed(served->engine, &port->address,
+							  port->protocol, port->port);
+			else
+				hold_until(served, port->held_until_us);
+		}
 	return 0;
 }
 
@@ -109,24 +140,38 @@ void served_free(struct served *served)
 	free(served);
 }
 
-void served_begin(struct served *served)
+static struct port **find(struct served *served, const struct base_address *address,
+			  uint8_t protocol, uint16_t number)
 {
-	served->round++;
-	served->next_us = 0;
+	uint8_t key[20] = { protocol, (uint8_t)(number >> 8), (uint8_t)number, address->family };
+	size_t size = base_address_size(address);
+	struct port **slot;
+
+	memcpy(key + 4, address->bytes, size);
+	slot = &served->buckets[base_hash(key, 4 + size) % BUCKETS];
+	while (*slot && ((*slot)->protocol != protocol || (*slot)->port != number ||
+			 !base_address_equal(&(*slot)->address, address)))
+		slot = &(*slot)->next;
+	return slot;
 }
 
-static struct port *find(struct served *served, const struct message_service_port *wish)
+static void release_later(struct served *served, struct port *port)
 {
-	uint8_t key[20] = { wish->protocol, (uint8_t)(wish->port >> 8), (uint8_t)wish->port,
-			    wish->address.family };
-	struct port **slot, *port;
+	if (port->flows_due)
+		return;
+	port->flows_due = true;
+	port->next_due = served->due;
+	served->due = port;
+}
 
-	memcpy(key + 4, wish->address.bytes, base_address_size(&wish->address));
-	slot = &served->buckets[base_hash(key, 4 + base_address_size(&wish->address)) % BUCKETS];
-	for (port = *slot; port; port = port->next)
-		if (port->protocol == wish->protocol && port->port == wish->port &&
-		    base_address_equal(&port->address, &wish->address))
-			return port;
+static struct port *port_of(struct served *served, const struct message_service_port *wish)
+{
+	struct port **slot = find(served, &wish->address, wish->protocol, wish->port), *port;
+
+	if (*slot) {
+		(*slot)->forgotten = false;
+		return *slot;
+	}
 	port = calloc(1, sizeof *port);
 	if (!port)
 		return NULL;
@@ -134,8 +179,7 @@ static struct port *find(struct served *served, const struct message_service_por
 	port->protocol = wish->protocol;
 	port->port = wish->port;
 	/* What a predecessor served by is not known: flows to whoever is no endpoint now are let go. */
-	port->flows_due = true;
-	port->next = *slot;
+	release_later(served, port);
 	return *slot = port;
 }
 
@@ -162,53 +206,64 @@ static bool somebody_gone(const struct port *port, const struct message_service_
 	return false;
 }
 
-static bool remember(struct port *port, const struct message_service_port *wish)
+static void remember(struct served *served, struct port *port,
+		     const struct message_service_port *wish)
 {
 	size_t size = wish->endpoint_count * sizeof *wish->endpoints;
 
 	if (port->endpoint_count == wish->endpoint_count &&
 	    (size == 0 || memcmp(port->endpoints, wish->endpoints, size) == 0))
-		return true;
-	port->flows_due |= somebody_gone(port, wish);
+		return;
+	if (somebody_gone(port, wish))
+		release_later(served, port);
 	if (size > 0) {
 		struct message_endpoint *grown = realloc(port->endpoints, size);
 
 		if (!grown)
-			return false;
+			return;
 		port->endpoints = grown;
 		memcpy(grown, wish->endpoints, size);
 	}
 	port->endpoint_count = wish->endpoint_count;
-	return true;
 }
 
 struct served_port served_note(struct served *served, const struct message_service_port *wish,
 			       uint64_t now_us)
 {
-	struct port *port = find(served, wish);
+	struct port *port = port_of(served, wish);
 	struct served_port result = { false, wish->endpoint_count, wish->endpoints };
 
 	if (!port)
 		return result;
-	port->round = served->round;
 	if (wish->endpoint_count == 0 && port->endpoint_count > 0) {
 		if (port->held_until_us == 0)
 			port->held_until_us = now_us + SERVED_HOLD_US;
 		if (now_us < port->held_until_us) {
-			if (served->next_us == 0 || port->held_until_us < served->next_us)
-				served->next_us = port->held_until_us;
+			hold_until(served, port->held_until_us);
 			return (struct served_port){ true, port->endpoint_count, port->endpoints };
 		}
 	}
 	port->held_until_us = 0;
-	remember(port, wish);
+	remember(served, port, wish);
 	return result;
 }
 
-static void release(struct served *served, const struct port *port, bool wanted)
+void served_forget(struct served *served, const struct base_address *address, uint8_t protocol,
+		   uint16_t port)
+{
+	struct port *found = *find(served, address, protocol, port);
+
+	if (!found)
+		return;
+	found->forgotten = true;
+	found->held_until_us = 0;
+	release_later(served, found);
+}
+
+static void release(struct served *served, const struct port *port)
 {
 	static struct nft_flow_end ends[MESSAGE_ENDPOINTS_MAX]; /* one thread; not kept over a call */
-	uint32_t count = wanted ? port->endpoint_count : 0;
+	uint32_t count = port->forgotten ? 0 : port->endpoint_count;
 
 	if (!served->flows || port->protocol == IPPROTO_TCP)
 		return; /* a TCP connection ends by itself, or moves with its VM */
@@ -220,25 +275,15 @@ static void release(struct served *served, const struct port *port, bool wanted)
 
 void served_end(struct served *served)
 {
-	for (size_t i = 0; i < BUCKETS; i++)
-		for (struct port **slot = &served->buckets[i]; *slot;) {
-			struct port *port = *slot;
-			bool wanted = port->round == served->round;
+	while (served->due) {
+		struct port *port = served->due;
 
-			if (port->flows_due || !wanted)
-				release(served, port, wanted);
-			port->flows_due = false;
-			if (wanted)
-				slot = &port->next;
-			else
-				drop(slot);
-		}
+		served->due = port->next_due;
+		port->flows_due = false;
+		release(served, port);
+		if (port->forgotten)
+			drop(find(served, &port->address, port->protocol, port->port));
+	}
 	if (served->flows)
 		run_flows(served);
-	if (served->next_us == 0) {
-		sd_event_source_set_enabled(served->timer, SD_EVENT_OFF);
-		return;
-	}
-	sd_event_source_set_time(served->timer, served->next_us);
-	sd_event_source_set_enabled(served->timer, SD_EVENT_ONESHOT);
 }

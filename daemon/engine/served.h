@@ -21,17 +21,20 @@ struct served;
 int served_new(struct served **served, struct engine *engine);
 void served_free(struct served *served);
 
-/* One round over all ports that are wanted: begin, note each, end. */
-void served_begin(struct served *served);
-
 struct served_port {
 	bool held;
 	uint32_t endpoint_count;
-	const struct message_endpoint *endpoints; /* until the next round */
+	const struct message_endpoint *endpoints; /* until the port is noted again */
 };
-/* Which endpoints the rules are to have. Out of memory: those of the wish. */
+/*
+ * Which endpoints the rules are to have. Out of memory: those of the wish. When a port is held no longer,
+ * engine_rules_port_changed() is called for it.
+ */
 struct served_port served_note(struct served *served, const struct message_service_port *wish,
 			       uint64_t now_us);
+/* Nobody wants it (here) any more. */
+void served_forget(struct served *served, const struct base_address *address, uint8_t protocol,
+		   uint16_t port);
 
-/* The rules stand in the kernel. What was not noted is forgotten. */
+/* The rules stand in the kernel: flows of what is gone, since it was called last, are let go. */
 void served_end(struct served *served);

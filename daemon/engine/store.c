@@ -220,6 +220,40 @@ void store_each(const struct store *store, enum message_type type,
 			}
 }
 
+const struct message_service_port *store_port(struct store *store,
+					      const struct base_address *address, uint8_t protocol,
+					      uint16_t port)
+{
+	uint8_t key[128];
+	size_t key_size = port_key(key, address, protocol, port);
+	struct entry *entry = *find(store, key, key_size);
+
+	if (!entry)
+		return NULL;
+	decode(entry, &store->scratch);
+	return &store->scratch.service_port;
+}
+
+void store_each_port(const struct store *store, const struct base_address *address,
+		     void (*callback)(void *userdata, const struct base_address *address,
+				      uint8_t protocol, uint16_t port),
+		     void *userdata)
+{
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (const struct entry *entry = store->buckets[i]; entry; entry = entry->next) {
+			struct base_address found;
+			uint16_t port;
+
+			if (entry->type != MESSAGE_SERVICE_PORT)
+				continue;
+			memcpy(&found, entry->bytes + 1, sizeof found); /* see port_key() */
+			if (address && !base_address_equal(&found, address))
+				continue;
+			memcpy(&port, entry->bytes + 2 + sizeof found, sizeof port);
+			callback(userdata, &found, entry->bytes[1 + sizeof found], port);
+		}
+}
+
 size_t store_count(const struct store *store, enum message_type type)
 {
 	return store->counts[type];

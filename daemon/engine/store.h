@@ -36,6 +36,15 @@ bool store_syncing(const struct store *store);
 /* Calls back for everything of one type, in no particular order; the store must not change. */
 void store_each(const struct store *store, enum message_type type,
 		void (*callback)(void *userdata, const struct message *message), void *userdata);
+/* NULL: nobody wants such a port. Valid until the next call. */
+const struct message_service_port *store_port(struct store *store,
+					      const struct base_address *address, uint8_t protocol,
+					      uint16_t port);
+/* Every port of an address, or (NULL) of all; the store must not change. */
+void store_each_port(const struct store *store, const struct base_address *address,
+		     void (*callback)(void *userdata, const struct base_address *address,
+				      uint8_t protocol, uint16_t port),
+		     void *userdata);
 size_t store_count(const struct store *store, enum message_type type);
 uint64_t store_revision(const struct store *store); /* moves with every change */
 

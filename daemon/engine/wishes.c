@@ -36,6 +36,17 @@ static void put_node(struct engine *engine, const struct message_node *wish)
 	engine_rules_changed(engine);
 }
 
+static void addresses_changed(struct engine *engine, const struct router *router)
+{
+	for (uint32_t i = 0; i < router->wish.address_count; i++)
+		engine_rules_address_changed(engine, &router->wish.addresses[i]);
+}
+
+static void port_changed(struct engine *engine, const struct message_service_port *port)
+{
+	engine_rules_port_changed(engine, &port->address, port->protocol, port->port);
+}
+
 static void on_put(void *userdata, const struct message *message)
 {
 	struct engine *engine = userdata;
@@ -48,6 +59,7 @@ static void on_put(void *userdata, const struct message *message)
 	case MESSAGE_ROUTER:
 		router = find_router(engine, message->router.name);
 		if (router) {
+			addresses_changed(engine, router); /* those that it loses, too */
 			router_configure(router, &message->router);
 		} else {
 			router = router_new(engine, &message->router);
@@ -62,12 +74,13 @@ static void on_put(void *userdata, const struct message *message)
 				 router->wish.address_count, message->router.candidate_count);
 		}
 		address_index_forget(&engine->addresses);
+		addresses_changed(engine, router);
 		engine_cluster_changed(engine);
 		break;
 	default:
+		port_changed(engine, &message->service_port);
 		break;
 	}
-	engine_rules_changed(engine);
 }
 
 static void on_removed(void *userdata, const struct message *message)
@@ -91,6 +104,7 @@ static void on_removed(void *userdata, const struct message *message)
 				struct router *router = *slot;
 
 				*slot = router->next;
+				addresses_changed(engine, router);
 				log_line(LOG_NOTICE, BASE_REASON_REMOVED,
 					 LOG_FIELDS({ "LEASE", router->wish.name }),
 					 "%s is no longer wanted", router->wish.name);
@@ -98,8 +112,13 @@ static void on_removed(void *userdata, const struct message *message)
 				break;
 			}
 	}
+	if (message->type == MESSAGE_SERVICE_PORT) {
+		port_changed(engine, &message->service_port);
+		return;
+	}
+	if (message->type == MESSAGE_NODE)
+		engine_rules_changed(engine);
 	engine_cluster_changed(engine);
-	engine_rules_changed(engine);
 }
 
 void engine_set_synced(struct engine *engine)

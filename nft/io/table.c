@@ -2,99 +2,80 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
-#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <nftables/libnftables.h>
 
+#include "base/array.h"
 #include "base/cleanup.h"
+#include "nft/io/guard.h"
+#include "nft/io/ledger.h"
+#include "nft/io/wire.h"
 
 #define PROBE "vipd-probe" /* a table that is there for an instant when a process starts */
 
-struct item {
-	const char *table, *set; /* literals of the core */
-	bool exclusive, ambiguous;
-	char *key, *data;
-};
+/*
+ * How long one call of commit may take, more or less; and how long one transaction, by which the number of
+ * changes in it is found. The loop that calls has a deadline of 10 ms or so for everything.
+ */
+#define BUDGET_US      5000
+#define TRANSACTION_US 2000
+#define COMPARE_KEYS   2000
+#define STEP_FIRST     256
+#define STEP_MIN       16
+#define STEP_MAX       4096
 
-struct items {
-	struct item *at;
-	size_t count, capacity;
-};
-
-struct buffer {
-	char *text;
-	size_t length, capacity;
-	bool failed;
+enum stage {
+	STAGE_IDLE,
+	STAGE_SKELETON, /* rules */
+	STAGE_READ,	/* what the kernel has, set by set */
+	STAGE_COMPARE,
+	STAGE_APPLY,
 };
 
 struct nft_table {
 	struct nft_ctx *context;
+	struct nft_wire *wire;
+	struct nft_ledger *ledger;
 	int events;
-	struct items wanted, present;
-	uint32_t port; /* netlink's name for our context: its changes are ours */
+	uint32_t port; /* netlink's name for the context: its changes are ours */
 	char culprit[64];
 	bool changing; /* the transaction being told touches our tables, and is not ours */
-	bool loaded; /* by this process: `present` is what stands in the kernel */
+	bool round;    /* begun and not ended */
+	bool guard_able, guarded;
+	bool loaded; /* the rules are those of `skeleton`, and `ledger` knows what the kernel has */
+	struct nft_skeleton skeleton;
 	uint64_t revision;
-	struct buffer buffer;
+
+	enum stage stage;
+	bool reread;   /* since the commit began; a refusal is an element's own fault then */
+	bool mismatch; /* a set is not of our making */
+	int read_error;
+	struct nft_wire *reader;
+	bool reading; /* a dump runs on it */
+	unsigned read_set, read_tries;
+	struct nft_change *changes;
+	size_t change_count, change_at, step;
+	unsigned refusal_count;
+	struct nft_refusal refusals[NFT_REFUSALS_MAX];
 };
 
-static void items_clear(struct items *items)
+static uint64_t now_us(void)
 {
-	for (size_t i = 0; i < items->count; i++) {
-		free(items->at[i].key);
-		free(items->at[i].data);
-	}
-	items->count = 0;
-}
+	struct timespec now;
 
-static void items_free(struct items *items)
-{
-	items_clear(items);
-	free(items->at);
-	*items = (struct items){ 0 };
-}
-
-static void reserve(struct buffer *buffer, size_t size)
-{
-	size_t capacity = buffer->capacity ? buffer->capacity : 65536;
-	char *grown;
-
-	while (capacity - buffer->length < size)
-		capacity *= 2;
-	if (buffer->failed || capacity == buffer->capacity)
-		return;
-	grown = realloc(buffer->text, capacity);
-	if (!grown) {
-		buffer->failed = true;
-		return;
-	}
-	buffer->text = grown;
-	buffer->capacity = capacity;
-}
-
-__attribute__((format(printf, 2, 3))) static void put(struct buffer *buffer, const char *format, ...)
-{
-	va_list arguments;
-	int n;
-
-	reserve(buffer, 1024); /* more than any line of ours */
-	if (buffer->failed)
-		return;
-	va_start(arguments, format);
-	n = vsnprintf(buffer->text + buffer->length, buffer->capacity - buffer->length, format,
-		      arguments);
-	va_end(arguments);
-	if (n > 0)
-		buffer->length += (size_t)n;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 static int run(struct nft_table *table, const char *commands, struct base_error *error)
@@ -113,7 +94,21 @@ static int run(struct nft_table *table, const char *commands, struct base_error 
 	return 0;
 }
 
-static int open_events(void)
+/* What the wire does is not told to us: a full load would be tens of thousands of messages. */
+static void ignore(int fd, uint32_t port)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_pid)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(port), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	struct sock_fprog program = { BASE_COUNT_OF(code), code };
+
+	setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+static int open_events(uint32_t ignored)
 {
 	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
@@ -129,6 +124,7 @@ static int open_events(void)
 		return r;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+	ignore(fd, ignored);
 	return fd;
 }
 
@@ -182,6 +178,7 @@ static void read_event(struct nft_table *table, const struct nlmsghdr *header)
 	if (table->port == 0 && strcmp(name, PROBE) == 0)
 		table->port = header->nlmsg_pid;
 	if (header->nlmsg_pid != table->port && header->nlmsg_pid != (uint32_t)getpid() &&
+	    header->nlmsg_pid != nft_wire_port(table->wire) &&
 	    strcmp(name, "vipd") == 0)
 		table->changing = true; /* told when the end of the transaction says whose it was */
 }
@@ -252,10 +249,12 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 		  struct base_error *error)
 {
 	struct nft_table *table = calloc(1, sizeof *table);
+	int r;
 
 	if (!table)
 		return -ENOMEM;
 	table->events = -1;
+	table->step = STEP_FIRST;
 	table->context = nft_ctx_new(NFT_CTX_DEFAULT);
 	if (!table->context) {
 		nft_table_free(table);
@@ -263,12 +262,14 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	}
 	nft_ctx_buffer_output(table->context);
 	nft_ctx_buffer_error(table->context);
-	table->events = open_events();
-	if (table->events < 0) {
-		int r = table->events;
-
+	r = nft_ledger_new(&table->ledger);
+	if (r == 0)
+		r = nft_wire_new(&table->wire);
+	if (r == 0)
+		r = table->events = open_events(nft_wire_port(table->wire));
+	if (r < 0) {
 		nft_table_free(table);
-		return base_error_set(error, r, "no netfilter events: %s", strerror(-r));
+		return base_error_set(error, r, "no netfilter socket: %s", strerror(-r));
 	}
 	if (!probe(table, "ingress")) {
 		nft_table_free(table);
@@ -278,6 +279,9 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 				      "missing");
 	}
 	abilities->egress = probe(table, "egress");
+	abilities->guard = table->guard_able = nft_guard_make(table->wire) == 0;
+	if (abilities->guard)
+		nft_guard_remove(table->wire);
 	nft_table_drain(table); /* learns the name of our own changes */
 	*result = table;
 	return 0;
@@ -291,222 +295,371 @@ void nft_table_free(struct nft_table *table)
 		nft_ctx_free(table->context);
 	if (table->events >= 0)
 		close(table->events);
-	items_free(&table->wanted);
-	items_free(&table->present);
-	free(table->buffer.text);
+	nft_wire_free(table->wire);
+	nft_wire_free(table->reader);
+	nft_ledger_free(table->ledger);
 	free(table);
 }
 
+/* --- wishes --- */
+
 void nft_table_begin(struct nft_table *table)
 {
-	items_clear(&table->wanted);
+	nft_ledger_begin(table->ledger);
+	nft_ledger_source(table->ledger, "", 0);
+	table->round = true;
+}
+
+int nft_table_source(struct nft_table *table, const void *key, size_t size)
+{
+	return nft_ledger_source(table->ledger, key, size);
 }
 
 int nft_table_want(void *userdata, const struct nft_element *element)
 {
 	struct nft_table *table = userdata;
-	struct items *items = &table->wanted;
-	struct item *item;
 
-	if (items->count == items->capacity) {
-		size_t capacity = items->capacity ? items->capacity * 2 : 64;
-		struct item *grown = realloc(items->at, capacity * sizeof *grown);
-
-		if (!grown)
-			return -ENOMEM;
-		items->at = grown;
-		items->capacity = capacity;
-	}
-	item = &items->at[items->count];
-	*item = (struct item){ .table = element->table,
-			       .set = element->set,
-			       .exclusive = element->exclusive,
-			       .key = strdup(element->key),
-			       .data = strdup(element->data) };
-	items->count++;
-	return item->key && item->data ? 0 : -ENOMEM;
+	if (strcmp(nft_sets[element->set].table, "guard") == 0 && !table->guard_able)
+		return 0;
+	return nft_ledger_claim(table->ledger, element);
 }
 
-static int compare_keys(const struct item *a, const struct item *b)
+size_t nft_table_refusals(const struct nft_table *table, const struct nft_refusal **refusals)
 {
-	int r = strcmp(a->table, b->table);
-
-	if (r == 0)
-		r = strcmp(a->set, b->set);
-	return r ? r : strcmp(a->key, b->key);
+	*refusals = table->refusals;
+	return nft_ledger_refusals(table->ledger);
 }
 
-static int compare_items(const void *left, const void *right)
+void nft_table_retry(struct nft_table *table)
 {
-	const struct item *a = left, *b = right;
-	int r = compare_keys(a, b);
-
-	return r ? r : strcmp(a->data, b->data);
+	nft_ledger_retry(table->ledger);
 }
 
-/*
- * Sorts, and leaves one element per key: none where the data contradict in an exclusive map, or where
- * they are empty there.
- */
-static void settle(struct items *items)
-{
-	size_t kept = 0;
+/* --- the skeleton --- */
 
-	if (items->count == 0)
-		return;
-	qsort(items->at, items->count, sizeof *items->at, compare_items);
-	for (size_t i = 0; i < items->count;) {
-		size_t end = i + 1;
-		bool differs = false;
-
-		for (; end < items->count && compare_keys(&items->at[i], &items->at[end]) == 0;
-		     end++)
-			differs |= strcmp(items->at[i].data, items->at[end].data) != 0;
-		for (size_t j = i; j < end; j++) {
-			if (j == i && !(items->at[i].exclusive &&
-					(differs || !items->at[i].data[0]))) {
-				items->at[kept++] = items->at[j];
-				continue;
-			}
-			free(items->at[j].key);
-			free(items->at[j].data);
-		}
-		i = end;
-	}
-	items->count = kept;
-}
-
-/* Elements of one set go into one command: libnftables is quick then. */
-static void put_items(struct buffer *buffer, const char *verb, const struct items *items,
-		      const bool *which)
-{
-	for (size_t i = 0; i < items->count;) {
-		const struct item *first = &items->at[i];
-		bool any = false;
-
-		for (; i < items->count && strcmp(items->at[i].table, first->table) == 0 &&
-		       strcmp(items->at[i].set, first->set) == 0;
-		     i++) {
-			const struct item *item = &items->at[i];
-
-			if (which && !which[i])
-				continue;
-			if (!any)
-				put(buffer, "%s element %s vipd %s {", verb, first->table,
-				    first->set);
-			put(buffer, "%s %s%s%s", any ? "," : "", item->key,
-			    item->data[0] ? " : " : "", item->data);
-			any = true;
-		}
-		if (any)
-			put(buffer, " }\n");
-	}
-}
-
-/* Everything, in one transaction: rules, and the elements of every set but the fence's. */
 static int load(struct nft_table *table, const struct nft_skeleton *skeleton, bool anew,
 		struct base_error *error)
 {
-	struct buffer *buffer = &table->buffer;
+	CLEANUP(base_free_cleanup) char *text = malloc(NFT_SKELETON_SIZE);
 	int r;
 
-	buffer->length = 0;
-	buffer->failed = false;
-	reserve(buffer, NFT_SKELETON_SIZE);
-	if (buffer->failed)
+	if (!text)
 		return -ENOMEM;
-	r = nft_skeleton_render(skeleton, anew, buffer->text, buffer->capacity);
+	r = nft_skeleton_render(skeleton, anew, text, NFT_SKELETON_SIZE);
 	if (r == -EINVAL)
 		return base_error_set(error, r, "an interface has a name that nftables cannot say: "
 						"rename it to letters, digits, dot, dash");
 	if (r < 0)
 		return base_error_set(error, r, "the rules have no room: too many segments, "
 						"intervals or addresses");
-	buffer->length = (size_t)r;
-	for (unsigned i = 0; i < NFT_SETS; i++)
-		put(buffer, "flush %s %s vipd %s\n", nft_sets[i].kind, nft_sets[i].table,
-		    nft_sets[i].name);
-	put_items(buffer, "add", &table->wanted, NULL);
-	return buffer->failed ? -ENOMEM : run(table, buffer->text, error);
+	return run(table, text, error);
+}
+
+static void ignore_element(void *userdata, const struct nft_found *found)
+{
+	(void)userdata;
+	(void)found;
 }
 
 static bool is_there(struct nft_table *table)
 {
-	/* One family at a time: libnftables 1.0.6 reads only one into its cache. */
-	return run(table, "list set inet vipd revision\n", NULL) == 0 &&
-	       run(table, "list set netdev vipd vips4\n", NULL) == 0;
+	return nft_wire_dump(table->wire, "inet", "revision", ignore_element, NULL) != -ENOENT &&
+	       nft_wire_dump(table->wire, "netdev", "peers", ignore_element, NULL) != -ENOENT;
 }
 
-static int commit_everything(struct nft_table *table, const struct nft_skeleton *skeleton,
-			     struct base_error *error)
+static void lose(struct nft_table *table, bool guard, bool others)
 {
+	bool lost[NFT_SETS];
+
+	for (unsigned i = 0; i < NFT_SETS; i++)
+		lost[i] = strcmp(nft_sets[i].table, "guard") == 0 ? guard : others;
+	nft_ledger_lost(table->ledger, lost);
+}
+
+static int begin_reading(struct nft_table *table)
+{
+	struct nft_wire *reader;
 	int r;
 
-	if (is_there(table) && load(table, skeleton, false, NULL) == 0)
-		return 0;
-	/* Nothing there, or of another version's making. */
-	r = load(table, skeleton, true, error);
-	return r < 0 ? r : 1;
+	/* A socket of its own: in between others ask over the wire. One that is half read is of no use. */
+	if (table->reading || !table->reader) {
+		r = nft_wire_new(&reader);
+		if (r < 0)
+			return r;
+		nft_wire_free(table->reader);
+		table->reader = reader;
+	}
+	table->reading = false;
+	table->read_tries = 0;
+	table->read_set = 0;
+	table->stage = STAGE_READ;
+	lose(table, false, true);
+	return 0;
 }
 
-static int commit_difference(struct nft_table *table, struct base_error *error)
+/* NFT_TABLE_ANEW or 0. */
+static int load_skeleton(struct nft_table *table, const struct nft_skeleton *skeleton,
+			 struct base_error *error)
 {
-	struct items *old = &table->present, *new = &table->wanted;
-	CLEANUP(base_free_cleanup) bool *gone = calloc(old->count + 1, 1);
-	CLEANUP(base_free_cleanup) bool *come = calloc(new->count + 1, 1);
-	struct buffer *buffer = &table->buffer;
-	size_t i = 0, j = 0;
+	bool anew = table->mismatch || !is_there(table) || load(table, skeleton, false, NULL) < 0;
 
-	if (!gone || !come)
-		return -ENOMEM;
-	while (i < old->count || j < new->count) {
-		int r = i == old->count	  ? 1
-			: j == new->count ? -1
-					  : compare_items(&old->at[i], &new->at[j]);
+	table->loaded = table->mismatch = false;
+	if (anew) {
+		int r = load(table, skeleton, true, error);
 
 		if (r < 0)
-			gone[i++] = true;
-		else if (r > 0)
-			come[j++] = true;
-		else
-			i++, j++;
+			return r;
 	}
-	buffer->length = 0;
-	buffer->failed = false;
-	put(buffer, "%s", "");
+	if (table->guard_able && !table->guarded) {
+		table->guarded = nft_guard_make(table->wire) == 0;
+		lose(table, true, false);
+	}
+	table->skeleton = *skeleton;
+	table->revision = nft_skeleton_revision(skeleton);
+	table->loaded = true;
+	if (!anew)
+		return begin_reading(table);
+	lose(table, false, true);
+	table->stage = STAGE_COMPARE;
+	return NFT_TABLE_ANEW;
+}
+
+static bool is_loaded(struct nft_table *table, const struct nft_skeleton *skeleton)
+{
+	return table->loaded && (memcmp(&table->skeleton, skeleton, sizeof *skeleton) == 0 ||
+				 nft_skeleton_revision(skeleton) == table->revision);
+}
+
+/* --- elements --- */
+
+static size_t size_of(const char *letters)
+{
+	size_t size = 0;
+
+	for (; *letters; letters++)
+		size += strchr("ar", *letters)	  ? 4
+			: strchr("ANR", *letters) ? 16
+			: *letters == 'e'	  ? 6
+						  : 4;
+	return size;
+}
+
+static void on_found(void *userdata, const struct nft_found *found)
+{
+	struct nft_table *table = userdata;
+	const struct nft_set *set = &nft_sets[table->read_set];
+	struct nft_element element = { .set = (uint8_t)table->read_set,
+				       .key_size = (uint8_t)found->key_size,
+				       .data_size = (uint8_t)found->data_size };
+
+	if (found->key_size != size_of(set->key) || found->data_size != size_of(set->data)) {
+		table->mismatch = true;
+		return;
+	}
+	memcpy(element.key, found->key, found->key_size);
+	if (found->data_size > 0)
+		memcpy(element.data, found->data, found->data_size);
+	if (nft_ledger_found(table->ledger, &element) < 0)
+		table->read_error = -ENOMEM;
+}
+
+/* A piece of a set. */
+static int read_set(struct nft_table *table)
+{
+	const struct nft_set *set = &nft_sets[table->read_set];
+	int r = 0;
+
+	if (strcmp(set->table, "guard") != 0) { /* nobody but us changes the guard */
+		if (!table->reading)
+			r = nft_wire_dump_start(table->reader, set->table, set->name);
+		table->reading = r == 0;
+		table->read_error = 0;
+		if (r == 0)
+			r = nft_wire_dump_more(table->reader, on_found, table);
+		if (r == 1)
+			return table->read_error;
+		table->reading = false;
+		if (r == -EAGAIN && table->read_tries++ < 10)
+			return 0; /* somebody changes it meanwhile: the same set again */
+		table->read_tries = 0;
+	}
+	if (r == -ENOENT || table->mismatch) {
+		table->loaded = false;
+		table->stage = STAGE_SKELETON;
+		return 0;
+	}
+	if (r == 0)
+		r = table->read_error;
+	if (r == 0 && ++table->read_set == NFT_SETS)
+		table->stage = STAGE_COMPARE;
+	return r;
+}
+
+static int compare(struct nft_table *table)
+{
+	int r = nft_ledger_changes(table->ledger, COMPARE_KEYS, &table->changes,
+				   &table->change_count);
+
+	if (r == 0) {
+		table->change_at = 0;
+		table->stage = STAGE_APPLY;
+	}
+	return r < 0 ? r : 0;
+}
+
+static int transact(struct nft_table *table, const struct nft_change *changes, size_t count)
+{
+	struct nft_element element;
+	int r;
+
+	nft_wire_begin(table->wire);
 	/* Deleted and added in one transaction: no packet sees the key missing. */
-	put_items(buffer, "delete", old, gone);
-	put_items(buffer, "add", new, come);
-	if (buffer->failed)
-		return -ENOMEM;
-	return buffer->length ? run(table, buffer->text, error) : 0;
+	for (size_t i = 0; i < count; i++)
+		if (changes[i].old) {
+			nft_record_element(changes[i].old, &element);
+			nft_wire_element(table->wire, false, &element);
+		}
+	for (size_t i = 0; i < count; i++)
+		if (changes[i].new) {
+			nft_record_element(changes[i].new, &element);
+			nft_wire_element(table->wire, true, &element);
+		}
+	r = nft_wire_commit(table->wire);
+	for (size_t i = 0; i < count && r == 0; i++)
+		nft_ledger_done(&changes[i]);
+	return r;
+}
+
+static void refuse(struct nft_table *table, const struct nft_change *change, int error)
+{
+	const struct nft_record *record = change->new ? change->new : change->old;
+	struct nft_refusal *refusal;
+	struct nft_element element;
+	const void *source;
+	size_t size;
+
+	nft_ledger_refused(table->ledger, change);
+	refusal = &table->refusals[table->refusal_count++ % NFT_REFUSALS_MAX];
+	nft_record_element(record, &element);
+	nft_element_format(&element, refusal->element);
+	refusal->error = error;
+	source = nft_record_source(record, &size);
+	refusal->source_size = size <= NFT_SOURCE_MAX ? size : 0;
+	if (refusal->source_size > 0)
+		memcpy(refusal->source, source, size);
+}
+
+/* It is not the element's fault. */
+static bool is_general(int error)
+{
+	return error == -ENOMEM || error == -ENOBUFS || error == -EPERM || error == -EIO ||
+	       error == -EMSGSIZE;
+}
+
+/* All but those that the kernel refuses one by one. */
+static int bisect(struct nft_table *table, const struct nft_change *changes, size_t count)
+{
+	int r = transact(table, changes, count);
+
+	if (r == 0 || is_general(r))
+		return r;
+	if (count == 1) {
+		refuse(table, changes, r);
+		return 0;
+	}
+	r = bisect(table, changes, count / 2);
+	return r < 0 ? r : bisect(table, changes + count / 2, count - count / 2);
+}
+
+static int apply(struct nft_table *table)
+{
+	size_t left = table->change_count - table->change_at;
+	size_t count = left < table->step ? left : table->step;
+	uint64_t begin = now_us(), took;
+	int r;
+
+	if (left == 0) {
+		nft_ledger_settle(table->ledger);
+		table->stage = nft_ledger_dirty(table->ledger) ? STAGE_COMPARE : STAGE_IDLE;
+		return 0;
+	}
+	r = transact(table, table->changes + table->change_at, count);
+	if (r < 0 && !is_general(r)) {
+		if (!table->reread) {
+			/* Is the kernel's state another one than we think? */
+			table->reread = true;
+			return begin_reading(table);
+		}
+		r = bisect(table, table->changes + table->change_at, count);
+	}
+	if (r < 0)
+		return r;
+	table->change_at += count;
+	took = now_us() - begin;
+	if (took > TRANSACTION_US && table->step > STEP_MIN)
+		table->step /= 2;
+	else if (took < TRANSACTION_US / 4 && count == table->step && table->step < STEP_MAX)
+		table->step *= 2;
+	return 0;
+}
+
+static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
+		struct base_error *error)
+{
+	int r = 0;
+
+	switch (table->stage) {
+	case STAGE_IDLE:
+		return 0;
+	case STAGE_SKELETON:
+		return load_skeleton(table, skeleton, error); /* has said why */
+	case STAGE_READ:
+		r = read_set(table);
+		break;
+	case STAGE_COMPARE:
+		r = compare(table);
+		break;
+	case STAGE_APPLY:
+		r = apply(table);
+		break;
+	}
+	if (r < 0)
+		base_error_set(error, r, "nftables refused to change the elements of table vipd: %s",
+			       strerror(-r));
+	return r;
 }
 
 int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleton,
 		     struct base_error *error)
 {
-	uint64_t revision = nft_skeleton_revision(skeleton);
-	struct items swap;
-	int r = -ENOENT;
+	uint64_t end = now_us() + BUDGET_US;
+	int result = 0;
 
-	settle(&table->wanted);
-	if (table->loaded && table->revision == revision)
-		r = commit_difference(table, NULL);
-	/* A refused difference means that somebody changed what we thought was there. */
-	if (r < 0)
-		r = commit_everything(table, skeleton, error);
-	table->loaded = r >= 0;
-	if (r < 0)
-		return r;
-	table->revision = revision;
-	swap = table->present;
-	table->present = table->wanted;
-	table->wanted = swap;
-	items_clear(&table->wanted);
-	/* Megabytes when everything is loaded, and hardly ever needed again. */
-	free(table->buffer.text);
-	table->buffer = (struct buffer){ 0 };
-	return r;
+	if (table->round) {
+		nft_ledger_end(table->ledger);
+		table->round = false;
+	}
+	if (!is_loaded(table, skeleton)) {
+		table->stage = STAGE_SKELETON;
+		table->loaded = false;
+	} else if (table->stage == STAGE_IDLE && nft_ledger_dirty(table->ledger)) {
+		table->stage = STAGE_COMPARE;
+	}
+	do {
+		int r = work(table, skeleton, error);
+
+		if (r < 0) {
+			table->loaded = false; /* all of it again */
+			table->stage = STAGE_IDLE;
+			nft_ledger_settle(table->ledger);
+			return r;
+		}
+		result |= r;
+	} while (table->stage != STAGE_IDLE && now_us() < end);
+	if (table->stage != STAGE_IDLE)
+		return result | NFT_TABLE_MORE;
+	table->reread = false;
+	return result;
 }
 
 void nft_table_forget(struct nft_table *table)
@@ -519,52 +672,42 @@ int nft_table_fd(const struct nft_table *table)
 	return table->events;
 }
 
+struct revision {
+	uint64_t expected;
+	bool found;
+};
+
+static void on_revision(void *userdata, const struct nft_found *found)
+{
+	struct revision *revision = userdata;
+	uint32_t half[2];
+
+	if (found->key_size != sizeof half)
+		return;
+	memcpy(half, found->key, sizeof half);
+	revision->found |= half[0] == (uint32_t)(revision->expected >> 32) &&
+			   half[1] == (uint32_t)revision->expected;
+}
+
 bool nft_table_present(struct nft_table *table)
 {
-	char text[160];
+	struct revision revision = { .expected = table->revision };
 
 	if (!table->loaded)
 		return false;
-	snprintf(text, sizeof text, "get element inet vipd revision { 0x%08x . 0x%08x }\n",
-		 (unsigned)(table->revision >> 32), (unsigned)table->revision);
-	return run(table, text, NULL) == 0 && is_there(table);
+	return nft_wire_dump(table->wire, "inet", "revision", on_revision, &revision) == 0 &&
+	       revision.found && is_there(table);
 }
 
-static void read_alive(const char *text, struct nft_alive *alive)
+static void on_alive(void *userdata, const struct nft_found *found)
 {
-	const char *at = text ? strstr(text, "elements = {") : NULL;
+	struct nft_alive *alive = userdata;
+	enum base_family family = found->key_size == 4	  ? BASE_FAMILY_IPV4
+				  : found->key_size == 16 ? BASE_FAMILY_IPV6
+							  : BASE_FAMILY_NONE;
 
-	if (!at)
-		return;
-	for (at += strlen("elements = {"); *at && *at != '}' && alive->count < NFT_ALIVE_MAX;) {
-		struct base_address *address = &alive->addresses[alive->count];
-		char word[64];
-		size_t length;
-
-		at += strspn(at, " \t\n,");
-		length = strcspn(at, " \t\n,}");
-		if (length == 0)
-			break;
-		snprintf(word, sizeof word, "%.*s", (int)(length < 63 ? length : 63), at);
-		if (strncmp(word, "0x", 2) == 0) { /* IPv6 as a number, without leading zeros */
-			size_t digits = strlen(word) - 2;
-
-			memset(address, 0, sizeof *address);
-			address->family = BASE_FAMILY_IPV6;
-			for (size_t i = 0; i < digits && i < 32; i++) {
-				char c = word[2 + digits - 1 - i];
-				int nibble = c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
-
-				address->bytes[15 - i / 2] |=
-					(uint8_t)(i & 1 ? nibble << 4 : nibble);
-			}
-			alive->count++;
-		} else if (base_address_parse(word, address)) {
-			alive->count++;
-		}
-		at += length;
-		at += strcspn(at, ",}");
-	}
+	if (family != BASE_FAMILY_NONE && alive->count < NFT_ALIVE_MAX)
+		alive->addresses[alive->count++] = base_address_from_bytes(family, found->key);
 }
 
 static int compare_addresses(const void *left, const void *right)
@@ -574,19 +717,22 @@ static int compare_addresses(const void *left, const void *right)
 
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive)
 {
-	int r;
+	static const char *const sets[] = { "alive4", "alive6" };
 
 	alive->count = 0;
-	nft_ctx_get_output_buffer(table->context);
-	r = run(table, "list set netdev vipd alive4\n", NULL);
-	if (r == 0)
-		read_alive(nft_ctx_get_output_buffer(table->context), alive);
-	if (r == 0)
-		r = run(table, "list set netdev vipd alive6\n", NULL);
-	if (r == 0)
-		read_alive(nft_ctx_get_output_buffer(table->context), alive);
+	for (size_t i = 0; i < BASE_COUNT_OF(sets); i++) {
+		size_t before = alive->count;
+		int r = 0;
+
+		for (int tries = 0; tries == 0 || (r == -EAGAIN && tries < 10); tries++) {
+			alive->count = before;
+			r = nft_wire_dump(table->wire, "netdev", sets[i], on_alive, alive);
+		}
+		if (r < 0 && r != -EAGAIN)
+			return r;
+	}
 	qsort(alive->addresses, alive->count, sizeof alive->addresses[0], compare_addresses);
-	return r;
+	return 0;
 }
 
 bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address)
@@ -597,7 +743,22 @@ bool nft_alive_has(const struct nft_alive *alive, const struct base_address *add
 
 int nft_table_remove(struct nft_table *table)
 {
+	bool all[NFT_SETS];
+
+	memset(all, true, sizeof all);
+	nft_ledger_begin(table->ledger);
+	nft_ledger_end(table->ledger);
+	table->round = false;
+	nft_ledger_lost(table->ledger, all);
+	while (nft_ledger_changes(table->ledger, SIZE_MAX, &table->changes, &table->change_count) == 1)
+		;
+	nft_ledger_settle(table->ledger);
+	table->change_count = table->change_at = 0;
+	table->stage = STAGE_IDLE;
 	table->loaded = false;
+	if (table->guarded)
+		nft_guard_remove(table->wire);
+	table->guarded = false;
 	return run(table,
 		   "add table netdev vipd\ndelete table netdev vipd\n"
 		   "add table inet vipd\ndelete table inet vipd\n",

@@ -8,32 +8,58 @@
 #include "nft/skeleton.h"
 
 /*
- * The rules in the kernel. A round of wishes (`begin`, any number of `want`, `commit`) becomes the
- * difference to what was committed before; a new process, a new skeleton or a foreign flush makes it
- * everything, in one transaction, so that no packet sees half of it.
+ * The rules in the kernel. The skeleton goes there through libnftables, elements by nft/io/wire.h: what
+ * sources claim (nft/io/ledger.h) becomes the difference to what the kernel has, and that goes out in
+ * transactions of some milliseconds each. A change that fits into one is there as a whole or not at all;
+ * of a larger one, an address is known to the rules only when all that is behind it stands.
  */
 struct nft_table;
 
 /* What this kernel can do; 0, or -errno and why nothing works. */
 struct nft_abilities {
 	bool egress; /* netdev egress hook: the fence is refreshed by the adverts themselves */
+	bool guard;  /* tables with an owner: nft/io/guard.h */
 };
 int nft_table_new(struct nft_table **table, struct nft_abilities *abilities,
 		  struct base_error *error);
 void nft_table_free(struct nft_table *table); /* the rules stay */
 
+/* A round that names everything: what is claimed by sources not named in it goes with the commit. */
 void nft_table_begin(struct nft_table *table);
+/*
+ * The wishes that follow are of this source; what it wished before is replaced. Without any after
+ * nft_table_begin() they are all of one. 0 or -ENOMEM.
+ */
+int nft_table_source(struct nft_table *table, const void *key, size_t size);
 /* For nft_emit_...(): userdata is the table. */
 int nft_table_want(void *userdata, const struct nft_element *element);
 
 /*
- * 0: a fence that was open is open; 1: the tables are new, and the fence is closed until the next
- * advert. The first commit of a process keeps what its predecessor left in the tables open, too.
+ * Works for some milliseconds. 0: the kernel has what is wanted; or, added up:
+ * NFT_TABLE_ANEW: the tables are new, and the fence is closed until the next advert;
+ * NFT_TABLE_MORE: there is more to do, call again soon, with or without new wishes.
+ * An element that the kernel refuses is left out, and is among the refusals; the rest goes on. Negative:
+ * nothing works. The first commit of a process keeps what its predecessor left in the tables.
  */
+#define NFT_TABLE_ANEW 1
+#define NFT_TABLE_MORE 2
 int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleton,
 		     struct base_error *error);
 
-/* The kernel lost our tables (a foreign flush): the next commit loads everything. */
+/* How many elements are refused; of up to NFT_REFUSALS_MAX of them, which, and whose. */
+#define NFT_REFUSALS_MAX 8
+#define NFT_SOURCE_MAX	 64
+struct nft_refusal {
+	char element[NFT_ELEMENT_TEXT_SIZE];
+	int error; /* -errno */
+	size_t source_size;
+	uint8_t source[NFT_SOURCE_MAX];
+};
+size_t nft_table_refusals(const struct nft_table *table, const struct nft_refusal **refusals);
+/* The next commit tries them again. */
+void nft_table_retry(struct nft_table *table);
+
+/* The kernel lost or changed our tables: the next commit compares everything. */
 void nft_table_forget(struct nft_table *table);
 
 /* Readable when tables changed. Drain says what somebody else did to ours since it was called last. */
@@ -57,5 +83,5 @@ struct nft_alive {
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive);
 bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address);
 
-/* Takes our tables out of the kernel. */
+/* Takes our tables out of the kernel; nobody wishes anything any more. */
 int nft_table_remove(struct nft_table *table);

@@ -18,15 +18,33 @@ static int collect(void *userdata, const struct nft_element *element)
 {
 	struct lines *lines = userdata;
 
+	char text[NFT_ELEMENT_TEXT_SIZE];
+	const char *rest;
+
 	if (++lines->count == lines->fail_at)
 		return -12;
-	lines->length += (size_t)snprintf(
-		lines->text + lines->length, sizeof lines->text - lines->length,
-		"%s %s%s { %s%s%s }\n", element->table, element->set, element->exclusive ? "!" : "",
-		element->key, element->data[0] ? " : " : "", element->data);
+	nft_element_format(element, text);
+	rest = strstr(text, " {");
+	lines->length += (size_t)snprintf(lines->text + lines->length,
+					  sizeof lines->text - lines->length, "%.*s%s%s\n",
+					  (int)(rest - text), text, element->exclusive ? "!" : "",
+					  rest);
 	assert_true(lines->length < sizeof lines->text);
 	return 0;
 }
+
+/* Every port that is not only announced is counted, endpoints or not. */
+static const char *counted(char text[static 1024], const char *vip, const char *protocol)
+{
+	int family = strchr(vip, ':') ? 6 : 4;
+
+	snprintf(text, 1024, "netdev traffic%d { %s . %s . 22 }\ninet arrived%d { %s . %s . 22 }\n",
+		 family, vip, protocol, family, vip, protocol);
+	return text;
+}
+
+#define COUNTED                                                                                    \
+	"netdev traffic4 { 192.0.2.10 . tcp . 22 }\ninet arrived4 { 192.0.2.10 . tcp . 22 }\n"
 
 static struct base_address address(const char *text)
 {
@@ -51,16 +69,19 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 	} rows[] = {
 		{ "director", "192.0.2.10", NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips4 { 192.0.2.10 }\n"
+		  "guard vips4 { 192.0.2.10 }\n"
 		  "inet vips4 { 192.0.2.10 }\n"
 		  "netdev direct4 { 192.0.2.10 }\n" },
 		{ "nat: the owner passes nothing on", "192.0.2.10", NFT_DATAPLANE_NAT,
 		  "netdev vips4 { 192.0.2.10 }\n"
+		  "guard vips4 { 192.0.2.10 }\n"
 		  "inet vips4 { 192.0.2.10 }\n" },
 		{ "announce: only the fence", "192.0.2.10", NFT_DATAPLANE_ANNOUNCE,
 		  "netdev vips4 { 192.0.2.10 }\n" },
 		{ "director, IPv6: a number where the fence looks", "2001:db8::10",
 		  NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips6 { 0x20010db8000000000000000000000010 }\n"
+		  "guard vips6 { 2001:db8::10 }\n"
 		  "inet vips6 { 2001:db8::10 }\n"
 		  "netdev direct6 { 2001:db8::10 }\n" },
 	};
@@ -75,7 +96,7 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 	}
 }
 
-/* What stands in `expected` is everything that is emitted, in order; "!" marks an exclusive map. */
+/* Both counters, and what stands in `expected`, are all that is emitted; "!" marks an exclusive map. */
 static void test_one_endpoint_is_one_entry_where_it_is_needed(void **state)
 {
 	static const struct {
@@ -144,9 +165,16 @@ static void test_one_endpoint_is_one_entry_where_it_is_needed(void **state)
 					 .endpoint_count = 1,
 					 .endpoints = &one };
 		struct lines lines = { .fail_at = 0 };
+		char expected[1024] = "";
 
 		assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
-		if (strcmp(lines.text, rows[i].expected) != 0)
+		if (port.dataplane != NFT_DATAPLANE_ANNOUNCE)
+			counted(expected, rows[i].vip,
+				port.protocol == IPPROTO_UDP	? "udp"
+				: port.protocol == IPPROTO_SCTP ? "sctp"
+								: "tcp");
+		strcat(expected, rows[i].expected);
+		if (strcmp(lines.text, expected) != 0)
 			fail_msg("%s:\n%s", rows[i].name, lines.text);
 	}
 }
@@ -160,7 +188,7 @@ static void test_a_port_without_endpoints_has_no_entry_and_is_refused_by_the_rul
 
 	(void)state;
 	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
-	assert_string_equal(lines.text, "");
+	assert_string_equal(lines.text, COUNTED);
 }
 
 /* A range inside another one of the same key makes the kernel refuse the whole transaction. */
@@ -184,10 +212,10 @@ static void test_source_ranges_are_those_of_the_family_without_what_others_cover
 	nft_ranges_sort(ranges, BASE_COUNT_OF(ranges));
 	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
 	assert_string_equal(lines.text,
-			    "inet ranged4 { 192.0.2.10 . tcp . 22 }\n"
-			    "inet source4 { 192.0.2.10 . tcp . 22 . 10.0.0.0/8 }\n"
-			    "inet source4 { 192.0.2.10 . tcp . 22 . 198.51.100.0/24 }\n"
-			    "inet source4 { 192.0.2.10 . tcp . 22 . 203.0.113.0/24 }\n");
+			    COUNTED "inet ranged4 { 192.0.2.10 . tcp . 22 }\n"
+			    "inet source4 { 192.0.2.10 . tcp . 22 . 10.128.0.0 }\n"
+			    "inet source4 { 192.0.2.10 . tcp . 22 . 198.51.100.128 }\n"
+			    "inet source4 { 192.0.2.10 . tcp . 22 . 203.0.113.128 }\n");
 }
 
 /* Ranges of the other family alone still mean "not everybody". */
@@ -204,7 +232,7 @@ static void test_ranges_of_the_other_family_alone_let_nobody_in(void **state)
 	(void)state;
 	assert_true(base_prefix_parse("2001:db8:f::/48", &range));
 	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
-	assert_string_equal(lines.text, "inet ranged4 { 192.0.2.10 . tcp . 22 }\n");
+	assert_string_equal(lines.text, COUNTED "inet ranged4 { 192.0.2.10 . tcp . 22 }\n");
 }
 
 static unsigned count_of(const char *text, const char *what)
@@ -255,7 +283,7 @@ static void test_several_endpoints_share_the_slots_and_the_owner_knows_the_nodes
 		ASSERT_ROW(rows[i].name, here > 0 && there > 0 && off > 0);
 		ASSERT_ROW(rows[i].name, count_of(lines.text, "service4") == 0);
 		if (!rows[i].nodes) {
-			ASSERT_ROW(rows[i].name, count_of(lines.text, "netdev") == 0);
+			ASSERT_ROW(rows[i].name, count_of(lines.text, "netdev node") == 0);
 			continue;
 		}
 		/* Only what is neither here nor off the segment is sent on. */

@@ -1,0 +1,574 @@
+#include "nft/io/ledger.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/array.h"
+#include "base/hash.h"
+
+struct source {
+	struct source *next;
+	struct nft_record *records;
+	uint64_t round;
+	uint8_t size;
+	uint8_t key[];
+};
+
+struct nft_record {
+	struct nft_record *next;   /* in the bucket */
+	struct nft_record *sister; /* of the same source */
+	struct source *source;	   /* NULL: nobody claims it any more */
+	uint8_t set, key_size, data_size;
+	bool exclusive;
+	bool present; /* in the kernel */
+	bool dirty;   /* its key is to be looked at */
+	bool queued;  /* in ledger->dirty */
+	bool refused;
+	uint8_t bytes[]; /* key, data */
+};
+
+struct nft_ledger {
+	struct nft_record **buckets;
+	struct source **sources;
+	size_t bucket_count, source_bucket_count, count, source_count;
+	struct source *current;
+	uint64_t round;
+	struct nft_record **dirty;
+	size_t dirty_count, dirty_capacity, unseen; /* unseen: dirty ones that no change stands for yet */
+	struct nft_change *changes;
+	size_t change_capacity, change_count, looked, refusals;
+};
+
+#define FIRST_BUCKETS 1024 /* powers of 2 */
+
+int nft_ledger_new(struct nft_ledger **ledger)
+{
+	struct nft_ledger *new = calloc(1, sizeof *new);
+
+	if (!new)
+		return -ENOMEM;
+	new->bucket_count = new->source_bucket_count = FIRST_BUCKETS;
+	new->buckets = calloc(new->bucket_count, sizeof(struct nft_record *));
+	new->sources = calloc(new->source_bucket_count, sizeof(struct source *));
+	if (!new->buckets || !new->sources) {
+		nft_ledger_free(new);
+		return -ENOMEM;
+	}
+	*ledger = new;
+	return 0;
+}
+
+void nft_ledger_free(struct nft_ledger *ledger)
+{
+	if (!ledger)
+		return;
+	for (size_t i = 0; ledger->buckets && i < ledger->bucket_count; i++)
+		while (ledger->buckets[i]) {
+			struct nft_record *next = ledger->buckets[i]->next;
+
+			free(ledger->buckets[i]);
+			ledger->buckets[i] = next;
+		}
+	for (size_t i = 0; ledger->sources && i < ledger->source_bucket_count; i++)
+		while (ledger->sources[i]) {
+			struct source *next = ledger->sources[i]->next;
+
+			free(ledger->sources[i]);
+			ledger->sources[i] = next;
+		}
+	free(ledger->buckets);
+	free(ledger->sources);
+	free(ledger->dirty);
+	free(ledger->changes);
+	free(ledger);
+}
+
+/* --- records --- */
+
+static size_t slot_of(const struct nft_ledger *ledger, uint8_t set, const uint8_t *key, size_t size)
+{
+	uint64_t hash = base_hash(key, size) ^ set * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (hash ^ hash >> 32) & (ledger->bucket_count - 1);
+}
+
+/* More buckets when records are many; with too few of them it is only slower. */
+static void spread(struct nft_ledger *ledger)
+{
+	size_t before = ledger->bucket_count;
+	struct nft_record **old = ledger->buckets, **grown;
+
+	if (ledger->count < before)
+		return;
+	grown = calloc(before * 4, sizeof *grown);
+	if (!grown)
+		return;
+	ledger->buckets = grown;
+	ledger->bucket_count = before * 4;
+	for (size_t i = 0; i < before; i++)
+		while (old[i]) {
+			struct nft_record *record = old[i];
+			size_t slot = slot_of(ledger, record->set, record->bytes, record->key_size);
+
+			old[i] = record->next;
+			record->next = grown[slot];
+			grown[slot] = record;
+		}
+	free(old);
+}
+
+static bool has_key(const struct nft_record *record, uint8_t set, const uint8_t *key, size_t size)
+{
+	return record->set == set && record->key_size == size &&
+	       memcmp(record->bytes, key, size) == 0;
+}
+
+static bool same_key(const struct nft_record *a, const struct nft_record *b)
+{
+	return has_key(a, b->set, b->bytes, b->key_size);
+}
+
+static const uint8_t *data_of(const struct nft_record *record)
+{
+	return record->bytes + record->key_size;
+}
+
+static int compare_data(const struct nft_record *a, const struct nft_record *b)
+{
+	if (a->data_size != b->data_size)
+		return (int)a->data_size - (int)b->data_size;
+	return memcmp(data_of(a), data_of(b), a->data_size);
+}
+
+static int mark(struct nft_ledger *ledger, struct nft_record *record)
+{
+	if (!record->queued) {
+		if (ledger->dirty_count == ledger->dirty_capacity) {
+			size_t capacity = ledger->dirty_capacity ? ledger->dirty_capacity * 2 : 256;
+			struct nft_record **grown =
+				realloc(ledger->dirty, capacity * sizeof(struct nft_record *));
+
+			if (!grown)
+				return -ENOMEM;
+			ledger->dirty = grown;
+			ledger->dirty_capacity = capacity;
+		}
+		ledger->dirty[ledger->dirty_count++] = record;
+		record->queued = true;
+	}
+	ledger->unseen += !record->dirty;
+	record->dirty = true;
+	return 0;
+}
+
+static bool is_of(const struct nft_record *record, const struct nft_element *element)
+{
+	return has_key(record, element->set, element->key, element->key_size) &&
+	       record->data_size == element->data_size &&
+	       memcmp(data_of(record), element->data, element->data_size) == 0;
+}
+
+/* What was compared so far is to be compared again: something changes meanwhile. */
+static void restart(struct nft_ledger *ledger)
+{
+	for (size_t i = 0; i < ledger->change_count; i++)
+		mark(ledger, ledger->changes[i].new ? ledger->changes[i].new
+						     : ledger->changes[i].old);
+	ledger->change_count = ledger->looked = 0;
+}
+
+/* A record of this element that nobody claims, taken out of the shelf or made. NULL: no memory. */
+static struct nft_record *record_of(struct nft_ledger *ledger, const struct nft_element *element)
+{
+	size_t slot = slot_of(ledger, element->set, element->key, element->key_size);
+	struct nft_record *record;
+
+	for (record = ledger->buckets[slot]; record; record = record->next)
+		if (!record->source && is_of(record, element))
+			return record;
+	record = malloc(sizeof *record + element->key_size + element->data_size);
+	if (!record)
+		return NULL;
+	*record = (struct nft_record){ .set = element->set,
+				       .key_size = element->key_size,
+				       .data_size = element->data_size };
+	memcpy(record->bytes, element->key, element->key_size);
+	memcpy(record->bytes + element->key_size, element->data, element->data_size);
+	spread(ledger);
+	slot = slot_of(ledger, element->set, element->key, element->key_size);
+	record->next = ledger->buckets[slot];
+	ledger->buckets[slot] = record;
+	ledger->count++;
+	return record;
+}
+
+/* --- claims --- */
+
+static void withdraw(struct nft_ledger *ledger, struct source *source)
+{
+	while (source->records) {
+		struct nft_record *record = source->records;
+
+		source->records = record->sister;
+		record->sister = NULL;
+		record->source = NULL;
+		ledger->refusals -= record->refused;
+		record->refused = false;
+		mark(ledger, record); /* without memory it stays in the kernel until the next resync */
+	}
+}
+
+static void spread_sources(struct nft_ledger *ledger)
+{
+	size_t before = ledger->source_bucket_count;
+	struct source **old = ledger->sources, **grown;
+
+	if (ledger->source_count < before)
+		return;
+	grown = calloc(before * 4, sizeof *grown);
+	if (!grown)
+		return;
+	ledger->sources = grown;
+	ledger->source_bucket_count = before * 4;
+	for (size_t i = 0; i < before; i++)
+		while (old[i]) {
+			struct source *source = old[i];
+			size_t slot = base_hash(source->key, source->size) & (before * 4 - 1);
+
+			old[i] = source->next;
+			source->next = grown[slot];
+			grown[slot] = source;
+		}
+	free(old);
+}
+
+int nft_ledger_source(struct nft_ledger *ledger, const void *key, size_t size)
+{
+	size_t slot = base_hash(key, size) & (ledger->source_bucket_count - 1);
+	struct source *source = ledger->sources[slot];
+
+	assert(size <= UINT8_MAX);
+	restart(ledger);
+	while (source && (source->size != size || memcmp(source->key, key, size) != 0))
+		source = source->next;
+	if (!source) {
+		source = calloc(1, sizeof *source + size);
+		if (!source)
+			return -ENOMEM;
+		source->size = (uint8_t)size;
+		memcpy(source->key, key, size);
+		spread_sources(ledger);
+		slot = base_hash(key, size) & (ledger->source_bucket_count - 1);
+		source->next = ledger->sources[slot];
+		ledger->sources[slot] = source;
+		ledger->source_count++;
+	}
+	withdraw(ledger, source);
+	source->round = ledger->round;
+	ledger->current = source;
+	return 0;
+}
+
+int nft_ledger_claim(struct nft_ledger *ledger, const struct nft_element *element)
+{
+	struct nft_record *record;
+
+	assert(ledger->current);
+	record = record_of(ledger, element);
+	if (!record)
+		return -ENOMEM;
+	record->source = ledger->current;
+	record->sister = ledger->current->records;
+	ledger->current->records = record;
+	record->exclusive = element->exclusive;
+	return mark(ledger, record);
+}
+
+void nft_ledger_begin(struct nft_ledger *ledger)
+{
+	ledger->round++;
+	ledger->current = NULL;
+}
+
+/* Sources without a claim are forgotten here, whenever they lost their last one. */
+void nft_ledger_end(struct nft_ledger *ledger)
+{
+	ledger->current = NULL;
+	restart(ledger);
+	for (size_t i = 0; i < ledger->source_bucket_count; i++)
+		for (struct source **slot = &ledger->sources[i]; *slot;) {
+			struct source *source = *slot;
+
+			if (source->round != ledger->round)
+				withdraw(ledger, source);
+			if (source->records) {
+				slot = &source->next;
+				continue;
+			}
+			*slot = source->next;
+			ledger->source_count--;
+			free(source);
+		}
+}
+
+/* --- the kernel's side --- */
+
+void nft_ledger_lost(struct nft_ledger *ledger, const bool lost[static NFT_SETS])
+{
+	restart(ledger);
+	for (size_t i = 0; i < ledger->bucket_count; i++)
+		for (struct nft_record *record = ledger->buckets[i]; record; record = record->next) {
+			record->present &= !lost[record->set];
+			mark(ledger, record);
+		}
+}
+
+int nft_ledger_found(struct nft_ledger *ledger, const struct nft_element *element)
+{
+	struct nft_record *record;
+
+	/* Somebody's claim, if one says just this; what nobody claims is only there to be removed. */
+	record = ledger->buckets[slot_of(ledger, element->set, element->key, element->key_size)];
+	while (record && !(record->source && is_of(record, element)))
+		record = record->next;
+	if (!record)
+		record = record_of(ledger, element);
+	if (!record)
+		return -ENOMEM;
+	record->present = true;
+	return mark(ledger, record);
+}
+
+/* --- the difference --- */
+
+/* Adding goes from 0 up; what is only removed goes after it, in the opposite order. */
+#define RANK_LAST 6
+#define RANKS	  (2 * RANK_LAST + 2)
+
+static uint8_t rank_of(const struct nft_record *record, bool removed)
+{
+	uint8_t rank;
+
+	switch (record->set & ~1u) {
+	case NFT_SET_GUARDED:
+		rank = 0;
+		break;
+	case NFT_SET_RANGED:
+		rank = 2;
+		break;
+	case NFT_SET_MANY:
+		rank = 3;
+		break;
+	case NFT_SET_DIRECT:
+		rank = 4;
+		break;
+	case NFT_SET_VIPS:
+		rank = 5;
+		break;
+	case NFT_SET_FENCED:
+		rank = RANK_LAST;
+		break;
+	default:
+		rank = 1;
+		break;
+	}
+	return removed ? (uint8_t)(RANKS - 1 - rank) : rank;
+}
+
+static size_t place_of(const struct nft_change *change)
+{
+	const struct nft_record *record = change->new ? change->new : change->old;
+
+	return change->rank * NFT_SETS + record->set;
+}
+
+/* By rank, and by set within it: in one pass, since there may be very many. */
+static void sort(const struct nft_change *from, struct nft_change *to, size_t count)
+{
+	static size_t begins[RANKS * NFT_SETS + 1]; /* one thread; not kept over a call */
+
+	memset(begins, 0, sizeof begins);
+	for (size_t i = 0; i < count; i++)
+		begins[place_of(&from[i]) + 1]++;
+	for (size_t i = 1; i < BASE_COUNT_OF(begins); i++)
+		begins[i] += begins[i - 1];
+	for (size_t i = 0; i < count; i++)
+		to[begins[place_of(&from[i])]++] = from[i];
+}
+
+/* What the kernel should have for the key of `record`, and what it has. */
+static struct nft_change look(struct nft_ledger *ledger, struct nft_record *record)
+{
+	struct nft_record *each =
+		ledger->buckets[slot_of(ledger, record->set, record->bytes, record->key_size)];
+	struct nft_change change = { 0 };
+	bool exclusive = false, differs = false;
+
+	for (; each; each = each->next) {
+		if (!same_key(each, record))
+			continue;
+		ledger->unseen -= each->dirty;
+		each->dirty = false;
+		if (each->present)
+			change.old = each;
+		if (!each->source)
+			continue;
+		exclusive |= each->exclusive;
+		if (!change.new) {
+			change.new = each;
+			continue;
+		}
+		if (compare_data(each, change.new) != 0)
+			differs = true;
+		if (compare_data(each, change.new) < 0)
+			change.new = each;
+	}
+	if (change.new && exclusive && (differs || change.new->data_size == 0))
+		change.new = NULL;
+	if (change.new && change.new->refused)
+		change.new = change.old; /* known not to work: as it is */
+	if (change.new && change.old && compare_data(change.new, change.old) == 0) {
+		/* As it should be; the claim that stays is the one to say so. */
+		change.old->present = false;
+		change.new->present = true;
+		return (struct nft_change){ 0 };
+	}
+	if (change.new || change.old)
+		change.rank = change.new ? rank_of(change.new, false) : rank_of(change.old, true);
+	return change;
+}
+
+int nft_ledger_changes(struct nft_ledger *ledger, size_t limit, struct nft_change **changes,
+		       size_t *count)
+{
+	*count = 0;
+	*changes = NULL;
+	if (ledger->change_capacity < ledger->change_count + ledger->unseen) {
+		/* Twice: to be sorted from one half into the other. */
+		size_t capacity = ledger->change_count + ledger->unseen;
+		struct nft_change *grown =
+			realloc(ledger->changes, 2 * capacity * sizeof *ledger->changes);
+
+		if (!grown)
+			return -ENOMEM;
+		ledger->changes = grown;
+		ledger->change_capacity = capacity;
+	}
+	for (; ledger->looked < ledger->dirty_count && limit > 0; ledger->looked++) {
+		struct nft_change change;
+
+		if (!ledger->dirty[ledger->looked]->dirty)
+			continue;
+		change = look(ledger, ledger->dirty[ledger->looked]);
+		if (change.old || change.new)
+			ledger->changes[ledger->change_count++] = change;
+		limit--;
+	}
+	if (ledger->looked < ledger->dirty_count)
+		return 1;
+	*count = ledger->change_count;
+	*changes = ledger->changes + ledger->change_capacity;
+	sort(ledger->changes, *changes, *count);
+	ledger->looked = ledger->change_count = 0;
+	return 0;
+}
+
+void nft_ledger_done(const struct nft_change *change)
+{
+	if (change->old)
+		change->old->present = false;
+	if (change->new)
+		change->new->present = true;
+}
+
+void nft_ledger_refused(struct nft_ledger *ledger, const struct nft_change *change)
+{
+	struct nft_record *record = change->new ? change->new : change->old;
+
+	ledger->refusals += !record->refused;
+	record->refused = true;
+}
+
+bool nft_ledger_dirty(const struct nft_ledger *ledger)
+{
+	return ledger->unseen > 0;
+}
+
+static void drop(struct nft_ledger *ledger, struct nft_record *record)
+{
+	struct nft_record **slot =
+		&ledger->buckets[slot_of(ledger, record->set, record->bytes, record->key_size)];
+
+	while (*slot != record)
+		slot = &(*slot)->next;
+	*slot = record->next;
+	ledger->refusals -= record->refused;
+	ledger->count--;
+	free(record);
+}
+
+void nft_ledger_settle(struct nft_ledger *ledger)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < ledger->dirty_count; i++) {
+		struct nft_record *record = ledger->dirty[i];
+
+		if (record->dirty) {
+			ledger->dirty[kept++] = record;
+			continue;
+		}
+		record->queued = false;
+		if (!record->source && !record->present)
+			drop(ledger, record);
+	}
+	ledger->dirty_count = kept;
+	if (kept == 0 && ledger->dirty_capacity > 1024) { /* hardly ever as many again */
+		free(ledger->dirty);
+		ledger->dirty = NULL;
+		ledger->dirty_capacity = 0;
+		free(ledger->changes);
+		ledger->changes = NULL;
+		ledger->change_capacity = 0;
+	}
+}
+
+void nft_ledger_retry(struct nft_ledger *ledger)
+{
+	restart(ledger);
+	for (size_t i = 0; i < ledger->bucket_count && ledger->refusals > 0; i++)
+		for (struct nft_record *record = ledger->buckets[i]; record; record = record->next)
+			if (record->refused) {
+				record->refused = false;
+				ledger->refusals--;
+				mark(ledger, record);
+			}
+}
+
+void nft_record_element(const struct nft_record *record, struct nft_element *element)
+{
+	*element = (struct nft_element){ .set = record->set,
+					 .exclusive = record->exclusive,
+					 .key_size = record->key_size,
+					 .data_size = record->data_size };
+	memcpy(element->key, record->bytes, record->key_size);
+	memcpy(element->data, data_of(record), record->data_size);
+}
+
+const void *nft_record_source(const struct nft_record *record, size_t *size)
+{
+	*size = record->source ? record->source->size : 0;
+	return record->source ? record->source->key : NULL;
+}
+
+size_t nft_ledger_count(const struct nft_ledger *ledger)
+{
+	return ledger->count;
+}
+
+size_t nft_ledger_refusals(const struct nft_ledger *ledger)
+{
+	return ledger->refusals;
+}
