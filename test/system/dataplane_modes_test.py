@@ -121,12 +121,10 @@ def test_announce_leaves_the_packets_to_others(announce_rack):
             for address in BOTH:
                 assert rack.cluster.owner(address) == owner
                 assert rack.client.ask(address, 8022)[0] == f"on-{owner}"
-                assert rack.client.ask_udp(address, 8022)[0] == f"on-{owner}"
                 assert rack.client.pings(address)
             # No rule of ours knows the Service; only the fence knows the address.
-            rules = rack.lab[owner].ruleset()
-            assert "10.244.3." not in rules.partition("table inet vipd")[2].partition("table inet cni")[0].replace(
-                "10.244.3.0/24", "")
+            for name in ("service4", "service6", "slotflow4"):
+                assert "elements" not in rack.lab[owner].run(["nft", "list", "map", "inet", "vipd", name]).stdout
             assert V4 in rack.lab[owner].run(["nft", "list", "set", "netdev", "vipd", "vips4"]).stdout
             assert V4 not in rack.lab[owner].run(["nft", "list", "set", "inet", "vipd", "vips4"]).stdout
             rack[owner].kill()
@@ -157,7 +155,7 @@ def test_auto_says_what_it_found(rack):
     for plane, why in planes(rack).values():
         assert why == "auto: nothing known to balance by itself is on this node"
     node = rack.lab["n2"]
-    node.run(["ip", "link", "add", "cilium_host", "type", "dummy"])
+    node.run(["ip", "link", "add", "cilium_host", "type", "bridge"])
     try:
         wait_for("n2 to find it", lambda: planes(rack)["n2"][0] == "announce", 10)
         assert planes(rack)["n2"][1] == "auto: Cilium balances here (interface cilium_host)"
@@ -396,9 +394,9 @@ def test_thousands_of_ranges_and_hundreds_of_ports(rack, record_property):
         large.behind("db")
         many.behind("db")
         for address in LARGE:
-            rack.cluster.serves(address, vm="db", seconds=20)
-        rack.cluster.serves("192.0.2.34", 20399, vm="db", seconds=20)
-        rack.cluster.serves("2001:db8::1:34", 20000, vm="db", seconds=20)
+            rack.cluster.serves(address, vm="db", seconds=60)
+        rack.cluster.serves("192.0.2.34", 20399, vm="db", seconds=60)
+        rack.cluster.serves("2001:db8::1:34", 20000, vm="db", seconds=60)
         assert rack.lab.far.reaches(LARGE[0], 22, 0.6) is None
         assert rack.lab.far.reaches(LARGE[1], 22, 0.6) is None
         # Half of the ranges go, far's come; the VM behind the ports is another one.
@@ -407,12 +405,12 @@ def test_thousands_of_ranges_and_hundreds_of_ports(rack, record_property):
         large.behind("db")
         many.behind("near")
         for address in LARGE:
-            wait_for("far to be let in", lambda: rack.lab.far.reaches(address, 22, 0.6) == "db", 20)
-        rack.cluster.serves("192.0.2.34", 20399, vm="near", seconds=20)
+            wait_for("far to be let in", lambda: rack.lab.far.reaches(address, 22, 0.6) == "db", 60)
+        rack.cluster.serves("192.0.2.34", 20399, vm="near", seconds=60)
     finally:
         large.hide()
         many.hide()
-        rack.cluster.gone(*LARGE, "192.0.2.34", "2001:db8::1:34", seconds=20)
+        rack.cluster.gone(*LARGE, "192.0.2.34", "2001:db8::1:34", seconds=60)
     for address, by in watch.stop().items():
         record_property(f"{address}_arp_longest_ms", by["arp"]["longest_ms"])
         assert by["arp"]["two"] == 0 and not by["arp"]["dark"]
