@@ -24,6 +24,7 @@ static void on_resigned(struct election_elector *e, const struct election_event 
 	e->speaker = ELECTION_NOBODY;
 	e->last_owner = e->leaver = event->from;
 	e->left_us = now_us;
+	e->heard_us[event->from] = 0; /* if it begins another term, it was not heard in that: rule 2 */
 	if (e->state == ELECTION_STATE_CLAIMING && e->claimed) {
 		elector_become_owning(e, actions, e->claim_why, true, now_us);
 		return;

@@ -364,6 +364,26 @@ static void test_a_resignation_counts_only_from_the_owner(void **state)
 	assert_int_equal(reason(), BASE_REASON_OWNER_RESIGNED);
 }
 
+/* Else three that claim at once take it from each other as fast as the API server answers. */
+static void test_adverts_before_a_resignation_do_not_count_in_the_next_term(void **state)
+{
+	(void)state;
+	follow(true);
+	hear(A, 0);
+	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
+	answer(ELECTION_RESULT_CONFLICT, written(), 0);
+	now_us += 10 * MS;
+	see(C, 6, 51); /* it was faster, */
+	see(A, 7, 52); /* and the first one again, which is about to learn that */
+	hear(C, 0);
+	happen(ELECTION_EVENT_SUSPECT);
+	witness(5, true);
+	happen(ELECTION_EVENT_SILENCE);
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	hear(A, 228);
+	assert_true(e.heard_in_term);
+}
+
 static void test_the_second_best_waits_when_the_owner_resigns(void **state)
 {
 	(void)state;
@@ -482,6 +502,7 @@ int main(void)
 		cmocka_unit_test(test_a_node_that_has_just_started_keeps_the_lease_that_names_it),
 		cmocka_unit_test(test_strangers_neither_keep_us_from_an_address_nor_move_it),
 		cmocka_unit_test(test_a_resignation_counts_only_from_the_owner),
+		cmocka_unit_test(test_adverts_before_a_resignation_do_not_count_in_the_next_term),
 		cmocka_unit_test(test_the_second_best_waits_when_the_owner_resigns),
 		cmocka_unit_test(test_a_resigned_owner_that_still_answers_keeps_nobody_from_it),
 		cmocka_unit_test(test_a_claim_in_flight_is_forgotten_by_who_overslept),
