@@ -421,7 +421,14 @@ void sim_engine_message(struct sim_world *world, unsigned n, const struct sim_me
 {
 	struct sim_node *node = &world->nodes[n];
 
-	if (!node->running || node->message_count == SIM_MESSAGES)
+	if (!node->running)
+		return;
+	/* The real queue holds megabytes; what would fill this one says the same again and again. */
+	for (unsigned i = 0; message->type == SIM_MESSAGE_RENEWAL && i < node->message_count; i++)
+		if (node->messages[i].type == SIM_MESSAGE_RENEWAL &&
+		    node->messages[i].to == message->to)
+			return;
+	if (node->message_count == SIM_MESSAGES)
 		return;
 	node->messages[node->message_count++] = *message;
 	sim_engine_poke(world, n);
