@@ -37,7 +37,7 @@ struct lease_call {
 	struct lease_book *book;
 	struct k8s_request *request;
 	bool write;
-	struct message_lease_write wish; /* router name also of a read */
+	struct message_lease_write wish; /* of a read: the router, and the version known when it was sent */
 };
 
 static uint64_t hash_text(const char *text)
@@ -280,7 +280,9 @@ static void on_read(void *userdata, const struct k8s_response *response)
 		/* Asked for, so told also if it is what was told before; an older one never. */
 		learn(lease, response->body);
 		set_due(book, lease);
-	} else if (lease && response->result == K8S_RESULT_NOT_FOUND) {
+	} else if (lease && response->result == K8S_RESULT_NOT_FOUND &&
+		   strcmp(lease->last.version, call->wish.lease.version) == 0) {
+		/* A 404 has no version: if something was heard meanwhile, the watch knows better. */
 		learn_absence(lease);
 		set_due(book, lease);
 	}
@@ -290,12 +292,16 @@ static void on_read(void *userdata, const struct k8s_response *response)
 void lease_book_read(struct lease_book *book, const char *router)
 {
 	struct lease_call *call = begin_call(book, false);
+	const struct lease *known = find(book, router);
 	struct k8s_call what = { .method = "GET", .lane = K8S_LANE_LEASE, .timeout_ms = WRITE_MS };
 	char path[512];
 
 	if (!call)
 		return;
 	snprintf(call->wish.lease.router, sizeof call->wish.lease.router, "%s", router);
+	if (known)
+		memcpy(call->wish.lease.version, known->last.version,
+		       sizeof call->wish.lease.version);
 	path_of(book, router, path);
 	what.path = path;
 	call->request = k8s_client_call(book->agent->client, &what, on_read, call);
@@ -356,8 +362,9 @@ static void on_written(void *userdata, const struct k8s_response *response)
 	case K8S_RESULT_NOT_FOUND:
 		lease = find(book, wish.lease.router);
 		if (wish.lease.version[0] && lease) {
-			/* Deleted meanwhile: that is a lost race, too. */
-			learn_absence(lease);
+			/* Deleted meanwhile: that is a lost race, too. Made anew even, perhaps. */
+			if (strcmp(lease->last.version, wish.lease.version) == 0)
+				learn_absence(lease);
 			tell(book, lease);
 			answer(book, &wish, MESSAGE_WRITE_CONFLICT, NULL);
 			return;

@@ -410,11 +410,14 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 		} else if (event->message.type == SIM_MESSAGE_RESULT) {
 			if (agent->request == event->message.id)
 				agent->request = 0;
+			if (event->message.lease.version > agent->told_version)
+				agent->told_version = event->message.lease.version;
 			tell_result(world, n, event->message.id,
 				    (enum virtual_router_write_result)event->message.result,
 				    &event->message.lease);
-		} else {
-			tell(world, n, &event->message);
+		} else if (event->message.lease.exists ||
+			   event->message.lease.version >= agent->told_version) {
+			tell(world, n, &event->message); /* else the watch knows better */
 		}
 		return;
 	case SIM_EVENT_RENEW:
@@ -451,7 +454,8 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 				note_sign(world, n, event->message.to, event->message.version);
 				return;
 			}
-			if (event->message.type == SIM_MESSAGE_LEASE)
+			if (event->message.type == SIM_MESSAGE_LEASE &&
+			    event->message.lease.version > agent->told_version)
 				agent->told_version = event->message.lease.version;
 			tell(world, n, &event->message);
 		}
