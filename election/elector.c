@@ -303,6 +303,7 @@ void election_elector_init(struct election_elector *e, const struct election_con
 	e->speaker = e->other = e->leaver = ELECTION_NOBODY;
 	e->successor = e->last_owner = ELECTION_NOBODY;
 	e->started_us = now_us;
+	e->stale_wait_us = ELECTION_STALE_US;
 	e->claim_at_us = e->offer_at_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->watch_us = BASE_USEC_NEVER;
 }

@@ -29,6 +29,8 @@
 #define ELECTION_WATCH_US         (1 * BASE_USEC_PER_SEC)    /* an owner looks at its witnesses */
 #define ELECTION_GATEWAY_LOST_US  (3 * BASE_USEC_PER_SEC)
 #define ELECTION_VAIN_US          (2 * BASE_USEC_PER_SEC)    /* and 4 intervals: rule 3 */
+#define ELECTION_STALE_US         (5 * BASE_USEC_PER_SEC)    /* then the Lease is asked for, */
+#define ELECTION_STALE_MAX_US     (80 * BASE_USEC_PER_SEC)   /* and again, less and less often */
 #define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
 #define ELECTION_FLAP_LOSSES      3
 
@@ -163,6 +165,8 @@ struct election_elector {
 	bool lease_seen;
 	struct election_lease lease;
 	uint64_t lease_changed_us; /* when this node saw it change, or renewed: rule 15 */
+	uint64_t stale_us;         /* since when a confirmed owner is heard that it does not name */
+	uint64_t stale_wait_us;    /* so long it may be so */
 	uint64_t vain_us;          /* since when it names us in vain: rule 3; 0: it does not */
 	bool contact;              /* as we were told */
 	bool api_reachable;        /* and as we saw ourselves: it answered what we asked last */

@@ -229,6 +229,31 @@ static void stand_back(struct election_elector *e, struct election_actions *acti
 	e->witnessed = false;
 }
 
+/*
+ * Whoever it confirmed is known to the Lease: if ours says something else for long, something was
+ * kept from us. Nothing else would tell, since nothing is written at rest.
+ */
+static void doubt_lease(struct election_elector *e, const struct election_event *event,
+			struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us;
+
+	if (event->priority < ELECTION_CONFIRMED_MIN || elector_holds(e, event->from) ||
+	    !elector_coordinated(e) || elector_owning(e)) {
+		e->stale_us = 0;
+		e->stale_wait_us = ELECTION_STALE_US;
+		return;
+	}
+	if (!e->stale_us) {
+		e->stale_us = now_us;
+	} else if (base_usec_since(now_us, e->stale_us) > e->stale_wait_us) {
+		elector_add(actions, ELECTION_ACTION_READ);
+		e->stale_us = now_us;
+		if (e->stale_wait_us < ELECTION_STALE_MAX_US)
+			e->stale_wait_us *= 2;
+	}
+}
+
 void elector_on_heard(struct election_elector *e, const struct election_event *event,
 		      struct election_actions *actions)
 {
@@ -251,6 +276,7 @@ void elector_on_heard(struct election_elector *e, const struct election_event *e
 	note_speaker(e, event, actions);
 	if (elector_holds(e, event->from))
 		e->heard_in_term = true;
+	doubt_lease(e, event, actions);
 }
 
 void elector_on_held(struct election_elector *e, const struct election_event *event,

@@ -75,6 +75,30 @@ static void test_a_lease_that_names_us_is_kept_while_somebody_is_heard(void **st
 	assert_int_equal(e.vain_us, 0);
 }
 
+static void test_a_confirmed_owner_that_the_lease_does_not_name_makes_us_ask(void **state)
+{
+	unsigned reads = 0;
+
+	(void)state;
+	follow(true);
+	for (unsigned i = 0; i < 1000; i++) { /* 100 s */
+		now_us += 100 * MS;
+		hear(C, 178);
+		reads += did(ELECTION_ACTION_READ);
+		if (i == 45)
+			assert_int_equal(reads, 0);
+		if (i == 55)
+			assert_int_equal(reads, 1);
+	}
+	assert_in_range(reads, 4, 5); /* after 5, 10, 20, 40 s more */
+	see(C, 6, 51);
+	for (unsigned i = 0; i < 100; i++) {
+		now_us += 100 * MS;
+		hear(C, 178);
+		assert_false(did(ELECTION_ACTION_READ));
+	}
+}
+
 static void test_a_new_term_wants_its_holder_heard_anew(void **state)
 {
 	(void)state;
@@ -482,6 +506,7 @@ int main(void)
 			test_an_owner_never_heard_in_this_term_is_waited_for_until_its_lease_expires),
 		cmocka_unit_test(test_a_lease_that_names_us_in_vain_is_given_back),
 		cmocka_unit_test(test_a_lease_that_names_us_is_kept_while_somebody_is_heard),
+		cmocka_unit_test(test_a_confirmed_owner_that_the_lease_does_not_name_makes_us_ask),
 		cmocka_unit_test(test_a_new_term_wants_its_holder_heard_anew),
 		cmocka_unit_test(test_a_node_that_reaches_nobody_does_not_claim),
 		cmocka_unit_test(test_two_candidates_without_gateway_have_no_quorum_rule),
