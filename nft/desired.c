@@ -131,20 +131,27 @@ void nft_ranges_sort(struct base_prefix *ranges, size_t count)
 	qsort(ranges, count, sizeof *ranges, compare_ranges);
 }
 
-static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
+static int emit_ranges(const struct nft_port *port, bool whole, nft_emit_fn *emit, void *userdata)
 {
 	const struct base_prefix *last = NULL;
+	struct nft_element key = { 0 };
 	int r;
 
 	if (port->range_count == 0)
 		return 0;
-	r = emit_port_in(NFT_SET_RANGED, port, emit, userdata);
+	put_address(&key, &port->address);
+	if (!whole)
+		key = element_of_port(NFT_SET_RANGED, port);
+	key.set = (uint8_t)((whole ? NFT_SET_WHOLERANGED : NFT_SET_RANGED) + is6(&port->address));
+	r = emit(userdata, &key);
 	for (size_t i = 0; i < port->range_count && r >= 0; i++) {
 		struct base_address first = base_prefix_first(&port->ranges[i]);
 		uint8_t length = port->ranges[i].length;
 		bool host = length == base_address_size(&first) * 8;
-		struct nft_element element =
-			element_of_port(host ? NFT_SET_SOURCEHOST : NFT_SET_SOURCE, port);
+		enum nft_set_id set = whole  ? host ? NFT_SET_WHOLESOURCEHOST : NFT_SET_WHOLESOURCE
+				      : host ? NFT_SET_SOURCEHOST
+					     : NFT_SET_SOURCE;
+		struct nft_element element = key;
 
 		if (first.family != port->address.family ||
 		    (last && base_prefix_contains(last, &first)))
@@ -152,6 +159,7 @@ static int emit_ranges(const struct nft_port *port, nft_emit_fn *emit, void *use
 		last = &port->ranges[i];
 		if (!host) /* as chain sources4 and sources6 look for it */
 			first.bytes[length / 8] |= (uint8_t)(0x80 >> length % 8);
+		element.set = (uint8_t)(set + is6(&port->address));
 		put_address(&element, &first);
 		r = emit(userdata, &element);
 	}
@@ -290,7 +298,7 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 	if (r >= 0)
 		r = emit_port_in(NFT_SET_ARRIVED, port, emit, userdata);
 	if (r >= 0)
-		r = emit_ranges(port, emit, userdata);
+		r = emit_ranges(port, false, emit, userdata);
 	if (r < 0 || port->endpoint_count == 0)
 		return r;
 	if (port->held)
@@ -304,6 +312,39 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 			r = emit_one_node(port, &port->endpoints[i], emit, userdata);
 	}
 	return r;
+}
+
+int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
+{
+	struct nft_element element = element_of(NFT_SET_WHOLE, &port->address);
+	const struct nft_endpoint *endpoint = port->endpoints;
+	const struct base_address *node;
+	int r;
+
+	if (port->dataplane == NFT_DATAPLANE_ANNOUNCE || port->endpoint_count != 1)
+		return 0;
+	r = emit_ranges(port, true, emit, userdata);
+	if (r >= 0)
+		r = emit_endpoint(port, endpoint, emit, userdata); /* no port: hairpin and local only */
+	if (r >= 0)
+		r = emit_one_node(port, endpoint, emit, userdata);
+	put_address(&element, &port->address);
+	put_address_data(&element, &endpoint->address);
+	if (r >= 0)
+		r = emit(userdata, &element);
+	element = element_of(NFT_SET_WHOLEREVERSE, &port->address);
+	element.exclusive = true;
+	put_address(&element, &endpoint->address);
+	put_address_data(&element, &port->address);
+	if (r >= 0)
+		r = emit(userdata, &element);
+	node = next_node(port, endpoint);
+	if (r < 0 || !node)
+		return r;
+	element = element_of(NFT_SET_WHOLENODE, &port->address);
+	put_address(&element, &port->address);
+	put_address_data(&element, node);
+	return emit(userdata, &element);
 }
 
 /* --- as text --- */

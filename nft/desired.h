@@ -67,6 +67,12 @@ void nft_ranges_sort(struct base_prefix *ranges, size_t count);
 int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,
 		 nft_emit_fn *emit, void *userdata);
 int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata);
+/*
+ * Every TCP, UDP and SCTP port of the address that is not a port of its own goes to the one endpoint, the
+ * port as it is; README.md has what that promises. Of `port` address, data plane, ranges and endpoints
+ * count; with another number of endpoints than one, nobody gets the other ports.
+ */
+int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdata);
 /* A node of ours on the segment: what it sends on is not sent on again. */
 int nft_emit_peer(const struct base_mac *mac, nft_emit_fn *emit, void *userdata);
 

@@ -68,6 +68,8 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	     KEY("ip6") "meta mark : ip6 daddr", "apsm", "Apsm", "a", "A"),
 	BOTH(NODEFLOW, "netdev", "map", "nodeflow", KEY("ip") "meta mark : ip daddr",
 	     KEY("ip6") "meta mark : ip6 daddr", "apsm", "Apsm", "a", "A"),
+	BOTH(WHOLENODE, "netdev", "map", "wholenode", "type ipv4_addr : ipv4_addr",
+	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
 	PORTS(TRAFFIC, "netdev", "traffic", "; counter"),
 	ADDRESSES(VIPS, "inet", "vips"),
 	BOTH(SERVICE, "inet", "map", "service", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
@@ -84,6 +86,15 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	     SERVICE("ipv6_addr") " . ipv6_addr", "apsa", "ApsA", "", ""),
 	BOTH(SOURCEHOST, "inet", "set", "sourcehost", SERVICE("ipv4_addr") " . ipv4_addr",
 	     SERVICE("ipv6_addr") " . ipv6_addr", "apsa", "ApsA", "", ""),
+	BOTH(WHOLE, "inet", "map", "whole", "type ipv4_addr : ipv4_addr",
+	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
+	ADDRESSES(WHOLERANGED, "inet", "wholeranged"),
+	BOTH(WHOLESOURCE, "inet", "set", "wholesource", "type ipv4_addr . ipv4_addr",
+	     "type ipv6_addr . ipv6_addr", "aa", "AA", "", ""),
+	BOTH(WHOLESOURCEHOST, "inet", "set", "wholesourcehost", "type ipv4_addr . ipv4_addr",
+	     "type ipv6_addr . ipv6_addr", "aa", "AA", "", ""),
+	BOTH(WHOLEREVERSE, "inet", "map", "wholereverse", "type ipv4_addr : ipv4_addr",
+	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
 	BOTH(REVERSE, "inet", "map", "reverse", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
 	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service", "aps", "Aps", "as", "As"),
 	BOTH(HAIRPIN, "inet", "set", "hairpin", "type ipv4_addr . ipv4_addr",
@@ -247,6 +258,10 @@ static void put_segment(struct text *t, bool egress, const char *interface)
 		put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport map @node%s device "
 		       "\"%s\"\n",
 		    ip, ip, f, interface);
+		/* Every other port of an address that is one VM's as a whole. */
+		put(t, "\t\tmeta l4proto { tcp, udp, sctp } %s daddr != @many%s fwd %s to %s daddr map "
+		       "@wholenode%s device \"%s\"\n",
+		    ip, f, ip, ip, f, interface);
 		put(t, "\t\t%s daddr != @many%s return\n", ip, f);
 		/*
 		 * Several endpoints: a hash picks the slot. It travels in the mark, because fwd of an
@@ -291,30 +306,31 @@ static bool put_pods(struct text *t, const struct nft_skeleton *s, bool six, con
  * Who may come. A range stands in the set as its first address with the bit below the prefix set, so that
  * 10.0.0.0/8 (10.128.0.0) and 10.0.0.0/16 (10.0.128.0) are not the same; whole addresses stand apart.
  */
-static void put_sources(struct text *t, const struct nft_skeleton *s, bool six)
+static void put_sources(struct text *t, const struct nft_skeleton *s, bool six, bool whole)
 {
-	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
+	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4", *w = whole ? "whole" : "";
+	const char *port = whole ? "" : ". meta l4proto . th dport ";
 	unsigned bits = six ? 128 : 32;
 
-	put(t, "\tchain sources%s {\n", f);
+	put(t, "\tchain %ssources%s {\n", w, f);
 	for (unsigned length = 0; length < bits; length++) {
-		struct base_address ones, mask = { 0 }, mark = { 0 };
+		struct base_address ones, mask, mark = { 0 };
 		struct base_prefix prefix;
 		char one[BASE_ADDRESS_TEXT_SIZE], two[BASE_ADDRESS_TEXT_SIZE];
+		uint8_t full[16];
 
 		if (!(six ? s->source6[length] : s->source4[length]))
 			continue;
-		memset(&ones, 0xff, sizeof ones);
-		ones.family = mask.family = mark.family = six ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4;
-		ones = base_address_from_bytes((enum base_family)ones.family, ones.bytes);
+		memset(full, 0xff, sizeof full);
+		ones = base_address_from_bytes(six ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4, full);
 		prefix = (struct base_prefix){ ones, (uint8_t)length };
 		mask = base_prefix_first(&prefix);
+		mark.family = ones.family;
 		mark.bytes[length / 8] = (uint8_t)(0x80 >> length % 8);
-		put(t, "\t\t%s daddr . meta l4proto . th dport . (%s saddr & %s ^ %s) @source%s "
-		       "return\n",
-		    ip, ip, base_address_format(&mask, one), base_address_format(&mark, two), f);
+		put(t, "\t\t%s daddr %s. (%s saddr & %s ^ %s) @%ssource%s return\n", ip, port, ip,
+		    base_address_format(&mask, one), base_address_format(&mark, two), w, f);
 	}
-	put(t, "\t\t%s daddr . meta l4proto . th dport . %s saddr @sourcehost%s return\n", ip, ip, f);
+	put(t, "\t\t%s daddr %s. %s saddr @%ssourcehost%s return\n", ip, port, ip, w, f);
 	put(t, "\t\tcounter drop\n\t}\n");
 }
 
@@ -339,6 +355,10 @@ static void put_dnat(struct text *t, const char *ip, const char *f)
 		       "mod %u " SEED " map @slotflow%s%s\n",
 		    ip, ip, ip, NFT_SLOTS, protocols[i], f);
 	}
+	/* Every other port of an address that is one VM's as a whole. */
+	put(t, "\t\tmeta l4proto { tcp, udp, sctp } %s daddr @wholeranged%s jump wholesources%s\n", ip, f,
+	    f);
+	put(t, "\t\tmeta l4proto { tcp, udp, sctp } dnat %s to %s daddr map @whole%s\n", ip, ip, f);
 	/* Bound to itself: a NodePort rule of somebody else cannot catch it any more. */
 	put(t, "\t\tdnat %s to %s daddr\n\t}\n", ip, ip);
 }
@@ -351,6 +371,9 @@ static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool s
 	put(t, "\tchain reply%s {\n\t\ttcp flags & (syn | rst) == 0", f);
 	put_pods(t, s, six, six ? " ip6 daddr != {" : " ip daddr != {", " }");
 	put(t, " snat %s to %s saddr . meta l4proto . th sport map @reverse%s\n", ip, ip, f);
+	put(t, "\t\ttcp flags & (syn | rst) == 0");
+	put_pods(t, s, six, six ? " ip6 daddr != {" : " ip daddr != {", " }");
+	put(t, " snat %s to %s saddr map @wholereverse%s\n", ip, ip, f);
 	put(t, "\t\tct status & dnat == 0 accept\n");
 	put(t, "\t\tct original %s daddr != @vips%s accept\n", ip, f);
 	put(t, "\t\t%s saddr . %s daddr @hairpin%s masquerade\n", ip, ip, f);
@@ -363,8 +386,8 @@ static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool s
 
 static void put_inet(struct text *t, const struct nft_skeleton *s)
 {
-	put_sources(t, s, false);
-	put_sources(t, s, true);
+	for (int i = 0; i < 4; i++)
+		put_sources(t, s, i & 1, i & 2);
 	put_dnat(t, "ip", "4");
 	put_dnat(t, "ip6", "6");
 	put(t, "\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat - 10; policy "

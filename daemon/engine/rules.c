@@ -9,7 +9,7 @@
 
 /* From what is wanted to what must stand in the kernel: rules of every VIP on every node. */
 
-/* Who wants an element, as nft/io/table.h keeps it: a port, an address (port 0), the members (nothing). */
+/* Who wants an element, as nft/io/table.h keeps it: a port, an address (no protocol), the members (nothing). */
 struct source {
 	struct base_address address;
 	uint8_t protocol;
@@ -159,7 +159,9 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		    segment_subnet(router->segment, &wish->address, &subnet))
 			endpoints[i].node = node_on(node_of(engine, from->node), &subnet);
 	}
-	return nft_emit_port(&port, nft_table_want, engine->table);
+	return wish->protocol == MESSAGE_PROTOCOL_EVERY
+		       ? nft_emit_whole(&port, nft_table_want, engine->table)
+		       : nft_emit_port(&port, nft_table_want, engine->table);
 }
 
 static int want_peers(struct engine *engine)
@@ -187,7 +189,7 @@ static int want(struct engine *engine, const struct source *source)
 		return r;
 	if (source->address.family == BASE_FAMILY_NONE)
 		return want_peers(engine);
-	if (source->port == 0) {
+	if (source->port == 0 && source->protocol == 0) {
 		router = router_of(engine, &source->address);
 		return router ? nft_emit_vip(&source->address, dataplane_of(router), nft_table_want,
 					     engine->table)
@@ -345,7 +347,7 @@ static void tell_refusals(struct engine *engine, const struct nft_refusal *refus
 
 	if (refusal->source_size == sizeof source) {
 		memcpy(&source, refusal->source, sizeof source);
-		if (source.port)
+		if (source.protocol)
 			port = store_port(engine->store, &source.address, source.protocol,
 					  source.port);
 	}

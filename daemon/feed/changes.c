@@ -273,6 +273,16 @@ static int make_ports(struct batch *batch, struct unit *unit, const struct objec
 			if (r < 0)
 				return r;
 		}
+	for (unsigned i = 0; i < count; i++) {
+		int r = translate_every_port(set, service, unit, &places[i].address,
+					     &set->message.service_port);
+
+		set->message.type = MESSAGE_SERVICE_PORT;
+		if (r > 0)
+			r = say(batch, unit);
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 

@@ -770,6 +770,30 @@ static int check_port(struct plan *plan, const struct object *service, const str
 	return 0;
 }
 
+/* Annotation vipd.dev/all-ports: the address is one VM's as a whole. */
+static int emit_every_port(struct plan *plan, const struct object *service, const struct unit *unit,
+			   const struct base_address *address)
+{
+	const cJSON *notes = tree_get(service->tree, "metadata/annotations");
+	const cJSON *note = cJSON_GetObjectItemCaseSensitive(notes, "vipd.dev/all-ports");
+	int r;
+
+	if (!note)
+		return 0;
+	if (strcmp(tree_text(note, ""), "true") != 0 && strcmp(tree_text(note, ""), "false") != 0)
+		return complain(plan->set, service, note,
+				"annotation vipd.dev/all-ports is \"true\" or \"false\"");
+	if (strcmp(tree_text(note, ""), "true") == 0 &&
+	    *tree_annotation(service->tree, "vipd.dev/sharing-key"))
+		return complain(plan->set, service, note,
+				"an address with vipd.dev/all-ports is of one Service alone: take the "
+				"annotation vipd.dev/sharing-key away, or this one");
+	plan->set->message.type = MESSAGE_SERVICE_PORT;
+	r = translate_every_port(plan->set, service, unit, address,
+				 &plan->set->message.service_port);
+	return r > 0 ? plan->emit(plan->userdata, &plan->set->message) : r;
+}
+
 static int emit_service(struct plan *plan, const struct object *service,
 			const struct base_address *address, const cJSON *place)
 {
@@ -791,7 +815,7 @@ static int emit_service(struct plan *plan, const struct object *service,
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return emit_every_port(plan, service, unit, address);
 }
 
 static int check_node(struct wish_set *set, const char *node)

@@ -136,4 +136,10 @@ int translate_candidates(struct wish_set *set, const struct object *virtual_ip,
 int translate_port(struct wish_set *set, const struct object *service, const cJSON *port,
 		   const struct unit *unit, const struct base_address *address,
 		   struct message_service_port *wish);
+/*
+ * Annotation vipd.dev/all-ports: "true": every port that the Service does not name. 1: there is such a wish;
+ * 0: not asked for, or the address may be shared (vipd.dev/sharing-key), which it must not be.
+ */
+int translate_every_port(struct wish_set *set, const struct object *service, const struct unit *unit,
+			 const struct base_address *address, struct message_service_port *wish);
 void translate_service_name(const char *namespace, const char *name, char *services, size_t size);

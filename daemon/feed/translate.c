@@ -373,3 +373,36 @@ int translate_port(struct wish_set *set, const struct object *service, const cJS
 	qsort(wish->endpoints, wish->endpoint_count, sizeof *wish->endpoints, compare_endpoints);
 	return r;
 }
+
+/* VMs are told apart by their address: which of their ports the Service names does not matter here. */
+static void keep_addresses(struct message_service_port *wish)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < wish->endpoint_count; i++) {
+		wish->endpoints[i].port = 0;
+		if (kept == 0 || !base_address_equal(&wish->endpoints[kept - 1].address,
+						     &wish->endpoints[i].address))
+			wish->endpoints[kept++] = wish->endpoints[i];
+	}
+	wish->endpoint_count = kept;
+}
+
+int translate_every_port(struct wish_set *set, const struct object *service, const struct unit *unit,
+			 const struct base_address *address, struct message_service_port *wish)
+{
+	const cJSON *tree = object_tree(set, service);
+	const cJSON *port = cJSON_GetArrayItem(tree_get(tree, "spec/ports"), 0);
+	int r;
+
+	if (!port || strcmp(tree_annotation(tree, "vipd.dev/all-ports"), "true") != 0 ||
+	    *tree_annotation(tree, "vipd.dev/sharing-key"))
+		return 0;
+	r = translate_port(set, service, port, unit, address, wish);
+	if (r < 0)
+		return r;
+	wish->protocol = MESSAGE_PROTOCOL_EVERY;
+	wish->port = 0;
+	keep_addresses(wish);
+	return 1;
+}

@@ -180,7 +180,8 @@ static void code_router(struct coder *coder, struct message_router *router)
 
 static bool known_protocol(uint8_t protocol)
 {
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
+	       protocol == MESSAGE_PROTOCOL_EVERY;
 }
 
 static void code_service_port(struct coder *coder, struct message_service_port *port)
@@ -201,10 +202,12 @@ static void code_service_port(struct coder *coder, struct message_service_port *
 		code_address(coder, &endpoint->address);
 		code_u16(coder, &endpoint->port);
 		code_text(coder, endpoint->node, sizeof endpoint->node);
-		if (endpoint->address.family != port->address.family || endpoint->port == 0)
+		if (endpoint->address.family != port->address.family ||
+		    (endpoint->port == 0) != (port->protocol == MESSAGE_PROTOCOL_EVERY))
 			coder->failed = true;
 	}
-	if (!known_protocol(port->protocol) || port->port == 0 ||
+	if (!known_protocol(port->protocol) ||
+	    (port->port == 0) != (port->protocol == MESSAGE_PROTOCOL_EVERY) ||
 	    port->address.family == BASE_FAMILY_NONE)
 		coder->failed = true;
 }

@@ -125,11 +125,14 @@ struct message_endpoint {
 };
 
 /* One port of one address. Key: address, protocol, port. No endpoint: refused politely. */
+/* Every port of every protocol that no other one names: the address is one VM's as a whole. */
+#define MESSAGE_PROTOCOL_EVERY 255
+
 struct message_service_port {
 	char service[MESSAGE_SERVICE_SIZE];
 	struct base_address address;
-	uint8_t protocol; /* IPPROTO_TCP, _UDP, _SCTP */
-	uint16_t port;
+	uint8_t protocol; /* IPPROTO_TCP, _UDP, _SCTP; or MESSAGE_PROTOCOL_EVERY */
+	uint16_t port;	  /* MESSAGE_PROTOCOL_EVERY: 0, and so are those of the endpoints */
 	uint8_t affinity; /* enum message_affinity */
 	bool local_only;  /* externalTrafficPolicy: Local */
 	uint32_t range_count; /* source ranges; none: everybody */

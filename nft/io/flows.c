@@ -219,11 +219,13 @@ static bool is_stale(struct nft_flows *flows, struct reader entry, uint8_t famil
 	if (!read_port(to, false, &protocol, &port) || !read_address(to, family, false, &address))
 		return false;
 	target = *find_target(&flows->active, &address, protocol, port);
+	if (!target && protocol != IPPROTO_TCP)
+		target = *find_target(&flows->active, &address, NFT_FLOWS_EVERY, 0);
 	if (!target || !read_port(from, true, &end_protocol, &end_port) ||
 	    !read_address(from, family, true, &end))
 		return false;
 	for (size_t i = 0; i < target->end_count; i++)
-		if (target->ends[i].port == end_port &&
+		if ((target->ends[i].port == end_port || target->port == 0) &&
 		    base_address_equal(&target->ends[i].address, &end))
 			return false;
 	return true;

@@ -18,13 +18,16 @@ struct nft_flows;
 int nft_flows_new(struct nft_flows **flows);
 void nft_flows_free(struct nft_flows *flows);
 
+#define NFT_FLOWS_EVERY 255 /* the protocol that goes with port 0 */
+
 struct nft_flow_end {
 	struct base_address address;
 	uint16_t port;
 };
 
 /*
- * Flows to `port` of `address` that go anywhere but to one of `ends` are to be deleted. 0 or -ENOMEM. What
+ * Flows to `port` of `address` that go anywhere but to one of `ends` are to be deleted. 0 or -ENOMEM. Port
+ * 0: to any port that is not a target itself, other than TCP, and of `ends` only addresses count. What
  * was said of the port before is replaced; the reading begins with the next nft_flows_run().
  */
 int nft_flows_release(struct nft_flows *flows, const struct base_address *address, uint8_t protocol,

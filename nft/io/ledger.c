@@ -356,6 +356,7 @@ static uint8_t rank_of(const struct nft_record *record, bool removed)
 		rank = 0;
 		break;
 	case NFT_SET_RANGED:
+	case NFT_SET_WHOLERANGED:
 		rank = 2;
 		break;
 	case NFT_SET_MANY:

@@ -395,6 +395,52 @@ static void test_a_callback_that_fails_ends_it(void **state)
 	}
 }
 
+/* An address that is one VM's as a whole; a port of its own would come before it. */
+static void test_every_port_of_an_address_goes_to_one_vm(void **state)
+{
+	struct nft_endpoint two[] = { endpoint("10.244.2.5", 0, false, "192.0.2.2"),
+				      endpoint("10.244.3.5", 0, false, "192.0.2.3") };
+	struct base_prefix ranges[2];
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = 255,
+				 .dataplane = NFT_DATAPLANE_DIRECTOR,
+				 .range_count = 2,
+				 .ranges = ranges,
+				 .endpoint_count = 1,
+				 .endpoints = two };
+	struct lines lines = { .fail_at = 0 };
+
+	(void)state;
+	assert_true(base_prefix_parse("198.51.100.0/24", &ranges[0]));
+	assert_true(base_prefix_parse("203.0.113.9/32", &ranges[1]));
+	assert_int_equal(nft_emit_whole(&port, collect, &lines), 0);
+	assert_string_equal(lines.text,
+			    "inet wholeranged4 { 192.0.2.10 }\n"
+			    "inet wholesource4 { 192.0.2.10 . 198.51.100.128 }\n"
+			    "inet wholesourcehost4 { 192.0.2.10 . 203.0.113.9 }\n"
+			    "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n"
+			    "netdev onenode4! { 192.0.2.10 : 192.0.2.2 }\n"
+			    "inet whole4 { 192.0.2.10 : 10.244.2.5 }\n"
+			    "inet wholereverse4! { 10.244.2.5 : 192.0.2.10 }\n"
+			    "netdev wholenode4 { 192.0.2.10 : 192.0.2.2 }\n");
+	/* Which of two it should be nobody can say; and what is only announced is not ours. */
+	lines = (struct lines){ .fail_at = 0 };
+	port.endpoint_count = 2;
+	assert_int_equal(nft_emit_whole(&port, collect, &lines), 0);
+	port.endpoint_count = 0;
+	assert_int_equal(nft_emit_whole(&port, collect, &lines), 0);
+	port.endpoint_count = 1;
+	port.dataplane = NFT_DATAPLANE_ANNOUNCE;
+	assert_int_equal(nft_emit_whole(&port, collect, &lines), 0);
+	assert_string_equal(lines.text, "");
+	for (int n = 1; n <= 8; n++) {
+		lines = (struct lines){ .fail_at = n };
+		port.dataplane = NFT_DATAPLANE_DIRECTOR;
+		assert_int_equal(nft_emit_whole(&port, collect, &lines), -12);
+		assert_int_equal(lines.count, n);
+	}
+}
+
 static void test_a_peer_is_known_by_its_mac(void **state)
 {
 	struct base_mac mac = { { 2, 0, 0, 0, 0, 0xab } };
@@ -556,6 +602,7 @@ int main(void)
 		cmocka_unit_test(test_slots_of_each_protocol_have_a_map_of_their_own),
 		cmocka_unit_test(test_a_held_port_keeps_its_endpoints_and_says_so),
 		cmocka_unit_test(test_a_callback_that_fails_ends_it),
+		cmocka_unit_test(test_every_port_of_an_address_goes_to_one_vm),
 		cmocka_unit_test(test_a_peer_is_known_by_its_mac),
 		cmocka_unit_test(
 			test_slots_do_not_depend_on_the_order_in_which_endpoints_are_named),

@@ -1,0 +1,186 @@
+"""An address that is one VM's as a whole (annotation vipd.dev/all-ports), and a VM that moves with it."""
+import sys
+import time
+
+import pytest
+
+import manifests
+from conftest import Rack
+from lab import ROOT, ip_batch, wait_for
+
+WHOLE = ["192.0.2.50", "2001:db8::1:50"]
+SOME = ["192.0.2.51", "2001:db8::1:51"]
+OWNERS = ["n1", "n2", "n3"]
+OTHER_PORTS = [1, 2222, 6443, 9999, 65535]
+
+
+def expose(rack, name, addresses, vms, ports=("8022:22",), annotations=None, **spec):
+    service = manifests.service(name, addresses, ports, annotations={"vipd.dev/all-ports": "true", **(annotations or {})},
+                                **spec)
+    manifests.write(rack.cluster.folder / f"service-{name}.yaml", service, *manifests.slices(service, [
+        rack.lab.vms[vm] for vm in vms]), *[manifests.virtual_ip(address, service, OWNERS) for address in addresses])
+    return service
+
+
+def listen(vm, *ports):
+    server = vm.start("more", [sys.executable, ROOT / "test/tools/vm_server.py", vm.name, *ports])
+    server.wait_output("(?m)^ready$", 15)
+    return server
+
+
+@pytest.fixture(scope="module")
+def whole(rack_of_module):
+    rack = rack_of_module
+    server = listen(rack.lab.vms["db"], *OTHER_PORTS)
+    expose(rack, "whole", WHOLE, ["db"])
+    expose(rack, "some", SOME, ["db"], loadBalancerSourceRanges=["192.0.2.150/32", "2001:db8::/64"])
+    for address in WHOLE + SOME:
+        rack.cluster.serves(address, 9999, vm="db", seconds=30)
+    yield
+    server.kill()
+
+
+def test_every_port_of_tcp_and_udp(rack, whole):
+    for address in WHOLE:
+        for port in OTHER_PORTS + [22, 80]:
+            assert rack.client.reaches(address, port) == "db", (address, port)
+            assert rack.client.ask_udp(address, port, "x") == ("db", "x"), (address, port)
+        assert rack.client.reaches(address, 8022) == "db"  # the port that the Service names, translated
+        assert rack.client.pings(address)
+        # The VM sees the client, and its own port.
+        assert rack.client.ask(address, 9999, "whoami")[1] == f"db {'2001:db8::150' if ':' in address else '192.0.2.150'}"
+        # What nobody listens on in the VM the VM refuses, and no process of the node answers.
+        with pytest.raises(ConnectionRefusedError):
+            rack.client.connect(address, 4711)
+
+
+def test_the_owner_s_own_daemons_are_not_reached(rack, whole):
+    servers = [listen(node, 2223) for node in rack.lab.nodes.values()]
+    try:
+        for address in WHOLE:
+            assert rack.client.reaches(rack.lab["n1"].address4, 2223) == "n1"
+            with pytest.raises(ConnectionRefusedError):
+                rack.client.connect(address, 2223)
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def test_from_everywhere_and_large_datagrams(rack, whole):
+    for host in [rack.client, rack.lab.far, *rack.lab.nodes.values(), *rack.lab.vms.values()]:
+        for address in WHOLE:
+            assert host.reaches(address, 9999) == "db", (host.name, address)
+    for address in WHOLE:
+        text = "x" * 4000
+        assert rack.client.ask_udp(address, 9999, text)[1] == text
+
+
+def test_source_ranges_are_of_every_port(rack, whole):
+    for address in SOME:
+        for port in (8022, 9999, 22):
+            assert rack.client.reaches(address, port) == "db"
+            assert rack.lab.far.reaches(address, port, 0.4) is None
+
+
+def test_another_owner_and_two_vms(rack, whole):
+    stream = {address: rack.client.probe("stream", address, 9999, 10, 20) for address in WHOLE}
+    for probe in stream.values():
+        wait_for("connections", lambda: sum(e["event"] == "connected" for e in probe.events()) == 20)
+    gone = rack.cluster.owner(WHOLE[0])
+    rack[gone].kill()
+    for address in WHOLE:
+        rack.cluster.owner(address, other_than=gone)
+    time.sleep(1)
+    for probe in stream.values():
+        seen = probe.stop()
+        assert (seen["kept"], seen["lost"], seen["corrupt"]) == (20, 0, 0)
+    rack.cluster.mend()
+    # With two VMs nobody can say whose the other ports are.
+    expose(rack, "whole", WHOLE, ["db", "near"])
+    for address in WHOLE:
+        wait_for("both behind the named port", lambda: {rack.client.reaches(address, 8022) for _ in range(12)} == {
+            "db", "near"}, 10)
+        with pytest.raises(ConnectionRefusedError):
+            rack.client.connect(address, 9999)
+    expose(rack, "whole", WHOLE, ["db"])
+    for address in WHOLE:
+        rack.cluster.serves(address, 9999, vm="db")
+
+
+def test_an_address_that_may_be_shared_is_refused(rack):
+    """The log says what to do, and where."""
+    expose(rack, "wrong", ["192.0.2.52"], ["db"], annotations={"vipd.dev/sharing-key": "x"})
+    try:
+        wait_for("the log", lambda: "an address with vipd.dev/all-ports is of one Service alone" in rack["n1"].log(), 10)
+        assert "service-wrong.yaml" in rack["n1"].log()
+    finally:
+        rack.cluster.hide("wrong")
+
+
+def test_the_vm_moves_and_its_connections_go_on(rack, whole, record_property):
+    """A process in a network namespace of its own for a VM: it goes to another node and another pod address
+    with its sockets (KubeVirt's masquerade binding keeps the guest's address, and so does the pod here by DNAT)."""
+    vm, source, target = rack.lab.vms["db"], rack.lab["n3"], rack.lab["n2"]
+    new4, new6 = "10.244.2.77", "fd00:10:244:2::77"
+    streams = {address: rack.client.probe("stream", address, 9999, 10, 20) for address in WHOLE}
+    for probe in streams.values():
+        wait_for("connections", lambda: sum(e["event"] == "connected" for e in probe.events()) == 20)
+    move(rack, vm, source, target, new4, new6)
+    try:
+        time.sleep(3)
+        for address, probe in streams.items():
+            seen = probe.stop()
+            record_property(f"{address}_gap_ms", seen["longest_ms"])
+            assert (seen["kept"], seen["lost"], seen["corrupt"]) == (20, 0, 0), address
+        for address in WHOLE:
+            assert rack.client.reaches(address, 9999) == "db"
+    finally:
+        move_back(rack, vm, source, target, new4, new6)
+        for address in WHOLE:
+            rack.cluster.serves(address, 9999, vm="db", seconds=20)
+
+
+def slices_for(rack, address4, address6, node):
+    class Moved:
+        name = "db"
+    moved = Moved()
+    moved.address4, moved.address6, moved.node = address4, address6, node
+    service = manifests.service("whole", WHOLE, ["8022:22"], annotations={"vipd.dev/all-ports": "true"})
+    manifests.write(rack.cluster.folder / "service-whole.yaml", service, *manifests.slices(service, [moved]), *[
+        manifests.virtual_ip(address, service, OWNERS) for address in WHOLE])
+
+
+def move(rack, vm, source, target, new4, new6):
+    """The guest keeps its own address; the pod's is translated to it, as virt-launcher does."""
+    source.run(["ip", "link", "delete", f"vm{vm.index}"])
+    port = "vmmoved"
+    ip_batch(target.namespace, f"link add {port} type veth peer name eth0 netns {vm.namespace}",
+             f"link set {port} master cni0 up", f"link set {port} type bridge_slave hairpin on")
+    ip_batch(vm.namespace, "link set eth0 up", f"address add {new4}/24 dev eth0", f"address add {new6}/64 dev eth0 nodad",
+             "route add default via 10.244.2.1", "route add default via fd00:10:244:2::1",
+             f"address add {vm.address4}/32 dev lo", f"address add {vm.address6}/128 dev lo nodad")
+    vm.run(["nft", "-f", "-"], text=f"""
+table inet launcher {{
+  chain prerouting {{ type nat hook prerouting priority dstnat; policy accept;
+    ip daddr {new4} dnat ip to {vm.address4}
+    ip6 daddr {new6} dnat ip6 to {vm.address6}
+  }}
+  chain postrouting {{ type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {vm.address4} snat ip to {new4}
+    ip6 saddr {vm.address6} snat ip6 to {new6}
+  }}
+}}
+""")
+    slices_for(rack, new4, new6, target)
+
+
+def move_back(rack, vm, source, target, new4, new6):
+    vm.run(["nft", "delete", "table", "inet", "launcher"], check=False)
+    target.run(["ip", "link", "delete", "vmmoved"], check=False)
+    vm.run(["ip", "address", "flush", "dev", "lo", "scope", "global"], check=False)
+    ip_batch(source.namespace, f"link add vm{vm.index} type veth peer name eth0 netns {vm.namespace}",
+             f"link set vm{vm.index} master cni0 up", f"link set vm{vm.index} type bridge_slave hairpin on")
+    ip_batch(vm.namespace, "link set eth0 up", f"address add {vm.address4}/24 dev eth0",
+             f"address add {vm.address6}/64 dev eth0 nodad", f"route add default via 10.244.{source.index}.1",
+             f"route add default via fd00:10:244:{source.index:x}::1")
+    expose(rack, "whole", WHOLE, ["db"])
