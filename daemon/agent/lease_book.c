@@ -99,9 +99,9 @@ static bool learn(struct lease *lease, const cJSON *object)
 	struct message_lease said;
 
 	lease_read(object, &said);
+	/* The same version again: known, or gone since. What is made anew has a newer one. */
 	if (is_older(lease, said.version) ||
-	    (lease->known && lease->last.exists &&
-	     strcmp(said.version, lease->last.version) == 0))
+	    (lease->known && strcmp(said.version, lease->last.version) == 0))
 		return false;
 	memcpy(said.router, lease->last.router, sizeof said.router);
 	lease->last = said;

@@ -417,6 +417,29 @@ static void test_no_candidate_any_more_it_frees_the_lease_that_names_it(void **s
 	assert_string_equal(find(VIRTUAL_ROUTER_ACTION_TRANSITION)->transition.from, "n2");
 }
 
+static void test_an_answer_that_comes_after_the_deletion_confirms_nothing(void **state)
+{
+	struct virtual_router_event answer = { .type = VIRTUAL_ROUTER_EVENT_LEASE_RESULT };
+	const struct virtual_router_action *write;
+
+	(void)state;
+	follow(true);
+	fall_silent();
+	write = find(VIRTUAL_ROUTER_ACTION_LEASE_WRITE);
+	assert_non_null(write);
+	answer.write.id = write->write.id;
+	answer.write.result = VIRTUAL_ROUTER_WRITE_OK;
+	answer.write.lease = write->write.lease;
+	strcpy(answer.write.lease.version, "60");
+	see("n2", 6, "60");
+	assert_true(virtual_router_confirmed(&router));
+	see("", 0, "");
+	assert_false(virtual_router_confirmed(&router));
+	tell(&answer);
+	assert_false(virtual_router_confirmed(&router));
+	assert_true(virtual_router_owns(&router));
+}
+
 static void test_a_sign_of_life_renews_what_that_node_holds(void **state)
 {
 	struct virtual_router_event sign = { .type = VIRTUAL_ROUTER_EVENT_RENEWED };
@@ -472,6 +495,7 @@ int main(void)
 		cmocka_unit_test(test_unchanged_settings_yield_no_action),
 		cmocka_unit_test(test_candidates_may_change_places),
 		cmocka_unit_test(test_no_candidate_any_more_it_frees_the_lease_that_names_it),
+		cmocka_unit_test(test_an_answer_that_comes_after_the_deletion_confirms_nothing),
 		cmocka_unit_test(test_a_sign_of_life_renews_what_that_node_holds),
 		cmocka_unit_test(test_every_transition_tells_a_story),
 	};

@@ -126,8 +126,10 @@ static bool accept_lease(struct virtual_router *router, const struct virtual_rou
 {
 	uint64_t version = version_of(lease);
 
-	if (version > 0 && version < router->newest)
-		return false;
+	if (version > 0 && (version < router->newest ||
+			    (version == router->newest && router->lease_gone)))
+		return false; /* one that is gone does not come back; a new one is newer */
+	router->lease_gone = !lease->exists;
 	if (version > router->newest)
 		router->newest = version;
 	router->lease = *lease;
