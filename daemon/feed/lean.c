@@ -26,8 +26,12 @@ static void lean_metadata(cJSON *lean, const cJSON *tree, enum object_kind kind)
 
 	borrow(to, from, "name");
 	borrow(to, from, "namespace");
-	if (kind == KIND_SERVICE)
+	if (kind == KIND_SERVICE) {
 		borrow(to, from, "uid");
+		inner = section(to, from, "annotations", &labels);
+		borrow(inner, labels, "vipd.dev/all-ports");
+		borrow(inner, labels, "vipd.dev/sharing-key");
+	}
 	if (kind == KIND_VIRTUAL_IP)
 		borrow(to, from, "deletionTimestamp");
 	if (kind == KIND_SLICE) {

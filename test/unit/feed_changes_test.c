@@ -489,6 +489,56 @@ static void test_the_last_endpoint_that_goes_is_told(void **state)
 	wish_set_free(set);
 }
 
+/* Annotation vipd.dev/all-ports: one more port, number 0 of every protocol; not on a shared address. */
+static void test_every_port_of_an_address_is_one_wish_more(void **state)
+{
+	static const char text[] =
+		"{\"metadata\":{\"name\":\"a\",\"namespace\":\"vms\",\"annotations\":{%s}},\"spec\":{"
+		"\"type\":\"LoadBalancer\",\"ports\":[{\"name\":\"p\",\"port\":22}],"
+		"\"loadBalancerSourceRanges\":[\"198.51.100.0/24\"]}}";
+	static const char slice[] =
+		"{\"metadata\":{\"name\":\"e\",\"namespace\":\"vms\",\"labels\":{"
+		"\"kubernetes.io/service-name\":\"a\"}},\"addressType\":\"IPv4\",\"ports\":[{\"name\":\"p\","
+		"\"port\":2222}],\"endpoints\":[{\"addresses\":[\"10.244.3.5\"],\"nodeName\":\"n3\"}]}";
+	static const struct {
+		const char *annotations;
+		bool wished;
+	} rows[] = {
+		{ "\"vipd.dev/all-ports\":\"true\"", true },
+		{ "\"vipd.dev/all-ports\":\"false\"", false },
+		{ "\"vipd.dev/all-ports\":\"true\",\"vipd.dev/sharing-key\":\"x\"", false },
+		{ "\"vipd.dev/all-ports\":\"true\",\"other\":\"x\"", true },
+		{ "", false },
+	};
+	struct wish_set *set = wish_set_new(true);
+	struct engine *engine = engine_new();
+
+	(void)state;
+	put_vip(set, "10");
+	put(set, "EndpointSlice", slice);
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		static struct message message;
+		char *service = format(text, rows[i].annotations);
+		const struct entry *entry;
+
+		put(set, "Service", service);
+		free(service);
+		wish_set_emit_changes(set, on_message, engine);
+		assert_non_null(find(engine, "port 192.0.2.10 6 22"));
+		entry = find(engine, "port 192.0.2.10 255 0");
+		assert_int_equal(entry != NULL, rows[i].wished);
+		if (!entry)
+			continue;
+		assert_int_equal(message_decode(&message, entry->data, (size_t)entry->size), 0);
+		assert_int_equal(message.service_port.endpoint_count, 1);
+		assert_int_equal(message.service_port.endpoints[0].port, 0);
+		assert_string_equal(message.service_port.endpoints[0].node, "n3");
+		assert_int_equal(message.service_port.range_count, 1);
+	}
+	engine_free(engine);
+	wish_set_free(set);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -498,6 +548,7 @@ int main(void)
 		cmocka_unit_test(test_what_a_virtual_ip_says_reaches_the_router),
 		cmocka_unit_test(test_a_change_without_meaning_is_no_change),
 		cmocka_unit_test(test_the_last_endpoint_that_goes_is_told),
+		cmocka_unit_test(test_every_port_of_an_address_is_one_wish_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
