@@ -415,8 +415,8 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 			tell_result(world, n, event->message.id,
 				    (enum virtual_router_write_result)event->message.result,
 				    &event->message.lease);
-		} else if (event->message.lease.exists ||
-			   event->message.lease.version >= agent->told_version) {
+		} else if (event->message.lease.version >= agent->told_version) {
+			agent->told_version = event->message.lease.version;
 			tell(world, n, &event->message); /* else the watch knows better */
 		}
 		return;
@@ -454,9 +454,11 @@ void sim_api_event(struct sim_world *world, const struct sim_event *event)
 				note_sign(world, n, event->message.to, event->message.version);
 				return;
 			}
-			if (event->message.type == SIM_MESSAGE_LEASE &&
-			    event->message.lease.version > agent->told_version)
+			if (event->message.type == SIM_MESSAGE_LEASE) {
+				if (event->message.lease.version <= agent->told_version)
+					return; /* known from an answer */
 				agent->told_version = event->message.lease.version;
+			}
 			tell(world, n, &event->message);
 		}
 		return;

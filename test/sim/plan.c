@@ -58,6 +58,8 @@ static const char *missing(const struct sim_world *world, unsigned n)
 	if (leased && !(node->agent.connected && node->agent.contact && !node->agent.breaking &&
 			!node->agent.deaf))
 		return "no contact to the API server";
+	if (leased && node->agent.last_watch_us > world->now_us + world->config.watch_max_us)
+		return "a watch that is late still";
 	if (n == world->owner && (elector->quorum_misses > 0 || elector->gateway_lost_us))
 		return "does not see its witnesses yet";
 	if (n == world->owner)

@@ -126,10 +126,8 @@ static bool accept_lease(struct virtual_router *router, const struct virtual_rou
 {
 	uint64_t version = version_of(lease);
 
-	if (version > 0 && (version < router->newest ||
-			    (version == router->newest && router->lease_gone)))
-		return false; /* one that is gone does not come back; a new one is newer */
-	router->lease_gone = !lease->exists;
+	if (version > 0 && version < router->newest)
+		return false;
 	if (version > router->newest)
 		router->newest = version;
 	router->lease = *lease;
@@ -480,7 +478,10 @@ static void on_written(struct virtual_router *router, const struct virtual_route
 	switch (event->write.result) {
 	case VIRTUAL_ROUTER_WRITE_OK:
 		election.result = ELECTION_RESULT_OK;
-		accept_lease(router, &event->write.lease);
+		/* Unless what we wrote was deleted, and we heard of that before the answer. */
+		if (router->lease.exists || !router->newest ||
+		    version_of(&event->write.lease) != router->newest)
+			accept_lease(router, &event->write.lease);
 		election.lease = index_lease(router, &router->lease);
 		break;
 	case VIRTUAL_ROUTER_WRITE_CONFLICT:

@@ -182,7 +182,6 @@ struct virtual_router {
 	uint8_t self; /* index of this node among the candidates, or ELECTION_NOBODY */
 	struct virtual_router_lease lease; /* last seen */
 	uint64_t newest;                   /* its version, as a number; older ones are outdated */
-	bool lease_gone;                   /* that one was deleted since */
 	uint32_t write_id;
 	uint64_t last_heard_us; /* any advert of this router */
 	bool released;
