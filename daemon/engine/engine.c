@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -281,6 +282,9 @@ int engine_run(const struct engine_options *options)
 
 	if (!engine)
 		return 1;
+	/* What is large goes back to the system at once: libnftables takes megabytes for a moment. */
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 64 * 1024);
 	log_open("engine", options->node);
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGTERM);

@@ -741,6 +741,14 @@ bool nft_alive_has(const struct nft_alive *alive, const struct base_address *add
 		       compare_addresses);
 }
 
+void nft_table_rest(struct nft_table *table)
+{
+	/* The only way there is: after a dry run nothing is kept. */
+	nft_ctx_set_dry_run(table->context, true);
+	run(table, "\n", NULL);
+	nft_ctx_set_dry_run(table->context, false);
+}
+
 int nft_table_remove(struct nft_table *table)
 {
 	bool all[NFT_SETS];

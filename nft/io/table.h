@@ -83,5 +83,11 @@ struct nft_alive {
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive);
 bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address);
 
+/*
+ * Gives back what libnftables remembers of the kernel's tables, half a megabyte a table. To be called when
+ * nothing is under way; the next command reads anew what it needs.
+ */
+void nft_table_rest(struct nft_table *table);
+
 /* Takes our tables out of the kernel; nobody wishes anything any more. */
 int nft_table_remove(struct nft_table *table);
