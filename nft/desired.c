@@ -288,6 +288,27 @@ static int emit_many(const struct nft_port *port, nft_emit_fn *emit, void *userd
 	return r;
 }
 
+/*
+ * What a VM says right after its migration, before it is an endpoint here, comes from the address that
+ * its client knows. Where several endpoints serve, nobody can tell whose connections it brings along.
+ */
+static int emit_prepared(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
+{
+	int r = 0;
+
+	if (port->protocol != IPPROTO_TCP || port->endpoint_count > 1)
+		return 0;
+	for (size_t i = 0; i < port->prepared_count && r >= 0; i++) {
+		struct nft_element element = element_of(NFT_SET_REVERSE, &port->address);
+
+		element.exclusive = true;
+		put_end(&element, &port->prepared[i].address, IPPROTO_TCP, port->prepared[i].port);
+		put_end_data(&element, &port->address, port->port);
+		r = emit(userdata, &element);
+	}
+	return r;
+}
+
 int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	int r;
@@ -299,6 +320,8 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 		r = emit_port_in(NFT_SET_ARRIVED, port, emit, userdata);
 	if (r >= 0)
 		r = emit_ranges(port, false, emit, userdata);
+	if (r >= 0)
+		r = emit_prepared(port, emit, userdata);
 	if (r < 0 || port->endpoint_count == 0)
 		return r;
 	if (port->held)

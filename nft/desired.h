@@ -35,10 +35,11 @@ struct nft_port {
 	bool client_affinity;
 	bool held; /* its endpoints are those of before: new connections wait, old ones are not reset */
 	enum nft_dataplane dataplane;
-	size_t range_count, endpoint_count;
+	size_t range_count, endpoint_count, prepared_count;
 	/* None: everybody. In the order of nft_ranges_sort(); their lengths are in the skeleton. */
 	const struct base_prefix *ranges;
 	const struct nft_endpoint *endpoints;
+	const struct nft_endpoint *prepared; /* here, and not ready: a VM may arrive in mid-stream */
 };
 
 #define NFT_KEY_SIZE  40 /* the longest: IPv6 address, protocol, port, IPv6 address */

@@ -122,6 +122,7 @@ static void note_lengths(struct rules *rules, const struct base_prefix *ranges, 
 static int want_port(struct engine *engine, const struct message_service_port *wish)
 {
 	static struct nft_endpoint endpoints[MESSAGE_ENDPOINTS_MAX];
+	struct nft_endpoint prepared[MESSAGE_PREPARED_MAX];
 	static struct base_prefix ranges[MESSAGE_RANGES_MAX];
 	struct router *router = router_of(engine, &wish->address);
 	struct served_port now;
@@ -134,6 +135,7 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		.range_count = wish->range_count,
 		.ranges = ranges,
 		.endpoints = endpoints,
+		.prepared = prepared,
 	};
 
 	if (router)
@@ -159,6 +161,13 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		    segment_subnet(router->segment, &wish->address, &subnet))
 			endpoints[i].node = node_on(node_of(engine, from->node), &subnet);
 	}
+	for (uint32_t i = 0; i < wish->prepared_count; i++)
+		if (strcmp(wish->prepared[i].node, engine->node) == 0)
+			prepared[port.prepared_count++] = (struct nft_endpoint){
+				.address = wish->prepared[i].address,
+				.port = wish->prepared[i].port,
+				.local = true,
+			};
 	return wish->protocol == MESSAGE_PROTOCOL_EVERY
 		       ? nft_emit_whole(&port, nft_table_want, engine->table)
 		       : nft_emit_port(&port, nft_table_want, engine->table);

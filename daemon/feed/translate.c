@@ -262,26 +262,48 @@ static bool is_true(const cJSON *item, bool otherwise)
 	return item && !cJSON_IsNull(item) ? cJSON_IsTrue(item) : otherwise;
 }
 
-/* Ready ones; or, if there are none, those that still serve while they end (KEP-1669). */
-static int add_endpoints(struct wish_set *set, const struct object *slice, double port,
-			 bool terminating, struct message_service_port *wish)
+/*
+ * Ready ones; if there are none, those that still serve while they end (KEP-1669). And those that may
+ * become ready, as the pod is to which a VM is being migrated: the VM speaks before its slice does.
+ */
+enum choice { READY, ENDING, PREPARED };
+
+static bool is_chosen(const cJSON *item, enum choice choice)
 {
+	bool ready = is_true(tree_get(item, "conditions/ready"), true);
+	bool ending = is_true(tree_get(item, "conditions/terminating"), false);
+
+	switch (choice) {
+	case ENDING:
+		return ending && is_true(tree_get(item, "conditions/serving"), ready);
+	case PREPARED:
+		return !ready && !ending;
+	case READY:
+		return ready;
+	}
+	return false;
+}
+
+static int add_endpoints(struct wish_set *set, const struct object *slice, double port,
+			 enum choice choice, struct message_service_port *wish)
+{
+	struct message_endpoint *endpoints = choice == PREPARED ? wish->prepared : wish->endpoints;
+	uint32_t *count = choice == PREPARED ? &wish->prepared_count : &wish->endpoint_count;
 	const cJSON *item;
 
 	cJSON_ArrayForEach(item, tree_get(object_tree(set, slice), "endpoints")) {
-		bool ready = is_true(tree_get(item, "conditions/ready"), true);
-		bool ending = is_true(tree_get(item, "conditions/terminating"), false);
 		const cJSON *address = cJSON_GetArrayItem(tree_get(item, "addresses"), 0);
 		struct message_endpoint *endpoint;
 		bool known = false;
 
-		if (terminating ? !(ending && is_true(tree_get(item, "conditions/serving"), ready))
-				: !ready)
+		if (!is_chosen(item, choice))
 			continue;
-		if (wish->endpoint_count == MESSAGE_ENDPOINTS_MAX)
+		if (choice == PREPARED && *count == MESSAGE_PREPARED_MAX)
+			return 0; /* no VM is migrated to so many pods: they are just starting */
+		if (*count == MESSAGE_ENDPOINTS_MAX)
 			return complain(set, slice, item, "more than %d endpoints",
 					MESSAGE_ENDPOINTS_MAX);
-		endpoint = &wish->endpoints[wish->endpoint_count];
+		endpoint = &endpoints[*count];
 		memset(endpoint, 0, sizeof *endpoint);
 		if (!cJSON_IsString(address) ||
 		    !base_address_parse(address->valuestring, &endpoint->address))
@@ -290,17 +312,16 @@ static int add_endpoints(struct wish_set *set, const struct object *slice, doubl
 			continue;
 		endpoint->port = (uint16_t)port;
 		snprintf(endpoint->node, sizeof endpoint->node, "%s", tree_text(item, "nodeName"));
-		for (uint32_t i = 0; i < wish->endpoint_count && !known; i++)
-			known = base_address_equal(&wish->endpoints[i].address,
-						   &endpoint->address) &&
-				wish->endpoints[i].port == endpoint->port;
-		wish->endpoint_count += !known;
+		for (uint32_t i = 0; i < *count && !known; i++)
+			known = base_address_equal(&endpoints[i].address, &endpoint->address) &&
+				endpoints[i].port == endpoint->port;
+		*count += !known;
 	}
 	return 0;
 }
 
 static int collect_endpoints(struct wish_set *set, const struct unit *unit,
-			     const cJSON *service_port, bool terminating,
+			     const cJSON *service_port, enum choice choice,
 			     struct message_service_port *wish)
 {
 	for (const struct link *link = unit->members; link; link = link->next_of_unit) {
@@ -318,7 +339,7 @@ static int collect_endpoints(struct wish_set *set, const struct unit *unit,
 			if (!cJSON_IsNumber(number) || number->valuedouble < 1 ||
 			    number->valuedouble > 65535)
 				return complain(set, slice, port, "a port is 1 to 65535");
-			r = add_endpoints(set, slice, number->valuedouble, terminating, wish);
+			r = add_endpoints(set, slice, number->valuedouble, choice, wish);
 			if (r < 0)
 				return r;
 		}
@@ -345,6 +366,7 @@ int translate_port(struct wish_set *set, const struct object *service, const cJS
 
 	memset(wish, 0, offsetof(struct message_service_port, ranges));
 	wish->endpoint_count = 0;
+	wish->prepared_count = 0;
 	translate_service_name(service->namespace, service->name, wish->service,
 			       sizeof wish->service);
 	wish->address = *address;
@@ -366,11 +388,14 @@ int translate_port(struct wish_set *set, const struct object *service, const cJS
 					MESSAGE_RANGES_MAX);
 		wish->range_count++;
 	}
-	r = collect_endpoints(set, unit, port, false, wish);
+	r = collect_endpoints(set, unit, port, READY, wish);
 	if (r >= 0 && wish->endpoint_count == 0)
-		r = collect_endpoints(set, unit, port, true, wish);
+		r = collect_endpoints(set, unit, port, ENDING, wish);
+	if (r >= 0)
+		r = collect_endpoints(set, unit, port, PREPARED, wish);
 	/* In one order, whichever slice came first: the same endpoints are the same wish. */
 	qsort(wish->endpoints, wish->endpoint_count, sizeof *wish->endpoints, compare_endpoints);
+	qsort(wish->prepared, wish->prepared_count, sizeof *wish->prepared, compare_endpoints);
 	return r;
 }
 

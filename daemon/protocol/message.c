@@ -184,6 +184,22 @@ static bool known_protocol(uint8_t protocol)
 	       protocol == MESSAGE_PROTOCOL_EVERY;
 }
 
+static void code_endpoints(struct coder *coder, const struct message_service_port *port,
+			   uint32_t *count, struct message_endpoint *endpoints, uint32_t count_max)
+{
+	code_count(coder, count, count_max);
+	for (uint32_t i = 0; i < *count && !coder->failed; i++) {
+		struct message_endpoint *endpoint = &endpoints[i];
+
+		code_address(coder, &endpoint->address);
+		code_u16(coder, &endpoint->port);
+		code_text(coder, endpoint->node, sizeof endpoint->node);
+		if (endpoint->address.family != port->address.family ||
+		    (endpoint->port == 0) != (port->protocol == MESSAGE_PROTOCOL_EVERY))
+			coder->failed = true;
+	}
+}
+
 static void code_service_port(struct coder *coder, struct message_service_port *port)
 {
 	code_text(coder, port->service, sizeof port->service);
@@ -195,17 +211,8 @@ static void code_service_port(struct coder *coder, struct message_service_port *
 	code_count(coder, &port->range_count, MESSAGE_RANGES_MAX);
 	for (uint32_t i = 0; i < port->range_count && !coder->failed; i++)
 		code_prefix(coder, &port->ranges[i]);
-	code_count(coder, &port->endpoint_count, MESSAGE_ENDPOINTS_MAX);
-	for (uint32_t i = 0; i < port->endpoint_count && !coder->failed; i++) {
-		struct message_endpoint *endpoint = &port->endpoints[i];
-
-		code_address(coder, &endpoint->address);
-		code_u16(coder, &endpoint->port);
-		code_text(coder, endpoint->node, sizeof endpoint->node);
-		if (endpoint->address.family != port->address.family ||
-		    (endpoint->port == 0) != (port->protocol == MESSAGE_PROTOCOL_EVERY))
-			coder->failed = true;
-	}
+	code_endpoints(coder, port, &port->endpoint_count, port->endpoints, MESSAGE_ENDPOINTS_MAX);
+	code_endpoints(coder, port, &port->prepared_count, port->prepared, MESSAGE_PREPARED_MAX);
 	if (!known_protocol(port->protocol) ||
 	    (port->port == 0) != (port->protocol == MESSAGE_PROTOCOL_EVERY) ||
 	    port->address.family == BASE_FAMILY_NONE)

@@ -35,6 +35,7 @@
 #define MESSAGE_CANDIDATES_MAX	 32
 #define MESSAGE_INTERFACES_MAX	 8
 #define MESSAGE_ENDPOINTS_MAX	 1024
+#define MESSAGE_PREPARED_MAX	 8
 #define MESSAGE_RANGES_MAX	 2048
 #define MESSAGE_SEGMENTS_MAX	 16
 
@@ -139,6 +140,8 @@ struct message_service_port {
 	struct base_prefix ranges[MESSAGE_RANGES_MAX];
 	uint32_t endpoint_count;
 	struct message_endpoint endpoints[MESSAGE_ENDPOINTS_MAX];
+	uint32_t prepared_count; /* not ready, perhaps soon: where a VM is being migrated to */
+	struct message_endpoint prepared[MESSAGE_PREPARED_MAX];
 };
 
 enum message_kind {

@@ -58,8 +58,8 @@ def service(name, addresses, ports=(22,), namespace="vms", selector=None, annota
     }
 
 
-def endpoint_slice(service_object, vms, family="IPv4"):
-    """The slice of one family for the VMs (test/lab/lab.py) behind a Service."""
+def endpoint_slice(service_object, vms, family="IPv4", preparing=()):
+    """The slice of one family for the VMs (test/lab/lab.py) behind a Service; those that are not ready yet, too."""
     name = service_object["metadata"]["name"]
     return {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
@@ -67,17 +67,18 @@ def endpoint_slice(service_object, vms, family="IPv4"):
                      "labels": {"kubernetes.io/service-name": name,
                                 "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}},
         "endpoints": [{"addresses": [vm.address4 if family == "IPv4" else vm.address6],
-                       "conditions": {"ready": True, "serving": True, "terminating": False},
+                       "conditions": {"ready": vm not in preparing, "serving": vm not in preparing,
+                                      "terminating": False},
                        "nodeName": vm.node.name,
                        "targetRef": {"kind": "Pod", "name": f"virt-launcher-{vm.name}",
-                                     "namespace": service_object["metadata"]["namespace"]}} for vm in vms],
+                                     "namespace": service_object["metadata"]["namespace"]}} for vm in [*vms, *preparing]],
         "ports": [{"name": port["name"], "port": port["targetPort"], "protocol": port["protocol"]}
                   for port in service_object["spec"]["ports"]],
     }
 
 
-def slices(service_object, vms):
-    return [endpoint_slice(service_object, vms, family) for family in service_object["spec"]["ipFamilies"]]
+def slices(service_object, vms, preparing=()):
+    return [endpoint_slice(service_object, vms, family, preparing) for family in service_object["spec"]["ipFamilies"]]
 
 
 def virtual_ip_name(address):

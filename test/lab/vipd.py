@@ -49,6 +49,8 @@ class Daemon:
         self.process.kill()
 
     def stop(self, timeout=15):
+        if self.process.alive():
+            self.process.wait_output(".", 5)  # before its first line SIGTERM may still end it the hard way
         code = self.process.stop(timeout)
         if code != 0:
             raise LabError(f"vipd on {self.node.name} ended with {code} after SIGTERM: {self.process.output()[-2000:]}")

@@ -368,6 +368,30 @@ static void test_a_held_port_keeps_its_endpoints_and_says_so(void **state)
 	assert_int_equal(count_of(lines.text, "held"), 0);
 }
 
+/* The VM that is being migrated to this node speaks with the Service's address at once. */
+static void test_where_a_vm_may_arrive_is_prepared_for_one_endpoint(void **state)
+{
+	static const char wanted[] = "inet reverse4! { 10.244.2.7 . tcp . 2222 : 192.0.2.10 . 22 }";
+	struct nft_endpoint two[] = { endpoint("10.244.1.5", 2222, false, "192.0.2.1"),
+				      endpoint("10.244.3.5", 2222, false, "192.0.2.3") };
+	struct nft_endpoint here = endpoint("10.244.2.7", 2222, true, "192.0.2.2");
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22,
+				 .endpoints = two,
+				 .prepared_count = 1,
+				 .prepared = &here };
+
+	(void)state;
+	for (port.endpoint_count = 0; port.endpoint_count <= 2; port.endpoint_count++) {
+		struct lines lines = { .fail_at = 0 };
+
+		assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+		assert_int_equal(count_of(lines.text, wanted), port.endpoint_count < 2);
+		assert_int_equal(count_of(lines.text, "10.244.2.7"), port.endpoint_count < 2);
+	}
+}
+
 static void test_a_callback_that_fails_ends_it(void **state)
 {
 	struct base_prefix range;
@@ -601,6 +625,7 @@ int main(void)
 		cmocka_unit_test(test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry),
 		cmocka_unit_test(test_slots_of_each_protocol_have_a_map_of_their_own),
 		cmocka_unit_test(test_a_held_port_keeps_its_endpoints_and_says_so),
+		cmocka_unit_test(test_where_a_vm_may_arrive_is_prepared_for_one_endpoint),
 		cmocka_unit_test(test_a_callback_that_fails_ends_it),
 		cmocka_unit_test(test_every_port_of_an_address_goes_to_one_vm),
 		cmocka_unit_test(test_a_peer_is_known_by_its_mac),

@@ -48,6 +48,9 @@ static void fill_port(void)
 	sent.service_port.endpoints[0].address = base_address_ipv4(10, 244, 1, 5);
 	sent.service_port.endpoints[0].port = 22;
 	strcpy(sent.service_port.endpoints[0].node, "n3");
+	sent.service_port.prepared_count = 1;
+	sent.service_port.prepared[0] = sent.service_port.endpoints[0];
+	sent.service_port.prepared[0].address = base_address_ipv4(10, 244, 2, 5);
 }
 
 static void test_every_message_comes_back_as_it_was_sent(void **state)

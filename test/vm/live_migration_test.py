@@ -41,22 +41,25 @@ def test_a_connection_follows_a_real_guest(rack, number, record_property):
     pods = [Pod(lab, f"launcher{index}-{node}", lab[node], 70 + index).build() for node in ("n3", "n2")]
     name = f"guest{index}"
 
-    def publish(pod):
+    places = [Place(name, pod) for pod in pods]
+
+    def publish(place, *preparing):
         service = manifests.service("vm", [VIP], (22,))
-        manifests.write(rack.folder / "service-vm.yaml", service,
-                        *manifests.slices(service, [Place(name, pod)]))
+        manifests.write(rack.folder / "service-vm.yaml", service, *manifests.slices(service, [place], preparing))
 
     source = Machine(pods[0], name).booted()
-    publish(pods[0])
+    publish(places[0])
     rack.serves(VIP, vm=name, seconds=20)
     target = Machine(pods[1], name, incoming=True)
+    publish(*places)  # its pod waits for the VM: it has an address and is not ready
+    wait_for("the target's node to know of it", lambda: f"{pods[1].address4} . tcp . 22" in pods[1].node.ruleset())
     boot = lab.client.inside(greeting, VIP)
     stream = lab.client.probe("stream", VIP, 22, 10, 5)
     wait_for("5 connections", lambda: sum(event["event"] == "connected" for event in stream.events()) == 5)
     time.sleep(0.5)
     seen = source.migrate(target)
     time.sleep(LATE[number])
-    publish(pods[1])
+    publish(places[1])
     source.process.kill()
     time.sleep(4)
     result = stream.stop()
