@@ -60,6 +60,7 @@ def test_a_connection_follows_a_real_guest(rack, number, record_property):
     seen = source.migrate(target)
     time.sleep(LATE[number])
     publish(places[1])
+    target.running()
     source.process.kill()
     time.sleep(4)
     result = stream.stop()

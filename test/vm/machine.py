@@ -115,33 +115,40 @@ class Machine:
         wait_for(f"{self.name} to boot", look, seconds, 0.1)
         return self
 
-    def migrate(self, target, seconds=60):
-        """Really moves: what `query-migrate` says of it when it is complete."""
-        wait_for("qmp", target.qmp.exists)
+    def ask(self, *commands):
+        """Sends QMP commands, (name, arguments), over a connection of its own; the last one's answer."""
+        wait_for("qmp", self.qmp.exists)
         with socket.socket(socket.AF_UNIX) as qmp:
             qmp.settimeout(10)
             qmp.connect(str(self.qmp))
             stream = qmp.makefile("rw")
-
-            def command(name, **arguments):
-                stream.write(json.dumps({"execute": name, **({"arguments": arguments} if arguments else {})}) + "\n")
+            stream.readline()
+            for name, arguments in [("qmp_capabilities", {}), *commands]:
+                stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
                 stream.flush()
-                while True:
+                answer = {}
+                while "return" not in answer:  # events come in between
                     answer = json.loads(stream.readline())
                     if "error" in answer:
                         raise LabError(f"{name}: {answer['error']}")
-                    if "return" in answer:
-                        return answer["return"]
+            return answer["return"]
 
-            stream.readline()
-            command("qmp_capabilities")
-            command("migrate", uri=f"tcp:{target.pod.address4}:4444")
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                seen = command("query-migrate")
-                if seen.get("status") == "completed":
-                    return seen
-                if seen.get("status") in ("failed", "cancelled"):
-                    raise LabError(f"migration {seen}")
-                time.sleep(0.005)
-        raise LabError("the migration did not end")
+    def migrate(self, target, seconds=60):
+        """Really moves: what `query-migrate` says of it when it is complete."""
+        wait_for("the target to listen", target.qmp.exists)
+        self.ask(("migrate", {"uri": f"tcp:{target.pod.address4}:4444"}))
+
+        def complete():
+            seen = self.ask(("query-migrate", {}))
+            if seen.get("status") in ("failed", "cancelled"):
+                raise LabError(f"migration {seen}; target: {target.process.output()[-500:]}")
+            return seen.get("status") == "completed" and seen
+        return wait_for("the migration", complete, seconds, 0.005)
+
+    def running(self, seconds=10):
+        def look():
+            if not self.process.alive():
+                raise LabError(f"qemu of {self.pod.name} ended: {self.process.output()[-500:]}")
+            return self.ask(("query-status", {}))["status"] == "running"
+        wait_for(f"{self.name} to run in {self.pod.name}", look, seconds)
+        return self
