@@ -94,8 +94,13 @@ int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplan
 int nft_emit_peer(const struct base_mac *mac, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = { .set = NFT_SET_PEERS, .key_size = sizeof mac->bytes };
+	int r;
 
 	memcpy(element.key, mac->bytes, sizeof mac->bytes);
+	r = emit(userdata, &element);
+	if (r < 0)
+		return r;
+	element.set = NFT_SET_MEMBERS;
 	return emit(userdata, &element);
 }
 

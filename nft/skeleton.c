@@ -105,6 +105,7 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	PORTS(ARRIVED, "inet", "arrived", "; counter"),
 	ADDRESSES(GUARDED, "guard", "vips"),
 	[NFT_SET_PEERS] = { "netdev", "set", "peers", "type ether_addr", "e", "" },
+	[NFT_SET_MEMBERS] = { "inet", "set", "members", "type ether_addr", "e", "" },
 };
 
 static void put_sets(struct text *t, const char *table)
@@ -407,6 +408,14 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	put(t, "\tchain forward {\n\t\ttype filter hook forward priority filter - 10; policy "
 	       "accept;\n"
 	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n"
+	       /*
+		* The owner knows already that the VM is here now, this node does not yet: known as
+		* the old endpoint's, the connection would stay so for good. Its client sends again.
+		*/
+	       "\t\tether saddr @members ct state new tcp flags & syn == 0 ct original ip daddr @vips4 "
+	       "ip daddr != @local4 counter drop\n"
+	       "\t\tether saddr @members ct state new tcp flags & syn == 0 ct original ip6 daddr @vips6 "
+	       "ip6 daddr != @local6 counter drop\n"
 	       /* What a VM left behind when it moved knows nothing of its connections. */
 	       "\t\ttcp flags & rst == rst ip saddr . meta l4proto . th sport @heldend4 counter drop\n"
 	       "\t\ttcp flags & rst == rst ip6 saddr . meta l4proto . th sport @heldend6 counter "

@@ -71,7 +71,7 @@ struct nft_set {
 	const char *name, *definition, *key, *data;
 };
 
-/* Every one but the last is a pair: IPv4, and behind it IPv6. */
+/* Every one but the last two is a pair: IPv4, and behind it IPv6. */
 enum nft_set_id {
 	NFT_SET_FENCED,
 	NFT_SET_DIRECT = NFT_SET_FENCED + 2,
@@ -106,6 +106,7 @@ enum nft_set_id {
 	NFT_SET_ARRIVED = NFT_SET_HELDEND + 2,
 	NFT_SET_GUARDED = NFT_SET_ARRIVED + 2,
 	NFT_SET_PEERS = NFT_SET_GUARDED + 2,
+	NFT_SET_MEMBERS,
 	NFT_SETS
 };
 extern const struct nft_set nft_sets[NFT_SETS];

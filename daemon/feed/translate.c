@@ -411,6 +411,7 @@ static void keep_addresses(struct message_service_port *wish)
 			wish->endpoints[kept++] = wish->endpoints[i];
 	}
 	wish->endpoint_count = kept;
+	wish->prepared_count = 0;
 }
 
 int translate_every_port(struct wish_set *set, const struct object *service, const struct unit *unit,

@@ -472,7 +472,8 @@ static void test_a_peer_is_known_by_its_mac(void **state)
 
 	(void)state;
 	assert_int_equal(nft_emit_peer(&mac, collect, &lines), 0);
-	assert_string_equal(lines.text, "netdev peers { 02:00:00:00:00:ab }\n");
+	assert_string_equal(lines.text, "netdev peers { 02:00:00:00:00:ab }\n"
+				       "inet members { 02:00:00:00:00:ab }\n");
 }
 
 static void make_endpoints(struct nft_endpoint *endpoints, unsigned count)
