@@ -17,6 +17,7 @@
 #include "daemon/agent/lease_book.h"
 #include "daemon/agent/leases.h"
 #include "daemon/agent/liveness.h"
+#include "daemon/agent/lookout.h"
 #include "daemon/agent/room.h"
 #include "daemon/agent/scratch.h"
 #include "daemon/agent/speaker.h"
@@ -291,8 +292,10 @@ static void on_object(void *userdata, const cJSON *object)
 	}
 	if (source->kind == AGENT_VIRTUAL_IPS)
 		address_book_object(agent->addresses, object);
-	if (source->kind == AGENT_SPEAKERS)
+	if (source->kind == AGENT_SPEAKERS) {
 		speaker_object(agent->speaker, object);
+		lookout_object(agent->lookout, object);
+	}
 	if (source->kind == AGENT_NODES)
 		speaker_node(agent->speaker, object);
 	if (wish_set_put(agent->wishes, kinds[source->kind].kind, object) == 1)
@@ -487,6 +490,9 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_ALIVE:
 		liveness_engine(agent->liveness);
 		return;
+	case MESSAGE_PROBE_RESULT:
+		lookout_result(agent->lookout, &message->probe_result);
+		return;
 	case MESSAGE_SYNC_BEGIN:
 	case MESSAGE_SYNC_END:
 	case MESSAGE_NODE:
@@ -499,6 +505,7 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_ORDER:
 	case MESSAGE_SETTINGS:
 	case MESSAGE_RENEWAL:
+	case MESSAGE_PROBE:
 	case MESSAGE_TYPE_COUNT:
 		return; /* not for an engine to say */
 	}
@@ -675,6 +682,8 @@ static int start(struct agent *agent)
 	if (r >= 0)
 		r = liveness_new(&agent->liveness, agent);
 	if (r >= 0)
+		r = lookout_new(&agent->lookout, agent);
+	if (r >= 0)
 		r = event_queue_new(&agent->events, agent);
 	return r;
 }
@@ -685,6 +694,7 @@ static void stop(struct agent *agent)
 		k8s_informer_free(agent->sources[kind].informer);
 	event_queue_free(agent->events);
 	liveness_free(agent->liveness);
+	lookout_free(agent->lookout);
 	speaker_free(agent->speaker);
 	address_book_free(agent->addresses);
 	lease_book_free(agent->leases);

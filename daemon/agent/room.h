@@ -63,6 +63,7 @@ struct agent {
 	struct address_book *addresses;
 	struct speaker *speaker;
 	struct liveness *liveness;
+	struct lookout *lookout;
 	struct event_queue *events;
 	struct log_gate transport_gate, gates[AGENT_TASK_COUNT];
 	bool transport_trouble, trouble[AGENT_TASK_COUNT];

@@ -13,6 +13,7 @@
 
 #include "base/array.h"
 #include "base/time.h"
+#include "daemon/controller/drills.h"
 #include "daemon/controller/leader.h"
 #include "daemon/controller/page.h"
 #include "daemon/controller/reconcile.h"
@@ -35,6 +36,7 @@ enum watch_kind {
 	WATCH_LEASES,
 	WATCH_SIGNS,  /* Leases by which speakers give signs of life */
 	WATCH_SLICES, /* begun with the first Service that wants it */
+	WATCH_DRILLS, /* allocation does not wait for them */
 	WATCH_COUNT,
 };
 
@@ -56,6 +58,7 @@ struct controller {
 	struct leader *leader; /* NULL without election */
 	struct state state;
 	struct reconciler reconciler;
+	struct drills *drills;
 	struct watch watches[WATCH_COUNT];
 	struct trouble away;
 	unsigned away_count; /* watches that fail because the server is away */
@@ -83,6 +86,10 @@ static void on_object(void *userdata, const cJSON *object)
 		break;
 	case WATCH_SPEAKERS:
 		state_put_speaker(state, object);
+		drills_speaker(watch->controller->drills, object);
+		break;
+	case WATCH_DRILLS:
+		drills_put(watch->controller->drills, object);
 		break;
 	case WATCH_POOLS:
 		state_put_pool(state, object, STATE_FROM_WATCH);
@@ -134,6 +141,9 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 		break;
 	case WATCH_SERVICES:
 		state_drop_service(state, namespace, name);
+		break;
+	case WATCH_DRILLS:
+		drills_drop(watch->controller->drills, name);
 		break;
 	case WATCH_LEASES:
 		state_drop_lease(state, name);
@@ -206,6 +216,7 @@ static void on_synced(void *userdata, bool first)
 	}
 	consider(controller);
 	reconciler_wake(&controller->reconciler);
+	drills_consider(controller->drills);
 }
 
 /* All watches fail at once when the server is away: that is one line, not one each. */
@@ -244,6 +255,7 @@ static const char *path_of(const struct controller *controller, enum watch_kind 
 		[WATCH_POOLS] = VIPD_GROUP "/addresspools",
 		[WATCH_VIPS] = VIPD_GROUP "/virtualips",
 		[WATCH_SERVICES] = "/api/v1/services",
+		[WATCH_DRILLS] = VIPD_GROUP "/failoverdrills",
 		[WATCH_SLICES] = "/apis/discovery.k8s.io/v1/endpointslices",
 	};
 
@@ -280,7 +292,7 @@ static int start_watches(struct controller *controller)
 
 	for (int i = 0; i < WATCH_SLICES && r >= 0; i++)
 		r = start_watch(controller, (enum watch_kind)i);
-	return r;
+	return r < 0 ? r : start_watch(controller, WATCH_DRILLS);
 }
 
 /* --- the way in and the way out --- */
@@ -310,6 +322,7 @@ static void on_leader_change(void *userdata, bool now_leads)
 	(void)now_leads;
 	if (!controller->stopping)
 		consider(controller);
+	drills_consider(controller->drills);
 }
 
 static void on_released(void *userdata)
@@ -402,8 +415,8 @@ static void start_page(struct controller *controller, const char *listen)
 
 	controller->view = (struct controller_view){ &controller->state,      &controller->reconciler,
 						     &controller->counters,   &controller->ready,
-						     &controller->away_count, leads,
-						     controller };
+						     &controller->away_count, &controller->drills,
+						     leads,		      controller };
 	if (*listen && server_new(&controller->page, controller->event, listen,
 				  SD_EVENT_PRIORITY_IDLE, controller_page, &controller->view,
 				  &error) < 0)
@@ -445,6 +458,8 @@ static int start(struct controller *controller, struct k8s_config *config, const
 		r = events_new(&reconciler->events, reconciler->writer, identity);
 	if (r >= 0)
 		r = reconciler_init(reconciler);
+	if (r >= 0)
+		r = drills_new(&controller->drills, reconciler);
 	if (r >= 0 && controller->elect)
 		r = leader_new(&controller->leader, controller->client, controller->event, &options,
 			       &handlers, controller);
@@ -459,6 +474,7 @@ static void stop(struct controller *controller)
 {
 	server_free(controller->page);
 	writer_free(controller->reconciler.writer);
+	drills_free(controller->drills);
 	events_free(controller->reconciler.events);
 	reconciler_clear(&controller->reconciler);
 	leader_free(controller->leader);

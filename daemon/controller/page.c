@@ -150,6 +150,7 @@ static void answer_metrics(const struct controller_view *view, struct server_ans
 	if (leads) {
 		render_pools(text, view->state);
 		render_objects(text, view->state);
+		drills_render(*view->drills, text);
 	}
 	render_api(text, view->counters);
 	render_process(text, (unsigned)getpid(), reconciler_wall());

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "daemon/controller/drills.h"
 #include "daemon/controller/reconcile.h"
 #include "daemon/metrics/server.h"
 #include "k8s/io/client.h"
@@ -14,6 +15,7 @@ struct controller_view {
 	const struct k8s_counters *counters;
 	const bool *ready;          /* everything was listed once */
 	const unsigned *away_count; /* watches that fail because the server is away */
+	struct drills *const *drills;
 	bool (*leads)(void *userdata);
 	void *userdata;
 };

@@ -18,6 +18,7 @@
 
 #include "base/array.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/prober.h"
 #include "daemon/engine/served.h"
 
 #define REALTIME_PRIORITY 10
@@ -227,6 +228,8 @@ static int start(struct engine *engine)
 				      engine_describe, engine);
 	if (r >= 0)
 		r = engine_feeder_start(engine);
+	if (r >= 0)
+		r = prober_new(&engine->prober, engine);
 	if (r >= 0) {
 		page_new(&engine->page, engine);
 		feeder_share(engine->feeder, page_counters(engine->page));
@@ -241,6 +244,7 @@ static int start(struct engine *engine)
 static void stop(struct engine *engine)
 {
 	page_free(engine->page);
+	prober_free(engine->prober);
 	feeder_free(engine->feeder);
 	while (engine->routers) {
 		struct router *next = engine->routers->next;

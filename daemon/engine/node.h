@@ -40,6 +40,7 @@
 #define ENGINE_SAVE_DELAY_US	 (1 * BASE_USEC_PER_SEC)
 #define ENGINE_TRANSITIONS	 100
 
+struct prober;
 struct rules;
 struct served;
 
@@ -66,6 +67,7 @@ struct engine {
 	const struct balancer *balancer; /* somebody else who would balance; NULL: nobody */
 	struct status_server *status;
 	struct page *page;
+	struct prober *prober;
 	struct segment *segments;
 	struct router *routers;
 	struct timers *vrrp_timers, *other_timers; /* of the routers */

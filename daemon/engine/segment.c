@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/prober.h"
 #include "vrrp/frame.h"
 #include "vrrp/io/neighbour.h"
 #include "vrrp/io/socket.h"
@@ -190,6 +191,7 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 		if (new_mac && base_address_is_link_local(&peer->address))
 			engine_sender_known(segment, &seen->address);
 	}
+	prober_seen(segment->engine->prober, segment, seen);
 	check_conflict(segment, seen);
 }
 

@@ -4,6 +4,7 @@
 
 #include "daemon/engine/balancer.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/prober.h"
 
 static struct router *find_router(struct engine *engine, const char *name)
 {
@@ -222,6 +223,9 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_ORDER:
 		on_order(engine, &message->order);
 		return;
+	case MESSAGE_PROBE:
+		prober_start(engine->prober, &message->probe);
+		return;
 	case MESSAGE_SETTINGS:
 		on_settings(engine, &message->settings);
 		return;
@@ -236,6 +240,7 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_TRANSITION:
 	case MESSAGE_SHUTDOWN:
 	case MESSAGE_ALIVE:
+	case MESSAGE_PROBE_RESULT:
 	case MESSAGE_TYPE_COUNT:
 		log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS,
 			 "the feeder said %s, which is not for it to say",

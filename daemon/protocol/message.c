@@ -304,6 +304,25 @@ static void code_transition(struct coder *coder, struct message_transition *tran
 	code_text(coder, transition->message, sizeof transition->message);
 }
 
+static void code_probe(struct coder *coder, struct message_probe *probe)
+{
+	code_u32(coder, &probe->id);
+	code_address(coder, &probe->address);
+	code_u32(coder, &probe->interval_ms);
+	code_u32(coder, &probe->duration_ms);
+}
+
+static void code_probe_result(struct coder *coder, struct message_probe_result *result)
+{
+	code_u32(coder, &result->id);
+	code_bool(coder, &result->done);
+	code_u32(coder, &result->sent);
+	code_u32(coder, &result->lost);
+	code_u64(coder, &result->outage_us);
+	code_u64(coder, &result->two_us);
+	code_text(coder, result->why_not, sizeof result->why_not);
+}
+
 static void code_payload(struct coder *coder, struct message *message)
 {
 	switch (message->type) {
@@ -340,6 +359,12 @@ static void code_payload(struct coder *coder, struct message *message)
 		return;
 	case MESSAGE_ORDER:
 		code_order(coder, &message->order);
+		return;
+	case MESSAGE_PROBE:
+		code_probe(coder, &message->probe);
+		return;
+	case MESSAGE_PROBE_RESULT:
+		code_probe_result(coder, &message->probe_result);
 		return;
 	case MESSAGE_SETTINGS:
 		code_bool(coder, &message->settings.maintenance);
@@ -426,6 +451,8 @@ const char *message_type_name(enum message_type type)
 		[MESSAGE_TRANSITION] = "transition",
 		[MESSAGE_SHUTDOWN] = "shutdown",
 		[MESSAGE_ALIVE] = "alive",
+		[MESSAGE_PROBE] = "probe",
+		[MESSAGE_PROBE_RESULT] = "probe-result",
 	};
 
 	return (unsigned)type < MESSAGE_TYPE_COUNT && names[type] ? names[type] : "unknown";

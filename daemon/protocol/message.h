@@ -62,6 +62,9 @@ enum message_type {
 	MESSAGE_TRANSITION,
 	MESSAGE_SHUTDOWN, /* the engine is done: write last status and end */
 	MESSAGE_ALIVE,	  /* every few seconds: its loop turns, what it owns it stands behind */
+	/* of drills: to the engine, and back when it begins and when it ends */
+	MESSAGE_PROBE,
+	MESSAGE_PROBE_RESULT,
 	MESSAGE_TYPE_COUNT
 };
 
@@ -290,6 +293,21 @@ struct message_transition {
 	char message[MESSAGE_TEXT_SIZE];
 };
 
+/* Ask for so long who has the address, without a part in what happens to it. */
+struct message_probe {
+	uint32_t id;
+	struct base_address address;
+	uint32_t interval_ms, duration_ms;
+};
+
+struct message_probe_result {
+	uint32_t id; /* of the PROBE */
+	bool done;   /* false: it has begun */
+	uint32_t sent, lost;
+	uint64_t outage_us, two_us; /* the longest; answered by two altogether */
+	char why_not[MESSAGE_TEXT_SIZE]; /* "": it was asked until the end */
+};
+
 struct message {
 	enum message_type type;
 	union {
@@ -309,6 +327,8 @@ struct message {
 		struct message_router_status router_status;
 		struct message_node_status node_status;
 		struct message_transition transition;
+		struct message_probe probe;
+		struct message_probe_result probe_result;
 	};
 };
 

@@ -309,8 +309,9 @@ CONTROLLER = {
     ("", "services/status"): {"patch", "update"}, ("discovery.k8s.io", "endpointslices"): READ,
     ("vipd.dev", "addresspools"): READ, ("vipd.dev", "addresspools/status"): {"patch", "update"},
     ("vipd.dev", "virtualips"): READ | {"create", "update", "patch", "delete"},
-    ("vipd.dev", "virtualips/status"): {"patch", "update"}, ("vipd.dev", "speakers"): READ,
+    ("vipd.dev", "virtualips/status"): {"patch", "update"}, ("vipd.dev", "speakers"): READ | {"patch"},
     ("vipd.dev", "speakers/status"): {"patch", "update"},
+    ("vipd.dev", "failoverdrills"): READ, ("vipd.dev", "failoverdrills/status"): {"patch", "update"},
     ("events.k8s.io", "events"): {"create", "patch"},
     ("coordination.k8s.io", "leases"): READ | {"create", "update", "patch", "delete"}}
 

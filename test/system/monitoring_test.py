@@ -16,7 +16,7 @@ from lab import ROOT, wait_for
 MONITORING = ROOT / "deploy/monitoring"
 NAME = re.compile(r"\b(?:vipd|rest_client|workqueue|leader_election|process)_[a-z_]+")
 # Of the controller and the speaker: test/kubernetes/metrics_test.py looks at theirs.
-CLUSTER = re.compile(r"vipd_(api|pool|services|handovers|virtual_ips|lease|vip_lease)|rest_client|workqueue|leader_")
+CLUSTER = re.compile(r"vipd_(api|drill|pool|services|handovers|virtual_ips|lease|vip_lease)|rest_client|workqueue|leader_")
 
 
 def promtool(*words, text=None):

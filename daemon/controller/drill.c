@@ -1,0 +1,202 @@
+#include "daemon/controller/drill.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "k8s/object.h"
+
+const char *drill_verdict_word(enum drill_verdict verdict)
+{
+	switch (verdict) {
+	case DRILL_VERDICT_SUCCEEDED:
+		return "Succeeded";
+	case DRILL_VERDICT_FAILED:
+		return "Failed";
+	case DRILL_VERDICT_REFUSED:
+		return "Refused";
+	}
+	return "";
+}
+
+bool drill_is_running(const cJSON *drill)
+{
+	return strcmp(k8s_object_text(drill, "status/phase"), "Running") == 0;
+}
+
+bool drill_is_due(const cJSON *drill)
+{
+	int64_t generation = k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0);
+	int64_t observed = k8s_object_number(drill, "status/observedGeneration", 0, INT64_MAX, -1);
+
+	return !drill_is_running(drill) && generation != observed &&
+	       !k8s_object_bool(drill, "spec/suspend", false) &&
+	       !k8s_object_get(drill, "metadata/deletionTimestamp");
+}
+
+int drill_check_spec(const cJSON *drill, struct base_error *error)
+{
+	const char *action = k8s_object_text(drill, "spec/action");
+	const char *protocol = k8s_object_text(drill, "spec/probe/protocol");
+
+	if (strcmp(action, "Handover") != 0)
+		return base_error_set(error, -EOPNOTSUPP,
+				      "spec.action %s: this version drills Handover only", action);
+	if (k8s_object_get(drill, "spec/schedule"))
+		return base_error_set(
+			error, -EOPNOTSUPP,
+			"spec.schedule: this version runs drills once; make one from a "
+			"CronJob instead");
+	if (!k8s_object_get(drill, "spec/target/virtualIP") &&
+	    !k8s_object_get(drill, "spec/target/service"))
+		return base_error_set(error, -EOPNOTSUPP,
+				      "spec.target: this version takes virtualIP or service");
+	if (*protocol && strcmp(protocol, "ARP") != 0)
+		return base_error_set(
+			error, -EOPNOTSUPP,
+			"spec.probe.protocol %s: this version asks by ARP and neighbour "
+			"solicitations; say ARP or leave it out",
+			protocol);
+	if (k8s_object_get(drill, "spec/budget/lostConnections"))
+		return base_error_set(
+			error, -EOPNOTSUPP,
+			"spec.budget.lostConnections: this version keeps no connections "
+			"during a drill; leave it out");
+	return 0;
+}
+
+void drill_target(const cJSON *drill, char text[static DRILL_NAME_SIZE])
+{
+	if (k8s_object_get(drill, "spec/target/service"))
+		snprintf(text, DRILL_NAME_SIZE, "%s/%s",
+			 k8s_object_text(drill, "spec/target/service/namespace"),
+			 k8s_object_text(drill, "spec/target/service/name"));
+	else
+		snprintf(text, DRILL_NAME_SIZE, "%s",
+			 k8s_object_text(drill, "spec/target/virtualIP"));
+}
+
+/* --- before --- */
+
+static const struct drill_node *find(const struct drill_node *nodes, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(nodes[i].name, name) == 0)
+			return &nodes[i];
+	return NULL;
+}
+
+static const char *why_not_eligible(const cJSON *vip, const char *node)
+{
+	const cJSON *entry;
+
+	cJSON_ArrayForEach(entry, k8s_object_get(vip, "status/notEligible"))
+		if (strcmp(k8s_object_text(entry, "node"), node) == 0)
+			return k8s_object_text(entry, "reason");
+	return NULL;
+}
+
+/* A handover that was ordered and not carried out yet. */
+static bool is_moving(const cJSON *vip)
+{
+	cJSON *order = cJSON_Parse(k8s_object_annotation(vip, "vipd.dev/handover"));
+	bool open = *k8s_object_text(order, "id") &&
+		    strcmp(k8s_object_text(order, "id"),
+			   k8s_object_text(vip, "status/handoverID")) != 0;
+
+	cJSON_Delete(order);
+	return open || strcmp(k8s_object_text(vip, "status/state"), "Moving") == 0;
+}
+
+/* The first candidate that could take it; false: nobody, and `error` says of each why not. */
+static bool find_heir(const cJSON *vip, const struct drill_node *nodes, size_t count,
+		      struct drill_plan *plan, struct base_error *error)
+{
+	char others[160] = "";
+	const cJSON *entry;
+
+	cJSON_ArrayForEach(entry, k8s_object_get(vip, "spec/candidates")) {
+		const char *name = k8s_object_text(entry, "node");
+		const char *why = why_not_eligible(vip, name);
+		const struct drill_node *node = find(nodes, count, name);
+		size_t at = strlen(others);
+
+		if (strcmp(name, plan->from) == 0)
+			continue;
+		if (!why && (!node || !node->fit))
+			why = "its speaker is not ready";
+		if (!why) {
+			snprintf(plan->to, sizeof plan->to, "%s", name);
+			return true;
+		}
+		snprintf(others + at, sizeof others - at, "%s%s: %s", at ? ", " : "", name, why);
+	}
+	base_error_set(error, -EBUSY, "no second node may own %s now (%s): it would be an outage",
+		       k8s_object_text(vip, "spec/address"),
+		       *others ? others : "no other candidate");
+	return false;
+}
+
+int drill_plan(const cJSON *vip, const struct drill_node *nodes, size_t count,
+	       struct drill_plan *plan, struct base_error *error)
+{
+	const char *owner = k8s_object_text(vip, "status/owner");
+	const char *state = k8s_object_text(vip, "status/state");
+	const char *address = k8s_object_text(vip, "spec/address");
+
+	memset(plan, 0, sizeof *plan);
+	snprintf(plan->from, sizeof plan->from, "%s", owner);
+	if (is_moving(vip))
+		return base_error_set(error, -EBUSY, "%s is on the move already", address);
+	if (!*owner || strcmp(state, "Active") != 0)
+		return base_error_set(error, -EBUSY, "%s has no owner that is well: state %s",
+				      address, *state ? state : "unknown");
+	if (!find_heir(vip, nodes, count, plan, error))
+		return -EBUSY;
+	for (size_t i = 0; i < count && plan->prober_count < DRILL_PROBERS_MAX; i++)
+		if (nodes[i].fit && nodes[i].on_segment && strcmp(nodes[i].name, plan->from) != 0 &&
+		    strcmp(nodes[i].name, plan->to) != 0)
+			snprintf(plan->probers[plan->prober_count++], sizeof plan->probers[0], "%s",
+				 nodes[i].name);
+	if (plan->prober_count == 0)
+		return base_error_set(
+			error, -EBUSY,
+			"besides %s and %s no node on the segment of %s could look on", plan->from,
+			plan->to, address);
+	return 0;
+}
+
+/* --- after --- */
+
+enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
+			       const struct drill_measure *measure, struct base_error *message)
+{
+	const char *from = k8s_object_text(drill, "status/run/from");
+	const char *to = k8s_object_text(drill, "status/run/to");
+	const char *owner = k8s_object_text(vip, "status/owner");
+	int64_t budget =
+		k8s_object_number(drill, "spec/budget/outageMilliseconds", 0, 600000, 600000);
+
+	if (measure->probers == 0) {
+		base_error_set(message, -EIO, "nobody measured it until the end; it is at %s now",
+			       *owner ? owner : "nobody");
+		return DRILL_VERDICT_FAILED;
+	}
+	if (strcmp(owner, to) != 0) {
+		base_error_set(message, -EIO, "it was to go from %s to %s and is at %s", from, to,
+			       *owner ? owner : "nobody");
+		return DRILL_VERDICT_FAILED;
+	}
+	if (measure->outage_ms > (double)budget) {
+		base_error_set(message, -EIO, "nobody answered for %.1f ms; %lld ms were allowed",
+			       measure->outage_ms, (long long)budget);
+		return DRILL_VERDICT_FAILED;
+	}
+	if (measure->two_ms > 0) {
+		base_error_set(message, -EIO, "two nodes answered for %.1f ms", measure->two_ms);
+		return DRILL_VERDICT_FAILED;
+	}
+	base_error_set(message, 0, "from %s to %s; nobody answered for %.1f ms", from, to,
+		       measure->outage_ms);
+	return DRILL_VERDICT_SUCCEEDED;
+}

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "base/address.h"
+#include "base/error.h"
+
+/*
+ * A FailoverDrill: may it be run, by whom, and what came of it. Objects in, answers out; no clock and no
+ * request. What is done with the answers: daemon/controller/drills.h.
+ */
+#define DRILL_PROBERS_MAX 3
+#define DRILL_NAME_SIZE   256
+#define DRILL_INTERVAL_MS 5
+#define DRILL_DURATION_MS 6000 /* a handover with all that follows it takes two seconds */
+#define DRILL_RUNS_MAX    32
+
+/* A node as the drill sees it. */
+struct drill_node {
+	const char *name;
+	bool fit;        /* its speaker lives, is ready and not told to stay away */
+	bool on_segment; /* of the address */
+};
+
+struct drill_plan {
+	char from[DRILL_NAME_SIZE], to[DRILL_NAME_SIZE];
+	unsigned prober_count;
+	char probers[DRILL_PROBERS_MAX][DRILL_NAME_SIZE];
+};
+
+/* What the probers measured, the worst of each. */
+struct drill_measure {
+	unsigned probers; /* who asked until the end */
+	uint64_t sent, lost;
+	double outage_ms, two_ms;
+};
+
+enum drill_verdict {
+	DRILL_VERDICT_SUCCEEDED,
+	DRILL_VERDICT_FAILED,
+	DRILL_VERDICT_REFUSED,
+};
+const char *drill_verdict_word(enum drill_verdict verdict);
+
+/* Is it to be run now? Once for each generation of its spec. */
+bool drill_is_due(const cJSON *drill);
+bool drill_is_running(const cJSON *drill);
+
+/* Of the spec alone: 0, or -EOPNOTSUPP and what this version cannot do. */
+int drill_check_spec(const cJSON *drill, struct base_error *error);
+
+/*
+ * Who hands over to whom and who looks on: 0, or -EBUSY and why it would be an outage, or could not be
+ * measured. `vip`: the VirtualIP as the API server has it.
+ */
+int drill_plan(const cJSON *vip, const struct drill_node *nodes, size_t count,
+	       struct drill_plan *plan, struct base_error *error);
+
+/* `vip`: as it is afterwards, NULL if it is gone. `message`: one sentence. */
+enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
+			       const struct drill_measure *measure, struct base_error *message);
+
+/* For people: "192.0.2.10", "vms/myvm-ssh". */
+void drill_target(const cJSON *drill, char text[static DRILL_NAME_SIZE]);

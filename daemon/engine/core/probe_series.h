@@ -1,0 +1,30 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/address.h"
+
+/*
+ * How long nobody answered for an address, and how long two did: questions at an interval, answers as
+ * they come. An outage lasts from the sending of the first question that nobody answered to the sending
+ * of the next one that somebody did, so a stall of who asks is none. An answer belongs to the question
+ * asked last. Pure.
+ */
+struct probe_series {
+	uint64_t interval_us;
+	uint64_t asked_us;  /* the last question */
+	uint64_t silent_us; /* the first one without an answer; with `dark` */
+	bool dark;
+	unsigned answerers;    /* of the last question: none, one, two or more */
+	struct base_mac first; /* the one of them */
+	uint64_t sent, lost;
+	uint64_t outage_us; /* the longest */
+	uint64_t two_us;    /* altogether */
+};
+
+void probe_series_init(struct probe_series *series, uint64_t interval_us);
+void probe_series_ask(struct probe_series *series, uint64_t now_us);
+void probe_series_answer(struct probe_series *series, const struct base_mac *mac);
+/* Nothing is asked any more: the last question counts only if it was answered. */
+void probe_series_end(struct probe_series *series);

@@ -1,0 +1,228 @@
+/* Drills: what is refused because it would be an outage, who looks on, and the verdict. */
+#include <string.h>
+
+#include "daemon/controller/drill.h"
+#include "test/unit/unit.h"
+
+static const struct drill_node four[] = {
+	{ "n1", true, true },
+	{ "n2", true, true },
+	{ "n3", true, true },
+	{ "n4", true, false },
+};
+
+#define VIP(status, notes)                                                                         \
+	"{\"metadata\":{\"annotations\":{" notes "}},\"spec\":{\"address\":\"192.0.2.10\","        \
+	"\"candidates\":[{\"node\":\"n1\"},{\"node\":\"n2\"},{\"node\":\"n4\"}]},\"status\":"      \
+	"{" status "}}"
+#define ACTIVE "\"owner\":\"n1\",\"state\":\"Active\""
+
+static const struct {
+	const char *name, *vip;
+	const struct drill_node *nodes;
+	size_t count;
+	const char *to, *prober; /* NULL: refused, and: */
+	const char *says;
+} plans[] = {
+	{ "from the owner to the next candidate, a third looks on", VIP(ACTIVE, ""), four, 4, "n2",
+	  "n3", NULL },
+	{ "one that may not is passed over",
+	  VIP(ACTIVE ",\"notEligible\":[{\"node\":\"n2\",\"reason\":\"LinkDown\"}]", ""), four, 4,
+	  "n4", "n2", NULL },
+	{ "nobody else may",
+	  VIP(ACTIVE ",\"notEligible\":[{\"node\":\"n2\",\"reason\":\"LinkDown\"},{\"node\":\"n4\","
+		     "\"reason\":\"NotOnSegment\"}]",
+	      ""),
+	  four, 4, NULL, NULL, "n2: LinkDown, n4: NotOnSegment" },
+	{ "the others' speakers are silent", VIP(ACTIVE, ""),
+	  (const struct drill_node[]){
+		  { "n1", true, true }, { "n2", false, true }, { "n3", true, true } },
+	  3, NULL, NULL, "n2: its speaker is not ready" },
+	{ "nobody could look on", VIP(ACTIVE, ""), four, 2, NULL, NULL,
+	  "besides n1 and n2 no node on the segment" },
+	{ "one on another segment sees nothing", VIP(ACTIVE, ""),
+	  (const struct drill_node[]){
+		  { "n1", true, true }, { "n2", true, true }, { "n4", true, false } },
+	  3, NULL, NULL, "could look on" },
+	{ "no owner", VIP("\"state\":\"Unowned\"", ""), four, 4, NULL, NULL, "state Unowned" },
+	{ "a foreigner has it", VIP("\"owner\":\"n1\",\"state\":\"Conflict\"", ""), four, 4, NULL,
+	  NULL, "state Conflict" },
+	{ "it moves", VIP("\"owner\":\"n1\",\"state\":\"Moving\"", ""), four, 4, NULL, NULL,
+	  "on the move" },
+	{ "a handover was ordered",
+	  VIP(ACTIVE ",\"handoverID\":\"a\"", "\"vipd.dev/handover\":\"{\\\"id\\\":\\\"b\\\"}\""),
+	  four, 4, NULL, NULL, "on the move" },
+	{ "a handover was carried out",
+	  VIP(ACTIVE ",\"handoverID\":\"b\"", "\"vipd.dev/handover\":\"{\\\"id\\\":\\\"b\\\"}\""),
+	  four, 4, "n2", "n3", NULL },
+	{ "an object of nonsense", "{\"spec\":[],\"status\":7}", four, 4, NULL, NULL, "no owner" },
+};
+
+static void test_a_drill_that_would_be_an_outage_is_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(plans); i++) {
+		cJSON *vip = cJSON_Parse(plans[i].vip);
+		struct base_error error = { 0 };
+		struct drill_plan plan;
+		int r;
+
+		ASSERT_ROW(plans[i].name, vip != NULL);
+		r = drill_plan(vip, plans[i].nodes, plans[i].count, &plan, &error);
+		cJSON_Delete(vip);
+		ASSERT_ROW(plans[i].name, (r == 0) == (plans[i].to != NULL));
+		if (r < 0) {
+			ASSERT_ROW(plans[i].name, strstr(error.message, plans[i].says) != NULL);
+			continue;
+		}
+		ASSERT_ROW(plans[i].name, strcmp(plan.from, "n1") == 0);
+		ASSERT_ROW(plans[i].name, strcmp(plan.to, plans[i].to) == 0);
+		ASSERT_ROW(plans[i].name, plan.prober_count >= 1);
+		ASSERT_ROW(plans[i].name, strcmp(plan.probers[0], plans[i].prober) == 0);
+	}
+}
+
+static const struct {
+	const char *name, *spec, *says; /* says NULL: it can be run */
+} specs[] = {
+	{ "an address", "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"}}",
+	  NULL },
+	{ "a Service",
+	  "{\"action\":\"Handover\",\"target\":{\"service\":{\"namespace\":\"a\",\"name\":\"b\"}},"
+	  "\"probe\":{\"protocol\":\"ARP\"},\"budget\":{\"outageMilliseconds\":100}}",
+	  NULL },
+	{ "a crash", "{\"action\":\"Crash\",\"target\":{\"virtualIP\":\"192.0.2.10\"}}",
+	  "spec.action Crash" },
+	{ "a node", "{\"action\":\"Handover\",\"target\":{\"node\":\"n1\"}}", "spec.target" },
+	{ "by schedule",
+	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"schedule\":\"@"
+	  "daily\"}",
+	  "spec.schedule" },
+	{ "over TCP",
+	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"probe\":{"
+	  "\"protocol\":\"TCP\"}}",
+	  "spec.probe.protocol TCP" },
+	{ "a budget of connections",
+	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"budget\":{"
+	  "\"lostConnections\":0}}",
+	  "spec.budget.lostConnections" },
+};
+
+/* Nothing is left out in silence: what was asked for and cannot be measured is no success. */
+static void test_what_this_version_cannot_do_is_said(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(specs); i++) {
+		cJSON *drill = cJSON_CreateObject();
+		struct base_error error = { 0 };
+		int r;
+
+		cJSON_AddItemToObject(drill, "spec", cJSON_Parse(specs[i].spec));
+		r = drill_check_spec(drill, &error);
+		cJSON_Delete(drill);
+		ASSERT_ROW(specs[i].name, (r == 0) == (specs[i].says == NULL));
+		if (specs[i].says)
+			ASSERT_ROW(specs[i].name,
+				   strstr(error.message, specs[i].says) == error.message);
+	}
+}
+
+static const struct {
+	const char *name, *owner;
+	struct drill_measure measure;
+	enum drill_verdict verdict;
+	const char *says;
+} verdicts[] = {
+	{ "within the budget",
+	  "n2",
+	  { 1, 1200, 2, 10, 0 },
+	  DRILL_VERDICT_SUCCEEDED,
+	  "answered for 10.0 ms" },
+	{ "as long as was allowed",
+	  "n2",
+	  { 1, 1200, 20, 100, 0 },
+	  DRILL_VERDICT_SUCCEEDED,
+	  "from n1 to n2" },
+	{ "longer", "n2", { 1, 1200, 21, 100.1, 0 }, DRILL_VERDICT_FAILED, "100 ms were allowed" },
+	{ "two answered",
+	  "n2",
+	  { 1, 1200, 0, 0, 5 },
+	  DRILL_VERDICT_FAILED,
+	  "two nodes answered for 5.0 ms" },
+	{ "it stayed", "n1", { 1, 1200, 0, 0, 0 }, DRILL_VERDICT_FAILED, "is at n1" },
+	{ "it went elsewhere", "n3", { 1, 1200, 0, 0, 0 }, DRILL_VERDICT_FAILED, "is at n3" },
+	{ "it is gone", "", { 1, 1200, 0, 0, 0 }, DRILL_VERDICT_FAILED, "is at nobody" },
+	{ "nobody saw it to the end",
+	  "n2",
+	  { 0, 0, 0, 0, 0 },
+	  DRILL_VERDICT_FAILED,
+	  "nobody measured it" },
+};
+
+static void test_the_verdict_is_what_was_measured_against_the_budget(void **state)
+{
+	cJSON *drill = cJSON_Parse("{\"spec\":{\"budget\":{\"outageMilliseconds\":100}},"
+				   "\"status\":{\"run\":{\"from\":\"n1\",\"to\":\"n2\"}}}");
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(verdicts); i++) {
+		cJSON *vip = cJSON_CreateObject();
+		struct base_error message = { 0 };
+
+		cJSON_AddStringToObject(cJSON_AddObjectToObject(vip, "status"), "owner",
+					verdicts[i].owner);
+		ASSERT_ROW(verdicts[i].name,
+			   drill_judge(drill, *verdicts[i].owner ? vip : NULL, &verdicts[i].measure,
+				       &message) == verdicts[i].verdict);
+		ASSERT_ROW(verdicts[i].name, strstr(message.message, verdicts[i].says) != NULL);
+		cJSON_Delete(vip);
+	}
+	cJSON_Delete(drill);
+}
+
+static void test_a_drill_runs_once_for_each_of_its_specs(void **state)
+{
+	static const struct {
+		const char *name, *object;
+		bool due;
+	} rows[] = {
+		{ "new", "{\"metadata\":{\"generation\":1},\"spec\":{}}", true },
+		{ "done",
+		  "{\"metadata\":{\"generation\":1},\"spec\":{},\"status\":{\"phase\":\"Failed\","
+		  "\"observedGeneration\":1}}",
+		  false },
+		{ "changed",
+		  "{\"metadata\":{\"generation\":2},\"spec\":{},\"status\":{\"phase\":\"Failed\","
+		  "\"observedGeneration\":1}}",
+		  true },
+		{ "running",
+		  "{\"metadata\":{\"generation\":2},\"spec\":{},\"status\":{\"phase\":\"Running\","
+		  "\"observedGeneration\":1}}",
+		  false },
+		{ "suspended", "{\"metadata\":{\"generation\":1},\"spec\":{\"suspend\":true}}",
+		  false },
+		{ "being deleted",
+		  "{\"metadata\":{\"generation\":1,\"deletionTimestamp\":\"x\"},\"spec\":{}}",
+		  false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		cJSON *drill = cJSON_Parse(rows[i].object);
+
+		ASSERT_ROW(rows[i].name, drill && drill_is_due(drill) == rows[i].due);
+		cJSON_Delete(drill);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_drill_that_would_be_an_outage_is_refused),
+		cmocka_unit_test(test_what_this_version_cannot_do_is_said),
+		cmocka_unit_test(test_the_verdict_is_what_was_measured_against_the_budget),
+		cmocka_unit_test(test_a_drill_runs_once_for_each_of_its_specs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
