@@ -38,6 +38,7 @@
 enum stage {
 	STAGE_IDLE,
 	STAGE_SKELETON, /* rules */
+	STAGE_FORGET,	/* what the kernel had before */
 	STAGE_READ,	/* what the kernel has, set by set */
 	STAGE_COMPARE,
 	STAGE_APPLY,
@@ -60,6 +61,7 @@ struct nft_table {
 	enum stage stage;
 	bool reread;   /* since the commit began; a refusal is an element's own fault then */
 	bool mismatch; /* a set is not of our making */
+	bool anew;     /* the tables were made by this commit: there is nothing to read */
 	int read_error;
 	struct nft_wire *reader;
 	bool reading; /* a dump runs on it */
@@ -417,11 +419,18 @@ static int load_skeleton(struct nft_table *table, const struct nft_skeleton *ske
 	table->skeleton = *skeleton;
 	table->revision = nft_skeleton_revision(skeleton);
 	table->loaded = true;
-	if (!anew)
+	table->anew = anew;
+	table->stage = STAGE_FORGET; /* a turn of its own: libnftables has taken long enough */
+	return anew ? NFT_TABLE_ANEW : 0;
+}
+
+static int forget(struct nft_table *table)
+{
+	if (!table->anew)
 		return begin_reading(table);
 	lose(table, false, true);
 	table->stage = STAGE_COMPARE;
-	return NFT_TABLE_ANEW;
+	return 0;
 }
 
 static bool is_loaded(struct nft_table *table, const struct nft_skeleton *skeleton)
@@ -613,6 +622,9 @@ static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
 		return 0;
 	case STAGE_SKELETON:
 		return load_skeleton(table, skeleton, error); /* has said why */
+	case STAGE_FORGET:
+		r = forget(table);
+		break;
 	case STAGE_READ:
 		r = read_set(table);
 		break;

@@ -160,8 +160,7 @@ def test_removed_while_a_daemon_was_down(rack, web, who):
 
 
 def test_flush_ruleset_by_an_administrator(rack, record_property):
-    """The rules are back within milliseconds. In these the owner's kernel knows nothing of the Service:
-    a client that sends right then is refused by it, so connections are not promised to survive."""
+    """The rules are back within milliseconds; connections: dataplane_survival_test.py."""
     watch = rack.watch(kinds=("arp", "connect"))
     for node in rack.lab.nodes.values():
         node.run(["nft", "flush", "ruleset"])
