@@ -80,8 +80,10 @@ static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *use
 	verdict = nft_table_drain(engine->table);
 	if (verdict == NFT_TABLE_UNCHANGED || !engine->routers || !engine->rules_present)
 		return 0;
-	if (verdict == NFT_TABLE_UNKNOWN && nft_table_present(engine->table))
+	if (verdict == NFT_TABLE_UNKNOWN && nft_table_present(engine->table)) {
+		engine_rules_verify(engine); /* the rules are there; and the elements? */
 		return 0;
+	}
 	nft_table_forget(engine->table);
 	engine->counts.rules_restored++;
 	engine->rules_due = true;

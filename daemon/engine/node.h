@@ -183,6 +183,8 @@ void engine_rules_port_changed(struct engine *engine, const struct base_address 
 /* Itself, and all its ports. */
 void engine_rules_address_changed(struct engine *engine, const struct base_address *address);
 void engine_rules_members_changed(struct engine *engine); /* their MACs */
+void engine_rules_refresh(struct engine *engine); /* now and then: is the kernel as it should be? */
+void engine_rules_verify(struct engine *engine);  /* now */
 /* enum message_dataplane in force for the router on this node, and in words why. */
 uint8_t engine_dataplane(const struct router *router);
 void engine_dataplane_why(const struct router *router, char *text, size_t size);

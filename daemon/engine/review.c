@@ -140,6 +140,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	engine_tell(engine, &alive);
 	if (engine->routers && !engine->restarted)
 		engine_fence_read(engine);
+	engine_rules_refresh(engine);
 	if (balancer_review(engine))
 		engine_rules_changed(engine);
 	else if (!engine->rules_present || engine->rules_due)

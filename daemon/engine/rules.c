@@ -25,9 +25,11 @@ struct rules {
 	bool all;    /* a round over everything is to begin */
 	bool busy;   /* the table has not done yet what it was told: the rest waits for it */
 	bool source4[33], source6[129]; /* lengths of source ranges, of now or earlier */
+	uint64_t verified_us; /* when the kernel's elements were asked for last */
 	bool failed; /* no memory, or the kernel refused: everything anew, later */
 };
 
+#define VERIFY_US (60 * BASE_USEC_PER_SEC)
 #define BUDGET_US 4000 /* for wishes; nft/io/table.h has its own for the kernel */
 
 uint8_t engine_dataplane(const struct router *router)
@@ -387,6 +389,10 @@ static void done(struct engine *engine)
 		else
 			log_gate_clear(&engine->rules_gate);
 	}
+	if (engine->table && (count = nft_table_differences(engine->table)) > 0)
+		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+			 "%zu elements of table vipd were not as they should be, and nobody was seen "
+			 "to change them: put right", count);
 	for (struct router *router = engine->routers; router; router = router->next)
 		if (!router->rules_present) {
 			router->rules_present = true;
@@ -500,6 +506,22 @@ void engine_rules_apply(struct engine *engine)
 	}
 }
 
+void engine_rules_verify(struct engine *engine)
+{
+	if (!engine->table || !engine->rules_present)
+		return;
+	engine->rules->verified_us = engine_now(engine);
+	nft_table_retry(engine->table);
+	nft_table_compare(engine->table);
+	engine_rules_soon(engine);
+}
+
+void engine_rules_refresh(struct engine *engine)
+{
+	if (base_usec_since(engine_now(engine), engine->rules->verified_us) > VERIFY_US)
+		engine_rules_verify(engine);
+}
+
 int engine_rules_new(struct engine *engine)
 {
 	struct rules *rules = calloc(1, sizeof *rules);
@@ -510,6 +532,7 @@ int engine_rules_new(struct engine *engine)
 	engine->rules = rules;
 	rules->engine = engine;
 	rules->all = true;
+	rules->verified_us = engine_now(engine);
 	r = sd_event_add_defer(engine->event, &rules->work, on_work, engine);
 	if (r >= 0)
 		r = sd_event_source_set_priority(rules->work, ENGINE_PRIORITY_RULES);

@@ -61,6 +61,9 @@ struct nft_table {
 	enum stage stage;
 	bool reread;   /* since the commit began; a refusal is an element's own fault then */
 	bool mismatch; /* a set is not of our making */
+	bool compare;  /* the next commit is to look */
+	bool comparing;
+	size_t differences;
 	bool anew;     /* the tables were made by this commit: there is nothing to read */
 	int read_error;
 	struct nft_wire *reader;
@@ -512,6 +515,9 @@ static int compare(struct nft_table *table)
 	if (r == 0) {
 		table->change_at = 0;
 		table->stage = STAGE_APPLY;
+		if (table->comparing)
+			table->differences = table->change_count;
+		table->comparing = false;
 	}
 	return r < 0 ? r : 0;
 }
@@ -655,7 +661,12 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		table->stage = STAGE_SKELETON;
 		table->loaded = false;
 	} else if (table->stage == STAGE_IDLE && nft_ledger_dirty(table->ledger)) {
-		table->stage = STAGE_COMPARE;
+		table->stage = STAGE_COMPARE; /* what is wished first: then a difference is none of ours */
+	} else if (table->stage == STAGE_IDLE && table->compare) {
+		table->compare = false;
+		table->comparing = true;
+		table->anew = false;
+		table->stage = STAGE_FORGET;
 	}
 	do {
 		int r = work(table, skeleton, error);
@@ -668,7 +679,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		}
 		result |= r;
 	} while (table->stage != STAGE_IDLE && now_us() < end);
-	if (table->stage != STAGE_IDLE)
+	if (table->stage != STAGE_IDLE || table->compare)
 		return result | NFT_TABLE_MORE;
 	table->reread = false;
 	return result;
@@ -676,7 +687,20 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 
 void nft_table_forget(struct nft_table *table)
 {
-	table->loaded = false;
+	table->loaded = table->comparing = false;
+}
+
+void nft_table_compare(struct nft_table *table)
+{
+	table->compare = true;
+}
+
+size_t nft_table_differences(struct nft_table *table)
+{
+	size_t differences = table->differences;
+
+	table->differences = 0;
+	return differences;
 }
 
 int nft_table_fd(const struct nft_table *table)

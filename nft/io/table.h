@@ -62,6 +62,13 @@ void nft_table_retry(struct nft_table *table);
 /* The kernel lost or changed our tables: the next commit compares everything. */
 void nft_table_forget(struct nft_table *table);
 
+/*
+ * The elements are read with the next commit, and what differs is put right. What differed, without anybody
+ * having wished anything meanwhile, is what nft_table_differences() answers once, after that commit.
+ */
+void nft_table_compare(struct nft_table *table);
+size_t nft_table_differences(struct nft_table *table);
+
 /* Readable when tables changed. Drain says what somebody else did to ours since it was called last. */
 int nft_table_fd(const struct nft_table *table);
 enum nft_table_verdict {

@@ -601,6 +601,32 @@ static void test_a_source_speaks_for_itself_alone(void **state)
 	assert_true(holds("inet vipd vips4", "192.0.2.101"));
 }
 
+/* A change that no event told of: found by reading, put right, and counted. */
+static void test_elements_are_compared_when_asked_for(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	(void)state;
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	want_port("192.0.2.100", 22, "10.244.2.5", "192.0.2.2", NULL);
+	commit(&skeleton);
+	nft_table_compare(table);
+	commit(&skeleton);
+	assert_int_equal(nft_table_differences(table), 0);
+	place_run("nft delete element inet vipd vips4 '{ 192.0.2.100 }'");
+	place_run("nft delete element inet vipd service4 '{ 192.0.2.100 . tcp . 22 }'");
+	place_run("nft add element inet vipd service4 '{ 192.0.2.100 . tcp . 22 : 10.9.9.9 . 22 }'");
+	place_run("nft add element netdev vipd node4 '{ 192.0.2.101 . tcp . 22 : 192.0.2.3 }'");
+	nft_table_compare(table);
+	commit(&skeleton);
+	assert_int_equal(nft_table_differences(table), 3);
+	assert_int_equal(nft_table_differences(table), 0);
+	assert_true(holds("inet vipd vips4", "192.0.2.100"));
+	assert_true(holds("inet vipd service4", "192.0.2.100 . tcp . 22 : 10.244.2.5 . 22"));
+	assert_false(holds("netdev vipd node4", "192.0.2.101 . tcp . 22"));
+}
+
 static FILE *questions;
 
 static int ask_for(void *userdata, const struct nft_element *element)
@@ -1110,6 +1136,7 @@ int main(void)
 		TEST(test_tables_of_another_making_are_replaced),
 		TEST(test_what_the_kernel_refuses_is_found_and_the_rest_is_there),
 		TEST(test_a_source_speaks_for_itself_alone),
+		TEST(test_elements_are_compared_when_asked_for),
 		TEST(test_thousands_of_elements_are_what_nft_lists),
 		TEST(test_no_turn_takes_long),
 		TEST(test_counters_of_every_port_are_read_in_pieces),
