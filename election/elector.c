@@ -64,6 +64,20 @@ static void ask_for_relief(struct election_elector *e, struct election_actions *
 		elector_write_lease(e, actions, &lease, now_us);
 }
 
+/* A handover that was given up while a write was in flight: what that one named is taken back. */
+static void tidy(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	struct election_lease lease;
+
+	if (e->state != ELECTION_STATE_OWNING || !e->confirmed || e->writing ||
+	    !elector_coordinated(e) || !elector_holds(e, e->config.self) ||
+	    e->lease.successor == ELECTION_NOBODY)
+		return;
+	lease = elector_lease_for(e, e->config.self);
+	lease.degraded = e->lease.degraded;
+	elector_write_lease(e, actions, &lease, now_us);
+}
+
 static void on_witnesses(struct election_elector *e, const struct election_event *event,
 			 struct election_actions *actions)
 {
@@ -216,6 +230,7 @@ static void owner_timer(struct election_elector *e, struct election_actions *act
 		if (e->contact && !e->api_reachable)
 			elector_add(actions, ELECTION_ACTION_READ);
 		elector_try_confirm(e, actions, now_us);
+		tidy(e, actions, now_us);
 	}
 }
 
@@ -360,6 +375,11 @@ void election_elector_configure(struct election_elector *e, const struct electio
 	if (config->self == ELECTION_NOBODY &&
 	    (e->state == ELECTION_STATE_CLAIMING || e->state == ELECTION_STATE_PROBING))
 		elector_become_following(e);
+	if (e->state == ELECTION_STATE_MOVING && e->successor >= config->candidate_count) {
+		elector_give_up_handover(e, actions, now_us); /* it may not own it any more */
+		if (e->retry_at_us != BASE_USEC_NEVER)
+			e->retry_at_us = now_us; /* another one may */
+	}
 	if (e->state == ELECTION_STATE_OWNING && config->excluded && !was_excluded)
 		elector_begin_handover(e, actions, ELECTION_NOBODY, config->excluded_why, now_us);
 	if (elector_listening(e))

@@ -321,6 +321,43 @@ static void test_a_successor_that_does_not_claim_leaves_the_address_where_it_is(
 	assert_int_equal(reason(), BASE_REASON_HANDOVER);
 }
 
+static void test_a_successor_that_is_no_candidate_any_more_is_not_waited_for(void **state)
+{
+	static const uint8_t moved[ELECTION_CANDIDATES_MAX] = { 0, 1, ELECTION_OTHER };
+	struct election_config c = config(B, true);
+	struct election_lease lease;
+
+	(void)state;
+	own(true);
+	tell((struct election_event){ .type = ELECTION_EVENT_HANDOVER, .to = C });
+	answer(ELECTION_RESULT_OK, written(), 61);
+	assert_int_equal(e.lease.successor, C);
+	lease = e.lease;
+	lease.successor = ELECTION_OTHER;
+	c.candidate_count = 2;
+	election_elector_configure(&e, &c, moved, &lease, now_us, &done);
+	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+	assert_int_equal(written().successor, ELECTION_NOBODY);
+}
+
+static void test_a_successor_that_was_named_too_late_is_taken_back(void **state)
+{
+	struct election_lease named;
+
+	(void)state;
+	own(true);
+	tell((struct election_event){ .type = ELECTION_EVENT_HANDOVER, .to = C });
+	named = written();
+	now_us += 1000 * MS;
+	happen(ELECTION_EVENT_TIMER); /* given up, and the write is in flight still */
+	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+	answer(ELECTION_RESULT_OK, named, 61);
+	now_us += 1000 * MS;
+	happen(ELECTION_EVENT_TIMER);
+	assert_int_equal(written().successor, ELECTION_NOBODY);
+	assert_int_equal(written().term, 6);
+}
+
 static void test_without_lease_the_resignation_alone_hands_over(void **state)
 {
 	(void)state;
@@ -507,6 +544,8 @@ int main(void)
 		cmocka_unit_test(test_a_successor_whose_owner_falls_silent_takes_it),
 		cmocka_unit_test(
 			test_a_successor_that_does_not_claim_leaves_the_address_where_it_is),
+		cmocka_unit_test(test_a_successor_that_is_no_candidate_any_more_is_not_waited_for),
+		cmocka_unit_test(test_a_successor_that_was_named_too_late_is_taken_back),
 		cmocka_unit_test(test_without_lease_the_resignation_alone_hands_over),
 		cmocka_unit_test(test_who_resigned_and_hears_nobody_takes_it_back),
 		cmocka_unit_test(test_the_last_one_released_frees_the_lease),
