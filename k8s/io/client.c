@@ -24,7 +24,11 @@
 #define STALL_S		 15L
 #define CONNECT_MS	 5000
 #define DEAD_PEER_MS	 15000 /* TCP_USER_TIMEOUT: unacknowledged for so long is dead */
-#define IDLE_CONNECTIONS 4L
+#define IDLE_CONNECTIONS 2L /* in each lane */
+#define ROOM_FIRST	 16384
+#define ROOM_WATCH	 1024 /* a watch mostly waits */
+#define ROOM_WATCH_MAX	 8192 /* what was larger is given back */
+#define CHUNK_WATCH	 4096L /* and libcurl has such a buffer for each, too */
 #define KEEP_IDLE_S	 10L
 #define KEEP_INTERVAL_S	 5L
 #define WARNINGS_MAX	 128
@@ -264,7 +268,13 @@ static void deliver_lines(struct k8s_request *request)
 			request->client->contact(request->client->userdata, true);
 	}
 	request->size -= (size_t)(start - request->data);
-	memmove(request->data, start, request->size);
+	if (request->size == 0 && request->capacity > ROOM_WATCH_MAX) {
+		free(request->data);
+		request->data = NULL;
+		request->capacity = 0;
+	} else {
+		memmove(request->data, start, request->size);
+	}
 }
 
 static size_t on_data(char *data, size_t one, size_t count, void *userdata)
@@ -278,7 +288,9 @@ static size_t on_data(char *data, size_t one, size_t count, void *userdata)
 		return 0;
 	}
 	if (request->size + size + 1 > request->capacity) {
-		size_t capacity = request->capacity ? request->capacity * 2 : 16384;
+		size_t capacity = request->capacity ? request->capacity * 2
+				  : request->watch  ? ROOM_WATCH
+						    : ROOM_FIRST;
 		char *grown;
 
 		while (capacity < request->size + size + 1)
@@ -454,6 +466,8 @@ static int launch(struct k8s_request *request)
 		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
 		curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_S);
 	}
+	if (request->watch)
+		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, CHUNK_WATCH);
 	if (request->connect_to)
 		curl_easy_setopt(easy, CURLOPT_CONNECT_TO, request->connect_to);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
@@ -749,7 +763,7 @@ static int open_lane(struct lane *lane, struct k8s_client *client)
 	curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane);
 	curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(lane->multi, CURLMOPT_TIMERDATA, lane);
-	/* Each idle TLS connection is some 80 KB: a few are enough to be quick. */
+	/* Each idle TLS connection is some 80 KB: one that is warm, and one more. */
 	curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS);
 	return sd_event_add_time_relative(client->event, &lane->timer, CLOCK_BOOTTIME, 0, 1,
 					  on_timeout, lane);
