@@ -9,11 +9,10 @@
 #include "base/time.h"
 #include "k8s/object.h"
 
-#define ANNOTATION "vipd.dev/probe"
-#define WRITE_MS   2000
-#define RETRY_US   (500 * BASE_USEC_PER_MSEC)
-#define TRIES      10
-#define ID_SIZE    80
+#define WRITE_MS 2000
+#define RETRY_US (500 * BASE_USEC_PER_MSEC)
+#define TRIES    10
+#define ID_SIZE  80
 
 struct lookout {
 	struct agent *agent;
@@ -124,20 +123,15 @@ static void carry_out(struct lookout *lookout, const cJSON *order)
 
 void lookout_object(struct lookout *lookout, const cJSON *object)
 {
-	const cJSON *metadata = k8s_object_get(object, "metadata");
-	const cJSON *notes = cJSON_GetObjectItemCaseSensitive(metadata, "annotations");
-	const char *text = agent_text(notes, ANNOTATION), *id;
-	cJSON *order;
+	const cJSON *order = k8s_object_get(object, "status/lookout");
+	const char *id = k8s_object_text(order, "id");
 
-	if (!*text || strcmp(agent_text(metadata, "name"), lookout->agent->node) != 0)
+	if (!*id || strcmp(k8s_object_text(object, "metadata/name"), lookout->agent->node) != 0)
 		return;
-	order = cJSON_Parse(text);
-	id = agent_text(order, "id");
-	/* An order that stands in the status was taken before, by us or by our predecessor. */
-	if (*id && strlen(id) < ID_SIZE && strcmp(id, lookout->id) != 0 &&
+	/* An order that was answered was taken before, by us or by our predecessor. */
+	if (strlen(id) < ID_SIZE && strcmp(id, lookout->id) != 0 &&
 	    strcmp(id, k8s_object_text(object, "status/probe/id")) != 0 && !has_expired(order))
 		carry_out(lookout, order);
-	cJSON_Delete(order);
 }
 
 void lookout_result(struct lookout *lookout, const struct message_probe_result *result)

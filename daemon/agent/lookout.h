@@ -3,9 +3,9 @@
 #include "daemon/agent/room.h"
 
 /*
- * This node's part in drills: the annotation vipd.dev/probe of its Speaker says which address is to be
- * asked for, how often and how long; the engine asks, Speaker.status.probe says that it has begun and
- * what came of it. Each order is carried out once, and not after it has expired.
+ * This node's part in drills: Speaker.status.lookout, written by the controller, says which address is
+ * to be asked for, how often and how long; the engine asks, Speaker.status.probe says that it has begun
+ * and what came of it. Each order is carried out once, and not after it has expired.
  */
 struct lookout;
 

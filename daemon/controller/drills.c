@@ -21,7 +21,7 @@
 struct looker {
 	struct looker *next;
 	char node[DRILL_NAME_SIZE];
-	char ordered[96]; /* id of the order in its annotation */
+	char ordered[96]; /* id of the order in its status */
 	cJSON *probe;     /* status.probe; NULL: none */
 };
 
@@ -307,14 +307,15 @@ static void on_probe_ordered(void *userdata, const struct k8s_response *response
 {
 	struct drill *drill = userdata;
 
-	answered(drill, response, "telling a speaker to look on (annotation of its Speaker)");
+	answered(drill, response, "telling a speaker to look on (status of a Speaker)");
 }
 
 static void order_probe(struct drill *drill, const char *node)
 {
-	cJSON *order = cJSON_CreateObject();
+	cJSON *body = cJSON_CreateObject(), *order;
 	char path[512];
 
+	order = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "status"), "lookout");
 	cJSON_AddStringToObject(order, "id", k8s_object_text(drill->object, "status/run/id"));
 	cJSON_AddStringToObject(order, "address",
 				k8s_object_text(drill->object, "status/run/virtualIP"));
@@ -325,9 +326,8 @@ static void order_probe(struct drill *drill, const char *node)
 	cJSON_AddNumberToObject(order, "durationMilliseconds", DRILL_DURATION_MS);
 	cJSON_AddNumberToObject(order, "expires",
 				(double)(reconciler_wall() / BASE_USEC_PER_SEC + EXPIRES_S));
-	snprintf(path, sizeof path, GROUP "/speakers/%s", node);
-	send_request(drill, "PATCH", path, annotate("vipd.dev/probe", order), on_probe_ordered);
-	cJSON_Delete(order);
+	snprintf(path, sizeof path, GROUP "/speakers/%s/status", node);
+	send_request(drill, "PATCH", path, body, on_probe_ordered);
 }
 
 static void on_handover_ordered(void *userdata, const struct k8s_response *response)
@@ -653,18 +653,15 @@ void drills_drop(struct drills *drills, const char *name)
 void drills_speaker(struct drills *drills, const cJSON *object)
 {
 	const cJSON *probe = k8s_object_get(object, "status/probe");
-	const char *note = k8s_object_annotation(object, "vipd.dev/probe");
+	const char *id = k8s_object_text(object, "status/lookout/id");
 	struct looker *looker =
-		looker_of(drills, k8s_object_text(object, "metadata/name"), probe || *note);
-	cJSON *order;
+		looker_of(drills, k8s_object_text(object, "metadata/name"), probe || *id);
 
 	if (!looker)
 		return;
 	cJSON_Delete(looker->probe);
 	looker->probe = probe ? cJSON_Duplicate(probe, true) : NULL;
-	order = cJSON_Parse(note);
-	snprintf(looker->ordered, sizeof looker->ordered, "%s", k8s_object_text(order, "id"));
-	cJSON_Delete(order);
+	snprintf(looker->ordered, sizeof looker->ordered, "%s", id);
 	if (drills->list)
 		step_soon(drills, 0);
 }

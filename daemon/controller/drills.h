@@ -9,7 +9,7 @@
  * FailoverDrills, carried out. Who does what:
  *
  *     controller   refuses what would be an outage; writes status.run (who, from, to, who looks on)
- *     lookers-on   are told by the annotation vipd.dev/probe of their Speaker, ask for the address every
+ *     lookers-on   are told by Speaker.status.lookout, ask for the address every
  *                  few milliseconds and say in Speaker.status.probe that they began, and what they saw
  *     controller   orders the handover (annotation vipd.dev/handover of the VirtualIP) once they began
  *     owner        hands over, as for everybody who orders it

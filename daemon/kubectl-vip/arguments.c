@@ -17,6 +17,7 @@ enum option {
 	OPTION_TIMEOUT,
 	OPTION_TO,
 	OPTION_FORCE,
+	OPTION_BUDGET,
 	OPTION_HELP,
 };
 
@@ -39,6 +40,8 @@ static const struct {
 	  ARGUMENTS_WAIT },
 	{ OPTION_FORCE, 0, "force", NULL, "also if an address would be left without an owner",
 	  ARGUMENTS_FORCE },
+	{ OPTION_BUDGET, 0, "budget", "MS", "how many milliseconds nobody may answer",
+	  ARGUMENTS_BUDGET },
 	{ OPTION_KUBECONFIG, 0, "kubeconfig", "FILE", "instead of KUBECONFIG and ~/.kube/config", 0 },
 	{ OPTION_CONTEXT, 0, "context", "NAME", "instead of the current context", 0 },
 	{ OPTION_HELP, 'h', "help", NULL, "this", 0 },
@@ -147,6 +150,19 @@ static int read_timeout(struct arguments *arguments, const char *value)
 	return 0;
 }
 
+static int read_budget(struct arguments *arguments, const char *value)
+{
+	char *end;
+	long number = strtol(value, &end, 10);
+
+	if (end == value || *end || number < 0 || number > 600000) {
+		fprintf(stderr, "error: --budget %s is none: write milliseconds, 0 to 600000\n", value);
+		return -1;
+	}
+	arguments->budget_ms = (int)number;
+	return 0;
+}
+
 static int apply(struct arguments *arguments, enum option option, const char *value)
 {
 	switch (option) {
@@ -175,6 +191,8 @@ static int apply(struct arguments *arguments, enum option option, const char *va
 	case OPTION_FORCE:
 		arguments->force = true;
 		return 0;
+	case OPTION_BUDGET:
+		return read_budget(arguments, value);
 	case OPTION_HELP:
 		arguments->help = true;
 		return 0;
@@ -201,7 +219,9 @@ int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned
 {
 	bool only_words = false;
 
-	*arguments = (struct arguments){ .timeout_us = 60 * BASE_USEC_PER_SEC, .to = "" };
+	*arguments = (struct arguments){ .timeout_us = 60 * BASE_USEC_PER_SEC,
+					 .to = "",
+					 .budget_ms = -1 };
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *equals = strchr(word, '='), *value = NULL;
 		size_t at = 0, length = strcspn(word, "=");

@@ -23,6 +23,7 @@ struct arguments {
 	const char *to;				      /* handover: "" the best */
 	enum output output;
 	bool no_headers, wait, force, help;
+	int budget_ms; /* drill run: how long nobody may answer; -1: not said */
 	uint64_t timeout_us; /* of --wait; of one request it is the smaller of this and 30 s */
 	unsigned word_count;
 	const char *words[ARGUMENTS_WORDS_MAX]; /* borrowed from argv */
@@ -34,7 +35,8 @@ struct arguments {
 #define ARGUMENTS_WAIT	    4u
 #define ARGUMENTS_TO	    8u
 #define ARGUMENTS_FORCE	    16u
-#define ARGUMENTS_ALL	    31u
+#define ARGUMENTS_BUDGET    32u
+#define ARGUMENTS_ALL	    63u
 
 /* 0, or -1 after saying on stderr what is wrong. */
 int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned taken);

@@ -13,6 +13,7 @@ int explain_command(struct api *api, const struct arguments *arguments, struct b
 int handover_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 int drain_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 int undrain_command(struct api *api, const struct arguments *arguments, struct base_error *error);
+int drill_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 int version_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 
 /* Shared: reading VirtualIPs. */

@@ -27,6 +27,11 @@ static const struct command {
 	  "With --wait exit 0 means: NODE is safe to reboot.\n", 1, 1, ARGUMENTS_WAIT | ARGUMENTS_FORCE,
 	  drain_command },
 	{ "undrain", "NODE", "let a node own addresses again", "", 1, 1, 0, undrain_command },
+	{ "drill", "run TARGET|list|show NAME", "a failover on purpose, measured by other nodes",
+	  "TARGET is an address or a Service, NAME or NAMESPACE/NAME. With --wait exit 0 means: within\n"
+	  "the budget. show: exit 1 if the last run failed or was refused.\n",
+	  1, 2,
+	  ARGUMENTS_OUTPUT | ARGUMENTS_NAMESPACE | ARGUMENTS_WAIT | ARGUMENTS_BUDGET, drill_command },
 	{ "version", "", "versions of this program, the API server and the speakers", "", 0, 0, 0,
 	  version_command },
 };

@@ -309,7 +309,7 @@ CONTROLLER = {
     ("", "services/status"): {"patch", "update"}, ("discovery.k8s.io", "endpointslices"): READ,
     ("vipd.dev", "addresspools"): READ, ("vipd.dev", "addresspools/status"): {"patch", "update"},
     ("vipd.dev", "virtualips"): READ | {"create", "update", "patch", "delete"},
-    ("vipd.dev", "virtualips/status"): {"patch", "update"}, ("vipd.dev", "speakers"): READ | {"patch"},
+    ("vipd.dev", "virtualips/status"): {"patch", "update"}, ("vipd.dev", "speakers"): READ,
     ("vipd.dev", "speakers/status"): {"patch", "update"},
     ("vipd.dev", "failoverdrills"): READ, ("vipd.dev", "failoverdrills/status"): {"patch", "update"},
     ("events.k8s.io", "events"): {"create", "patch"},
@@ -407,3 +407,34 @@ def test_kubectl_knows_where_the_plugin_is(api):
     path = f"{vipd.program('kubectl-vip').parent}:{os.environ['PATH']}"
     done = api.host.run(["env", f"PATH={path}", program("kubectl"), "plugin", "list"])
     assert str(vipd.program("kubectl-vip")) in done.stdout
+
+
+def page(name):
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", ROOT / "man" / name], capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout).replace("\u2010", "-").replace("\u2212", "-")
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="no groff: install groff-base")
+def test_man_pages_know_every_command_and_option():
+    text = page("vipd.8")
+    commands = re.findall(r"^  (\w+) ", subprocess.run([vipd.program(), "--help"], capture_output=True, text=True,
+                                                       timeout=30, check=True).stdout, re.M)
+    assert set(commands) >= {"speaker", "controller", "standalone", "check", "status", "reasons", "version"}
+    for command in commands:
+        assert f"vipd {command}" in text
+        said = subprocess.run([vipd.program(), command, "--help"], capture_output=True, text=True, timeout=30,
+                              check=False).stdout
+        for option in re.findall(r"^  (--[a-z-]+)", said, re.M):
+            assert option in text or option == "--o", f"vipd {command}: {option}"
+    text = page("kubectl-vip.1")
+    plugin = vipd.program("kubectl-vip")
+    commands = re.findall(r"^  ([a-z]+) ", subprocess.run([plugin, "--help"], capture_output=True, text=True,
+                                                           timeout=30, check=True).stdout, re.M)
+    assert len(commands) >= 8
+    for command in commands:
+        assert re.search(rf"^ +{command}\b", text, re.M), command
+        said = subprocess.run([plugin, command, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+        for option in re.findall(r"(--[a-z-]+)", said):
+            assert option in text, f"kubectl vip {command}: {option}"

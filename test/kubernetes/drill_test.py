@@ -7,6 +7,7 @@ import pytest
 
 import vipd
 from cluster import GROUP
+from kubectl_vip_test import Cli
 from lab import Lab, wait_for
 
 DRILLS = f"{GROUP}/failoverdrills"
@@ -205,6 +206,28 @@ def test_it_is_told_by_events_and_metrics(cluster):
     assert 'vipd_drill_failed{drill="told"} 0' in text
     columns = cluster.api.kubectl("get", "drill", "told", "--no-headers").split()
     assert columns[:4] == ["told", cluster.address, "Handover", "Succeeded"]
+
+
+def test_kubectl_vip_drill(cluster):
+    """Run, listed and shown; the exit code is the verdict."""
+    cli, owner = Cli(cluster.api), settled(cluster)
+    said = cli("drill", "run", cluster.address, "--budget", "500", "--wait")
+    name = re.match(r"failoverdrill.vipd.dev/(drill-[0-9a-f]{8}) created\n", said).group(1)
+    assert re.search(rf"^Succeeded: from {owner} to n\d; nobody answered for [\d.]+ ms$", said, re.M), said
+    [row] = cli.rows("drill", "list")
+    assert row["NAME"] == name and row["TARGET"] == cluster.address and row["PHASE"] == "Succeeded"
+    assert row["BUDGET"] == "500ms" and row["FROM"] == owner and row["OUTAGE"].endswith("ms")
+    [run] = cli.rows("drill", "show", name)
+    assert run["ADDRESS"] == cluster.address and run["VERDICT"] == "Succeeded" and int(run["SENT"]) > 500
+    assert json.loads(cli("drill", "show", name, "-o", "json"))["metadata"]["name"] == name
+    settled(cluster)
+    said = cli.run("drill", "run", "-n", "vms", "none", "--wait")
+    assert said.returncode == 1 and "Refused: Service vms/none has no address" in said.stdout
+    refused = re.search(r"/(drill-[0-9a-f]{8}) ", said.stdout).group(1)
+    assert cli.run("drill", "show", refused).returncode == 1
+    assert f"did you mean {name}" in cli.fails("drill", "show", name[:-1])
+    assert "usage" in cli.fails("drill", "stop", code=2) and "usage" in cli.fails("drill", "run", code=2)
+    assert "--budget soon is none" in cli.fails("drill", "run", cluster.address, "--budget", "soon", code=2)
 
 
 def test_an_old_order_to_look_on_is_not_carried_out_again(cluster):
