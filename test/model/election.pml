@@ -1,0 +1,915 @@
+/*
+ * Rules 1 to 8 of election/README.md for three nodes and one address, small enough to be searched
+ * to the end. README.md here says what is left out, what is assumed, and what is shown.
+ *
+ * One tick is half an advert interval. Within a tick everything that is due happens in any order,
+ * and a fault may come between any two steps; the tick itself waits until nothing is due. What is
+ * sent is heard before anything else happens, by whoever is connected and runs; a paused node
+ * finds the last advert of each sender when it goes on, before its timers.
+ *
+ * -DFAULTS=n and the kinds that may be drawn (-DCRASH ...) make a configuration, -DNO_... takes a
+ * rule out, -DTWO=n says for how many ticks two may answer one client: 0 means never.
+ */
+
+/* Ticks. The order of the deadlines is that of the code, see timing in README.md. */
+#define ADVERT  2  /* the interval */
+#define FENCE   5  /* 2.5 intervals: the kernel stops answering */
+#define SUSPECT 5  /* 2.6: just after the fence, everybody is asked who answers */
+#define SILENCE 6  /* 3 + skew */
+#define LATE    3  /* 1.5 intervals after a deadline nothing is believed any more: rule 8 */
+#define RECENT  6  /* heard within 3 intervals: in the term before, too */
+#define BOUND   3  /* 150 ms for a claim: rule 4 */
+#define PROVE   2  /* for a write that decides between two confirmed owners: rule 5 */
+#define GIVEUP  8  /* a write that was never answered is forgotten */
+#define LOOK    4  /* an owner asks its witnesses (in truth 20, which is as much longer) */
+#define LEASE   12 /* expires (in truth 600: later than everything else) */
+
+#ifndef FAULTS
+#define FAULTS 1
+#endif
+#ifndef TWO
+#define TWO 0
+#endif
+#ifndef SETTLE
+#define SETTLE 14 /* from the end of all faults to one owner */
+#endif
+#define QUIET (SETTLE + 8) /* and it stays */
+
+#define N      3
+#define NOBODY 3
+
+/* A process */
+#define RUN    0
+#define PAUSED 1
+#define DEAD   2
+
+/* An advert under way */
+#define NONE        0
+#define UNCONFIRMED 1
+#define CONFIRMED   2
+#define ZERO        3
+
+/* States of the elector that rules 1 to 8 need */
+#define STARTING  0
+#define FOLLOWING 1
+#define CLAIMING  2
+#define OWNING    3
+
+/* A write under way */
+#define SENT     1
+#define LANDED   2
+#define CONFLICT 3
+
+/* --- the world --- */
+byte proc[N];
+byte fence[N];      /* the kernel answers for so many ticks more */
+byte mail[9];       /* [to * 3 + from]: adverts not read yet, the last of each sender */
+byte alone = NOBODY;    /* cut off from the two others */
+byte between = NOBODY;  /* hears both others, which do not hear each other */
+byte mute = NOBODY;     /* its multicast is lost, its unicast is not */
+bit api[N];         /* it can reach the API server */
+byte holder = NOBODY;
+byte term;
+byte faults = FAULTS;
+bit calm;           /* no fault any more, and all are healed */
+byte since;         /* that */
+
+/* --- what a node knows; names as in election/elector.h --- */
+byte st[N];
+byte speaker[N];
+byte sil[N];        /* ticks of silence */
+byte adv[N];        /* ticks since its last advert */
+byte recent[9];     /* [self * 3 + other]: heard, for so many ticks more recent */
+byte age[N];        /* ticks since it saw the Lease change, or since it started */
+byte saw_holder[N], saw_term[N];
+byte own_term[N];   /* of the Lease when it took the address */
+byte proved[N];     /* ticks since the Lease last confirmed it */
+byte look[N], misses[N];
+byte lone[N];       /* ticks of silence without quorum */
+byte waited[N];     /* ticks since the write */
+bit seen[N], confirmed[N], claimed[N], proving[N], heard_in_term[N], ever[N], offered[N];
+bit suspected[N], silent[N], witnessed[N], watched[N], contact[N], reachable[N], writing[N];
+
+/* --- between a node and the API server --- */
+byte write[N];
+bit current[N];     /* the Lease it saw is the Lease as it is */
+bit matches[N];     /* what its write expects is, or after it landed: nobody wrote since */
+bit newer[N];       /* the answer tells more than the watch has told */
+byte landed_term[N];
+bit due[N];         /* there is something to read */
+bit slow[N], slow_matches[N], slow_last[N]; /* a write that lands when it likes */
+
+byte n, m;          /* whose turn it is; 0 between the steps */
+byte p, k, x_holder, x_term; /* within a step, 0 between */
+bit b, two_answer;
+
+#ifdef COUNT_MOVES
+byte moves;
+#endif
+byte dual;
+
+#ifdef PAIR
+#define GONE(i) ((i) == 2) /* there are two candidates only */
+#else
+#define GONE(i) false
+#endif
+
+#define JOINED(i, j) ((alone == NOBODY || (alone != (i) && alone != (j))) && \
+		      (between == NOBODY || between == (i) || between == (j)))
+#define LINK(i, j) (!GONE(i) && !GONE(j) && JOINED(i, j))
+#define NEXT(i)    (((i) + 1) % 3)
+#define LAST(i)    (((i) + 2) % 3)
+#define ANSWERS(i) (fence[i] > 0)
+#define HELD_BY(i, j) (ANSWERS(j) && LINK(i, j))
+#define HELD(i)    (HELD_BY(i, NEXT(i)) || HELD_BY(i, LAST(i)))
+
+/* Rule 6: two of three. Two candidates without a gateway have no such rule. */
+#if defined(NO_QUORUM) || defined(PAIR)
+#define QUORUM(i) true
+#else
+#define QUORUM(i) (LINK(i, NEXT(i)) || LINK(i, LAST(i)))
+#endif
+
+#ifdef NO_HEARD
+#define HEARD_IN_TERM(i) true
+#else
+#define HEARD_IN_TERM(i) (heard_in_term[i])
+#endif
+
+#define RUNS(i)        (proc[i] == RUN)
+#define LISTENS(i)     (st[i] == STARTING || st[i] == FOLLOWING)
+#define COORDINATED(i) (seen[i] && reachable[i])
+#define HOLDS(i, j)    (seen[i] && saw_holder[i] == (j))
+#define UNHELD(i)      (seen[i] && saw_holder[i] == NOBODY)
+/* Rule 2: how long the Lease of a silent owner is respected; without any Lease, the cold start. */
+#define ALLOWED(i) ((seen[i] && (UNHELD(i) || saw_holder[i] == (i) || HEARD_IN_TERM(i))) || \
+		    age[i] >= LEASE)
+#define WRITE_PENDING(i) (writing[i] && waited[i] <= BOUND)
+#define FIRST_WITHOUT(i, j) (3 - (i) - (j) > (i)) /* nobody but j comes before i */
+
+/* --- adverts --- */
+inline post(i, j, what) {
+	if
+	:: LINK(i, j) && mute != (i) && proc[j] != DEAD -> mail[(j) * 3 + (i)] = what
+	:: else
+	fi
+}
+
+/* Rule 1: the advert itself keeps the fence open. */
+inline say(i, what) {
+	if
+	:: what == ZERO -> fence[i] = 0
+	:: else -> fence[i] = FENCE; adv[i] = 0
+	fi;
+	post(i, NEXT(i), what);
+	post(i, LAST(i), what)
+}
+
+inline advertise(i) {
+	if
+	:: confirmed[i] -> say(i, CONFIRMED)
+	:: else -> say(i, UNCONFIRMED)
+	fi
+}
+
+/* --- states --- */
+inline become_following(i) {
+	st[i] = FOLLOWING;
+	confirmed[i] = 0; claimed[i] = 0; proving[i] = 0; offered[i] = 0;
+	look[i] = 0; misses[i] = 0; watched[i] = 0; proved[i] = 0; own_term[i] = 0; adv[i] = 0
+}
+
+inline listen_anew(i) {
+	sil[i] = 0; suspected[i] = 0; silent[i] = 0; witnessed[i] = 0; lone[i] = 0
+}
+
+inline become_owning(i, sure) {
+	st[i] = OWNING;
+	confirmed[i] = sure; own_term[i] = saw_term[i]; proved[i] = 0;
+	claimed[i] = 0; proving[i] = 0; offered[i] = 0; speaker[i] = NOBODY;
+	listen_anew(i);
+	witnessed[i] = 1; look[i] = 0; misses[i] = 0; watched[i] = 0;
+	assert(!(calm && since >= SETTLE)); /* all is quiet, and it moves */
+#ifdef COUNT_MOVES
+	moves++;
+	assert(moves <= COUNT_MOVES);
+#endif
+	advertise(i)
+}
+
+/* At once, and without a word: rules 5, 6, 8. */
+inline yield(i) {
+	fence[i] = 0;
+	become_following(i);
+	listen_anew(i)
+}
+
+inline put_write(i) {
+	writing[i] = 1; waited[i] = 0; slow_last[i] = 0;
+	newer[i] = 0; landed_term[i] = 0;
+	if
+	:: api[i] -> write[i] = SENT; matches[i] = current[i]
+	:: else -> write[i] = NONE; matches[i] = 0
+	fi
+}
+
+inline become_claiming(i) {
+	st[i] = CLAIMING; claimed[i] = 0; offered[i] = 0;
+	put_write(i)
+}
+
+inline doubt(i) {
+	if
+	:: st[i] == OWNING -> confirmed[i] = 0; proving[i] = 0; proved[i] = 0
+	:: else
+	fi
+}
+
+inline try_confirm(i) {
+	if
+	:: st[i] == OWNING && !writing[i] && COORDINATED(i) && !HOLDS(i, i) -> put_write(i)
+	:: else
+	fi
+}
+
+inline distrust(i) {
+	reachable[i] = 0;
+	if
+	:: contact[i] -> due[i] = 1
+	:: else
+	fi
+}
+
+/* Rule 4: no answer, so the LAN decides. */
+inline fall_back(i) {
+	if
+	:: speaker[i] == NOBODY && witnessed[i] -> become_owning(i, 0)
+	:: else -> become_following(i); listen_anew(i)
+	fi
+}
+
+/* Rule 3. */
+inline consider(i) {
+	if
+	:: LISTENS(i) && COORDINATED(i) && !writing[i] && speaker[i] == NOBODY &&
+	   (UNHELD(i) || HOLDS(i, i)) -> offered[i] = 1; witnessed[i] = QUORUM(i)
+	:: else
+	fi
+}
+
+/* --- the Lease --- */
+inline win(i) {
+	if
+	:: claimed[i]
+	:: !claimed[i] && speaker[i] == NOBODY -> become_owning(i, 1)
+	:: else -> claimed[i] = 1; sil[i] = 0; suspected[i] = 0; silent[i] = 0
+	fi
+}
+
+/* x_holder, x_term: what it says. */
+inline learn(i) {
+	b = !seen[i] || saw_term[i] != x_term || saw_holder[i] != x_holder;
+	age[i] = 0;
+	if
+	:: !seen[i] && st[i] == OWNING -> own_term[i] = x_term
+	:: else
+	fi;
+	seen[i] = 1; saw_holder[i] = x_holder; saw_term[i] = x_term;
+	if
+	:: b && x_holder != NOBODY && x_holder != i -> heard_in_term[i] = (recent[i * 3 + x_holder] > 0)
+	:: b && (x_holder == NOBODY || x_holder == i) -> heard_in_term[i] = 0
+	:: else
+	fi;
+	if
+	:: st[i] == OWNING && HOLDS(i, i) ->
+		confirmed[i] = 1; own_term[i] = saw_term[i]; proved[i] = 0
+	:: st[i] == OWNING && !HOLDS(i, i) ->
+#ifndef NO_DEPOSED
+		if
+		:: saw_holder[i] != NOBODY && saw_term[i] > own_term[i] -> /* rule 7 */
+			say(i, ZERO);
+			yield(i)
+		:: else -> doubt(i); try_confirm(i)
+		fi
+#else
+		skip
+#endif
+	:: st[i] == CLAIMING && HOLDS(i, i) -> win(i)
+	:: st[i] == CLAIMING && !HOLDS(i, i) ->
+		if
+		:: claimed[i] -> become_following(i); listen_anew(i)
+		:: else
+		fi
+	:: LISTENS(i) -> become_following(i); consider(i)
+	fi
+}
+
+/* The server's side of a write: compare-and-swap. `how` and `what` are of the write. */
+inline land(i, how, what) {
+#ifdef NO_CAS
+	b = 1;
+#else
+	b = what;
+#endif
+	if
+	:: b ->
+		if
+		:: holder != i -> holder = i; term++
+		:: else
+		fi;
+		assert(term < 250);
+		current[0] = 0; current[1] = 0; current[2] = 0;
+		matches[0] = 0; matches[1] = 0; matches[2] = 0;
+		slow_matches[0] = 0; slow_matches[1] = 0; slow_matches[2] = 0;
+		due[0] = (proc[0] != DEAD); due[1] = (proc[1] != DEAD); due[2] = (proc[2] != DEAD);
+		if
+		:: how -> write[i] = LANDED; matches[i] = 1; newer[i] = 1; landed_term[i] = term
+		:: else
+		fi
+	:: !b && how -> write[i] = CONFLICT
+	:: else
+	fi
+}
+
+inline do_land(i) {
+	land(i, true, matches[i])
+}
+
+inline do_slow(i) {
+	slow[i] = 0;
+	k = slow_last[i]; slow_last[i] = 0;
+	land(i, k, slow_matches[i]);
+	slow_matches[i] = 0
+}
+
+inline do_lease(i) {
+	x_holder = holder; x_term = term;
+	current[i] = 1; newer[i] = 0; due[i] = 0; reachable[i] = 1;
+	learn(i)
+}
+
+inline do_answer(i) {
+	writing[i] = 0; waited[i] = 0; proving[i] = 0; reachable[i] = 1;
+	p = write[i]; write[i] = NONE;
+	if
+	:: p == LANDED ->
+		if
+		:: newer[i] -> x_holder = i; x_term = landed_term[i]; current[i] = matches[i]
+		:: else -> x_holder = saw_holder[i]; x_term = saw_term[i]
+		fi;
+		newer[i] = 0; landed_term[i] = 0; matches[i] = 0;
+		learn(i);
+		if
+		:: st[i] == CLAIMING && !HOLDS(i, i) -> become_following(i); listen_anew(i)
+		:: else
+		fi
+	:: else ->
+		if
+		:: st[i] == OWNING -> due[i] = 1
+		:: st[i] == CLAIMING && !claimed[i] ->
+			become_following(i); listen_anew(i);
+			due[i] = 1
+		:: else
+		fi
+	fi
+}
+
+/* The connection broke: whether it landed is not known. */
+inline do_unknown(i) {
+	writing[i] = 0; waited[i] = 0; proving[i] = 0;
+	distrust(i);
+	if
+	:: st[i] == OWNING -> doubt(i)
+	:: st[i] == CLAIMING && !claimed[i] -> fall_back(i)
+	:: else
+	fi
+}
+
+inline do_back(i) {
+	b = reachable[i];
+	contact[i] = 1; reachable[i] = 1;
+	if
+	:: !b && st[i] == OWNING && seen[i] -> due[i] = 1
+	:: !b && st[i] != OWNING -> consider(i)
+	:: else
+	fi
+}
+
+inline do_away(i) {
+	contact[i] = 0; reachable[i] = 0; offered[i] = 0;
+	doubt(i)
+}
+
+/* --- what is heard --- */
+inline prove(i) {
+	if
+	:: !proving[i] && proved[i] >= 2 * ADVERT && !WRITE_PENDING(i) -> put_write(i); proving[i] = 1
+	:: else
+	fi
+}
+
+/* Rule 5. Priorities are by number, the first is the best. */
+inline rival(i, j) {
+#ifndef NO_RIVAL
+	b = (p == CONFIRMED && !confirmed[i]) || ((p == CONFIRMED) == confirmed[i] && j < i);
+	if
+	:: !b -> advertise(i)
+	:: else
+	fi;
+	if
+	:: confirmed[i] && p == CONFIRMED -> prove(i)
+	:: !(confirmed[i] && p == CONFIRMED) && b ->
+		advertise(i); /* that the stronger one may know of us */
+		yield(i);
+		due[i] = 1
+	:: else
+	fi
+#else
+	skip
+#endif
+}
+
+inline resigned(i, j) {
+	if
+	:: speaker[i] == j -> sil[i] = SILENCE; suspected[i] = 0
+	:: else
+	fi;
+	if
+	:: speaker[i] == j || HOLDS(i, j) ->
+		speaker[i] = NOBODY;
+#ifndef NO_END_OF_TERM
+		recent[i * 3 + j] = 0; /* nor was it heard in a term that it may begin now */
+#endif
+		if
+		:: st[i] == CLAIMING && claimed[i] -> become_owning(i, 1)
+		:: LISTENS(i) && COORDINATED(i) ->
+			if
+			:: HOLDS(i, j) && HEARD_IN_TERM(i) && FIRST_WITHOUT(i, j) && !writing[i] ->
+				become_claiming(i)
+			:: else -> consider(i)
+			fi
+		:: LISTENS(i) && !COORDINATED(i) && seen[i] && FIRST_WITHOUT(i, j) -> become_owning(i, 0)
+		:: else
+		fi
+	:: else
+	fi
+}
+
+inline note(i, j) {
+	recent[i * 3 + j] = RECENT; ever[i] = 1;
+	if
+	:: st[i] != OWNING -> speaker[i] = j
+	:: else
+	fi
+}
+
+inline hear(i, j) {
+	p = mail[i * 3 + j]; mail[i * 3 + j] = NONE;
+	if
+	:: p == ZERO && st[i] == OWNING -> advertise(i)
+	:: p == ZERO && st[i] != OWNING -> resigned(i, j)
+	:: else ->
+		if
+		:: st[i] == OWNING -> rival(i, j)
+		:: st[i] == CLAIMING -> sil[i] = 0; suspected[i] = 0; silent[i] = 0; lone[i] = 0
+		:: else -> become_following(i); listen_anew(i)
+		fi;
+		note(i, j);
+		if
+		:: HOLDS(i, j) -> heard_in_term[i] = 1
+		:: else
+		fi
+	fi
+}
+
+/* j answers for the address although its adverts are not heard: rule 2. */
+inline held(i, j) {
+	if
+	:: st[i] == OWNING || claimed[i] || (offered[i] && seen[i])
+	:: else ->
+		lone[i] = 0;
+		note(i, j);
+		if
+		:: LISTENS(i) -> become_following(i); listen_anew(i)
+		:: else
+		fi
+	fi
+}
+
+/* Witnesses, and whoever has the address, are asked. */
+inline ask(i) {
+	witnessed[i] = QUORUM(i);
+#ifndef NO_HELD
+	if
+	:: HELD_BY(i, NEXT(i)) -> k = NEXT(i); held(i, k)
+	:: !HELD_BY(i, NEXT(i)) && HELD_BY(i, LAST(i)) -> k = LAST(i); held(i, k)
+	:: else
+	fi
+#endif
+}
+
+/* --- time --- */
+inline do_suspect(i) {
+	suspected[i] = 1;
+	if
+	:: contact[i] && !reachable[i] -> due[i] = 1
+	:: else
+	fi;
+	ask(i)
+}
+
+inline do_silence(i) {
+	silent[i] = 1; speaker[i] = NOBODY;
+	if
+	:: st[i] == CLAIMING && claimed[i] -> become_owning(i, 1)
+	:: else
+	fi
+}
+
+inline do_try(i) {
+	b = witnessed[i];
+	if
+	:: !b || !ever[i] -> ask(i)
+	:: else
+	fi;
+	if
+	:: !silent[i] || !LISTENS(i) /* somebody has it */
+	:: silent[i] && LISTENS(i) && !b && lone[i] > 2 * ADVERT + 2 ->
+		listen_anew(i) /* back among the others: an owner that they have must be heard */
+	:: else ->
+		if
+		:: !COORDINATED(i) || writing[i] -> become_owning(i, 0)
+		:: else -> become_claiming(i)
+		fi
+	fi
+}
+
+inline do_offer(i) {
+	become_claiming(i)
+}
+
+inline do_advert(i) {
+	advertise(i)
+}
+
+inline do_prove(i) {
+	doubt(i);
+	advertise(i)
+}
+
+inline do_bound(i) {
+	distrust(i);
+	fall_back(i)
+}
+
+inline do_giveup(i) {
+	writing[i] = 0; waited[i] = 0
+}
+
+/* Rule 6 for an owner. */
+inline do_look(i) {
+	if
+	:: !watched[i] || witnessed[i] -> misses[i] = 0
+	:: else -> misses[i]++
+	fi;
+	watched[i] = 1; look[i] = 0; witnessed[i] = QUORUM(i);
+	if
+	:: witnessed[i] -> misses[i] = 0
+	:: else
+	fi;
+	if
+	:: misses[i] >= 2 && !COORDINATED(i) -> yield(i)
+	:: else ->
+		if
+		:: misses[i] > 2 -> misses[i] = 2
+		:: else
+		fi;
+		if
+		:: contact[i] && !reachable[i] -> due[i] = 1
+		:: else
+		fi;
+		try_confirm(i)
+	fi
+}
+
+inline up_to(what, limit) {
+	if
+	:: what < limit -> what++
+	:: else
+	fi
+}
+
+inline down(what) {
+	if
+	:: what > 0 -> what--
+	:: else
+	fi
+}
+
+#define RENEWED(i) (api[i] && seen[i] && holder != NOBODY && RUNS(holder) && api[holder]) /* its node lives */
+
+inline pass(i) {
+#ifndef NO_FENCE
+	down(fence[i]);
+#endif
+	if
+	:: proc[i] == DEAD
+	:: else ->
+		down(recent[i * 3 + NEXT(i)]);
+		down(recent[i * 3 + LAST(i)]);
+		if
+		:: st[i] == OWNING ->
+			up_to(adv[i], FENCE);
+			up_to(look[i], LOOK);
+			up_to(proved[i], 2 * ADVERT)
+		:: else -> up_to(sil[i], SILENCE + LATE)
+		fi;
+		if
+		:: RENEWED(i) || UNHELD(i) || HOLDS(i, i) || st[i] == OWNING -> age[i] = 0
+		:: else -> up_to(age[i], LEASE)
+		fi;
+		if
+		:: writing[i] -> up_to(waited[i], GIVEUP)
+		:: else
+		fi;
+		if
+		:: silent[i] && !witnessed[i] -> up_to(lone[i], 2 * ADVERT + 3)
+		:: else
+		fi
+	fi
+}
+
+/* --- processes --- */
+inline forget(i) {
+	become_following(i);
+	listen_anew(i);
+	st[i] = STARTING; speaker[i] = NOBODY;
+	recent[i * 3 + 0] = 0; recent[i * 3 + 1] = 0; recent[i * 3 + 2] = 0;
+	mail[i * 3 + 0] = 0; mail[i * 3 + 1] = 0; mail[i * 3 + 2] = 0;
+	age[i] = 0; saw_holder[i] = NOBODY; saw_term[i] = 0; waited[i] = 0;
+	seen[i] = 0; heard_in_term[i] = 0; ever[i] = 0; contact[i] = 0; reachable[i] = 0; writing[i] = 0;
+	write[i] = NONE; current[i] = 0; matches[i] = 0; newer[i] = 0; landed_term[i] = 0; due[i] = 0;
+	slow_last[i] = 0
+}
+
+inline do_crash(i) {
+	forget(i);
+	proc[i] = DEAD
+}
+
+/* With the fence just refreshed, nobody can have taken it over: it goes on. */
+inline do_restart(i) {
+	proc[i] = RUN; due[i] = 1;
+	if
+	:: fence[i] == FENCE -> become_owning(i, 0)
+	:: else
+	fi
+}
+
+/* Rule 8. */
+inline do_resume(i) {
+	proc[i] = RUN;
+	if
+#ifndef NO_OVERSLEPT
+	:: st[i] == OWNING && adv[i] >= FENCE -> yield(i)
+#endif
+	:: st[i] == CLAIMING && ((!claimed[i] && waited[i] >= BOUND + LATE) ||
+				 (claimed[i] && sil[i] >= SILENCE + LATE)) ->
+		become_following(i); listen_anew(i)
+	:: LISTENS(i) && !silent[i] && sil[i] >= SILENCE + LATE -> offered[i] = 0; listen_anew(i)
+	:: else
+	fi
+}
+
+inline do_cut_api(i) {
+	api[i] = 0; write[i] = NONE; matches[i] = 0; newer[i] = 0; landed_term[i] = 0
+}
+
+/* --- what is due --- */
+#define MAIL_OF(i) (RUNS(i) && (mail[(i) * 3 + NEXT(i)] || mail[(i) * 3 + LAST(i)]))
+#define MAIL       (MAIL_OF(0) || MAIL_OF(1) || MAIL_OF(2))
+
+#define LAND(i)    (write[i] == SENT && api[i])
+#define ANSWER(i)  (RUNS(i) && write[i] >= LANDED && api[i])
+#define READ(i)    (RUNS(i) && due[i] && api[i])
+#define BACK(i)    (RUNS(i) && api[i] && !contact[i])
+#define SAY(i)     (RUNS(i) && st[i] == OWNING && adv[i] >= ADVERT)
+#define LOOKS(i)   (RUNS(i) && st[i] == OWNING && look[i] >= LOOK)
+#define UNPROVEN(i) (RUNS(i) && proving[i] && waited[i] >= PROVE)
+#define OVERDUE(i) (RUNS(i) && st[i] == CLAIMING && !claimed[i] && waited[i] >= BOUND)
+#define FORGOTTEN(i) (RUNS(i) && writing[i] && waited[i] >= GIVEUP && !OVERDUE(i))
+#define SUSPECTS(i) (RUNS(i) && st[i] != OWNING && sil[i] >= SUSPECT && !suspected[i])
+#define SILENT(i)  (RUNS(i) && st[i] != OWNING && sil[i] >= SILENCE && suspected[i] && !silent[i])
+#define TRY(i)     (RUNS(i) && LISTENS(i) && silent[i] && ALLOWED(i) && (witnessed[i] || QUORUM(i)) && \
+		    !(COORDINATED(i) && WRITE_PENDING(i)))
+#define OFFER(i)   (RUNS(i) && offered[i] && LISTENS(i) && COORDINATED(i) && !writing[i] && \
+		    speaker[i] == NOBODY && (UNHELD(i) || HOLDS(i, i)) && QUORUM(i) && \
+		    (ever[i] || !HELD(i)))
+#define BUSY(i)    (LAND(i) || ANSWER(i) || READ(i) || BACK(i) || SAY(i) || LOOKS(i) || UNPROVEN(i) || \
+		    OVERDUE(i) || FORGOTTEN(i) || SUSPECTS(i) || SILENT(i) || TRY(i) || OFFER(i))
+
+/* Not due, but possible. */
+#define UNKNOWN(i) (RUNS(i) && writing[i] && write[i] == NONE && !(slow[i] && slow_last[i]))
+#define AWAY(i)    (RUNS(i) && !api[i] && contact[i])
+#define SLOW(i)    (slow[i] && api[i])
+
+/* --- judge --- */
+#define SIDE(i, j) (alone == NOBODY || (alone != (i) && alone != (j))) /* one client sees both */
+#define BOTH(i, j) (ANSWERS(i) && ANSWERS(j) && SIDE(i, j))
+#define DUAL       (BOTH(0, 1) || BOTH(0, 2) || BOTH(1, 2))
+#define COUNT_ANSWERS (ANSWERS(0) + ANSWERS(1) + ANSWERS(2))
+
+#ifdef ANYWHERE
+byte everywhere;
+#endif
+#ifdef DARK
+byte dark;
+#endif
+
+inline judge_tick() {
+#if TWO > 0
+	if
+	:: DUAL -> dual++; assert(dual <= TWO)
+	:: else -> dual = 0
+	fi;
+#endif
+#ifdef ANYWHERE /* clients on both sides of a split count */
+	if
+	:: COUNT_ANSWERS > 1 -> everywhere++; assert(everywhere <= ANYWHERE)
+	:: else -> everywhere = 0
+	fi;
+#endif
+#ifdef DARK
+	if
+	:: COUNT_ANSWERS == 0 -> dark++; assert(dark <= DARK)
+	:: else -> dark = 0
+	fi;
+#endif
+	if
+	:: calm ->
+		since++;
+		assert(since < SETTLE || COUNT_ANSWERS == 1)
+	:: else
+	fi;
+	printf("tick; answering: %d%d%d, the Lease names n%d\n", ANSWERS(0), ANSWERS(1), ANSWERS(2), holder)
+}
+
+#ifdef NEVER_API
+#define API_WELL true
+#else
+#define API_WELL (api[0] && api[1] && (api[2] || GONE(2)))
+#endif
+#define ALL_WELL (RUNS(0) && RUNS(1) && (RUNS(2) || GONE(2)) && API_WELL && \
+		  alone == NOBODY && between == NOBODY && mute == NOBODY && !slow[0] && !slow[1] && !slow[2])
+
+#define MAY_FAIL (faults > 0 && !calm)
+#define WHO(what) if :: what(0) -> n = 0 :: what(1) -> n = 1 :: what(2) -> n = 2 fi
+#define END n = 0; m = 0; p = 0; k = 0; x_holder = 0; x_term = 0; b = 0
+#define TELL(how) printf("n%d ", n); printf(#how); printf(": %d%d%d\n", st[n], confirmed[n], claimed[n])
+#define ON(what, how) atomic { WHO(what); d_step { how(n); TELL(how); END } }
+#define FAULT(what, how) atomic { if \
+	:: MAY_FAIL && what(0) -> n = 0 :: MAY_FAIL && what(1) -> n = 1 :: MAY_FAIL && what(2) -> n = 2 fi; d_step { faults--; how(n); TELL(how); END } }
+
+#define CAN_CRASH(i)  (proc[i] != DEAD)
+#define IS_DEAD(i)    (proc[i] == DEAD && !GONE(i))
+#define CAN_PAUSE(i)  (RUNS(i))
+#define IS_PAUSED(i)  (proc[i] == PAUSED)
+#define CAN_CUT(i)    (api[i] && !GONE(i))
+#define IS_CUT(i)     (!api[i] && !GONE(i))
+#define CAN_LOSE(i)   (write[i] != NONE)
+#define CAN_SLOW(i)   (write[i] == SENT && !slow[i])
+#define CAN_PART(i)   (alone == NOBODY && !GONE(i))
+#define IS_APART(i)   (alone == (i))
+#define CAN_MUTE(i)   (mute == NOBODY)
+#define CAN_SPLIT(i)  (between == NOBODY)
+
+inline do_pause(i) { proc[i] = PAUSED }
+inline do_mend_api(i) { api[i] = 1; due[i] = (proc[i] != DEAD) }
+inline do_mend_all(i) { do_mend_api(0); do_mend_api(1); api[2] = !GONE(2); due[2] = (proc[2] != DEAD) }
+inline do_lose(i) { write[i] = NONE; matches[i] = 0; newer[i] = 0; landed_term[i] = 0 }
+inline do_delay(i) { slow[i] = 1; slow_matches[i] = matches[i]; slow_last[i] = 1; write[i] = NONE; matches[i] = 0 }
+inline do_part(i) { alone = i }
+inline do_heal(i) { alone = NOBODY }
+inline do_mute(i) { mute = i }
+inline do_split(i) { between = i }
+inline do_cut_all(i) { do_cut_api(0); do_cut_api(1); do_cut_api(2) }
+
+active proctype cluster() {
+	d_step {
+		api[0] = 1; api[1] = 1; api[2] = 1;
+		forget(0); forget(1); forget(2);
+#ifdef COLD
+		due[0] = 1; due[1] = 1; due[2] = 1;
+#else
+		holder = 0; term = 1;
+		n = 0;
+		do
+		:: n < 3 ->
+			st[n] = FOLLOWING; speaker[n] = 0; seen[n] = 1; saw_holder[n] = 0; saw_term[n] = 1;
+			heard_in_term[n] = 1; ever[n] = 1; contact[n] = 1; reachable[n] = 1; current[n] = 1;
+			recent[n * 3] = RECENT;
+			n++
+		:: else -> break
+		od;
+		n = 0;
+		recent[0] = 0; heard_in_term[0] = 0; speaker[0] = NOBODY;
+		st[0] = OWNING; confirmed[0] = 1; own_term[0] = 1; proved[0] = 2 * ADVERT;
+		watched[0] = 1; witnessed[0] = 1; fence[0] = FENCE;
+#endif
+#if defined(NO_API) || defined(NEVER_API) /* from the beginning, and everybody knows */
+		do_cut_all(0);
+		do_away(0); do_away(1); do_away(2);
+#endif
+#ifdef PAIR
+		do_crash(2);
+		api[2] = 0;
+#endif
+		END
+	}
+	do
+	:: atomic { MAIL ->
+		if
+		:: RUNS(0) && mail[1] -> n = 0; m = 1
+		:: RUNS(0) && mail[2] -> n = 0; m = 2
+		:: RUNS(1) && mail[3] -> n = 1; m = 0
+		:: RUNS(1) && mail[5] -> n = 1; m = 2
+		:: RUNS(2) && mail[6] -> n = 2; m = 0
+		:: RUNS(2) && mail[7] -> n = 2; m = 1
+		fi;
+		if
+		:: d_step { hear(n, m); printf("n%d hears n%d, then it is in state %d\n", n, m, st[n]); END }
+#ifdef LOSS
+		:: d_step { MAY_FAIL -> faults--; mail[n * 3 + m] = NONE; printf("an advert to n%d is lost\n", n); END }
+#endif
+		fi
+	   }
+	:: atomic { !MAIL ->
+#if TWO == 0
+		two_answer = DUAL;
+		assert(!two_answer);
+#endif
+		if
+		:: ON(LAND, do_land)
+		:: ON(ANSWER, do_answer)
+		:: ON(READ, do_lease)
+		:: ON(BACK, do_back)
+		:: ON(SAY, do_advert)
+		:: ON(LOOKS, do_look)
+		:: ON(UNPROVEN, do_prove)
+		:: ON(OVERDUE, do_bound)
+		:: ON(FORGOTTEN, do_giveup)
+		:: ON(SUSPECTS, do_suspect)
+		:: ON(SILENT, do_silence)
+		:: ON(TRY, do_try)
+		:: ON(OFFER, do_offer)
+		:: ON(UNKNOWN, do_unknown)
+		:: ON(AWAY, do_away)
+		:: ON(SLOW, do_slow)
+#ifdef CRASH
+		:: FAULT(CAN_CRASH, do_crash)
+		:: ON(IS_DEAD, do_restart)
+#endif
+#ifdef PAUSE
+		:: FAULT(CAN_PAUSE, do_pause)
+		:: ON(IS_PAUSED, do_resume)
+#endif
+#ifdef API
+		:: FAULT(CAN_CUT, do_cut_api)
+#endif
+#ifdef API_ALL
+		:: FAULT(CAN_CUT, do_cut_all)
+#endif
+#ifdef NO_API
+		:: d_step { !api[0] && !api[1] && (!api[2] || GONE(2)) -> do_mend_all(0); END }
+#endif
+#if defined(API) || defined(API_ALL)
+		:: ON(IS_CUT, do_mend_api)
+#endif
+#ifdef LOST
+		:: FAULT(CAN_LOSE, do_lose)
+		:: FAULT(CAN_SLOW, do_delay)
+#endif
+#ifdef PART
+		:: FAULT(CAN_PART, do_part)
+		:: ON(IS_APART, do_heal)
+#endif
+#ifdef MUTE
+		:: FAULT(CAN_MUTE, do_mute)
+		:: d_step { mute != NOBODY -> mute = NOBODY }
+#endif
+#ifdef CUT
+		:: FAULT(CAN_SPLIT, do_split)
+		:: d_step { between != NOBODY -> between = NOBODY }
+#endif
+		:: d_step { !calm && ALL_WELL -> calm = 1; faults = 0 }
+		:: d_step { since < QUIET && !BUSY(0) && !BUSY(1) && !BUSY(2) ->
+			pass(0); pass(1); pass(2);
+			judge_tick()
+		   }
+		:: since >= QUIET -> goto done
+		fi
+	   }
+	od;
+done:
+	skip
+}
