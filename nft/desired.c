@@ -342,6 +342,17 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 	return r;
 }
 
+static int emit_whole_reverse(const struct nft_port *port, const struct nft_endpoint *endpoint,
+			      nft_emit_fn *emit, void *userdata)
+{
+	struct nft_element element = element_of(NFT_SET_WHOLEREVERSE, &port->address);
+
+	element.exclusive = true;
+	put_address(&element, &endpoint->address);
+	put_address_data(&element, &port->address);
+	return emit(userdata, &element);
+}
+
 int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = element_of(NFT_SET_WHOLE, &port->address);
@@ -360,12 +371,10 @@ int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdat
 	put_address_data(&element, &endpoint->address);
 	if (r >= 0)
 		r = emit(userdata, &element);
-	element = element_of(NFT_SET_WHOLEREVERSE, &port->address);
-	element.exclusive = true;
-	put_address(&element, &endpoint->address);
-	put_address_data(&element, &port->address);
 	if (r >= 0)
-		r = emit(userdata, &element);
+		r = emit_whole_reverse(port, endpoint, emit, userdata);
+	for (size_t i = 0; i < port->prepared_count && r >= 0; i++)
+		r = emit_whole_reverse(port, &port->prepared[i], emit, userdata);
 	node = next_node(port, endpoint);
 	if (r < 0 || !node)
 		return r;

@@ -20,6 +20,7 @@
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
 #include "daemon/engine/served.h"
+#include "daemon/engine/traffic.h"
 
 #define REALTIME_PRIORITY 10
 
@@ -220,6 +221,8 @@ static int start(struct engine *engine)
 		r = served_new(&engine->served, engine);
 	if (r >= 0)
 		r = engine_rules_new(engine);
+	if (r >= 0 && engine->table)
+		r = traffic_new(&engine->traffic, engine);
 	if (r >= 0)
 		r = add_sources(engine);
 	snprintf(path, sizeof path, "%s/status.sock", engine->options->runtime_dir);
@@ -264,6 +267,7 @@ static void stop(struct engine *engine)
 	}
 	status_server_free(engine->status);
 	engine_rules_free(engine);
+	traffic_free(engine->traffic);
 	served_free(engine->served);
 	store_free(engine->store);
 	nft_table_free(engine->table); /* what is in flight through the rules goes on */

@@ -43,6 +43,7 @@
 struct prober;
 struct rules;
 struct served;
+struct traffic;
 
 struct engine_node {
 	struct engine_node *next;
@@ -64,6 +65,7 @@ struct engine {
 	struct nft_abilities abilities;
 	struct rules *rules;
 	struct served *served;
+	struct traffic *traffic;
 	const struct balancer *balancer; /* somebody else who would balance; NULL: nobody */
 	struct status_server *status;
 	struct page *page;

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/traffic.h"
 #include "daemon/metrics/counters.h"
 #include "daemon/metrics/page.h"
 #include "daemon/metrics/record.h"
@@ -141,7 +142,10 @@ static uint32_t put_peers(struct engine *engine, struct output *output)
 static void put_numbers(struct engine *engine, struct output *output)
 {
 	struct record_head head;
+	const struct record_traffic *traffic;
+	size_t traffic_count;
 
+	traffic = traffic_get(engine->traffic, &traffic_count);
 	if (engine->routers && !engine->restarted)
 		engine_fence_read(engine);
 	memset(&head, 0, sizeof head);
@@ -161,12 +165,15 @@ static void put_numbers(struct engine *engine, struct output *output)
 		head.leased |= router->wish.leased;
 	}
 	head.peer_count = put_peers(engine, NULL);
+	head.traffic_count = (uint32_t)traffic_count;
 	memcpy(head.verdicts, engine->verdicts, sizeof head.verdicts);
 	head.counts = engine->counts;
 	put(output, &head, sizeof head);
 	for (struct router *router = engine->routers; router; router = router->next)
 		put_router(output, router);
 	put_peers(engine, output);
+	for (size_t i = 0; i < traffic_count; i++)
+		put(output, &traffic[i], sizeof traffic[i]);
 	flush(output);
 }
 

@@ -400,18 +400,17 @@ int translate_port(struct wish_set *set, const struct object *service, const cJS
 }
 
 /* VMs are told apart by their address: which of their ports the Service names does not matter here. */
-static void keep_addresses(struct message_service_port *wish)
+static uint32_t keep_addresses(struct message_endpoint *endpoints, uint32_t count)
 {
 	uint32_t kept = 0;
 
-	for (uint32_t i = 0; i < wish->endpoint_count; i++) {
-		wish->endpoints[i].port = 0;
-		if (kept == 0 || !base_address_equal(&wish->endpoints[kept - 1].address,
-						     &wish->endpoints[i].address))
-			wish->endpoints[kept++] = wish->endpoints[i];
+	for (uint32_t i = 0; i < count; i++) {
+		endpoints[i].port = 0;
+		if (kept == 0 ||
+		    !base_address_equal(&endpoints[kept - 1].address, &endpoints[i].address))
+			endpoints[kept++] = endpoints[i];
 	}
-	wish->endpoint_count = kept;
-	wish->prepared_count = 0;
+	return kept;
 }
 
 int translate_every_port(struct wish_set *set, const struct object *service, const struct unit *unit,
@@ -429,6 +428,7 @@ int translate_every_port(struct wish_set *set, const struct object *service, con
 		return r;
 	wish->protocol = MESSAGE_PROTOCOL_EVERY;
 	wish->port = 0;
-	keep_addresses(wish);
+	wish->endpoint_count = keep_addresses(wish->endpoints, wish->endpoint_count);
+	wish->prepared_count = keep_addresses(wish->prepared, wish->prepared_count);
 	return 1;
 }

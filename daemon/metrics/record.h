@@ -16,6 +16,7 @@
  *     record_head                                  the node
  *     record_router, base_address * address_count  as often as head.router_count says, padded to 8
  *     record_peer                                  as often as head.peer_count says
+ *     record_traffic                               as often as head.traffic_count says
  */
 
 /* One datagram each way; `id` tells an answer to a question that nobody waits for any more. */
@@ -49,7 +50,7 @@ struct record_counts {
 struct record_head {
 	bool ready, rules_present, feeder_running, api_reachable, leased, maintenance, excluded;
 	uint8_t fence; /* enum message_fence */
-	uint32_t ports, owned, router_count, peer_count;
+	uint32_t ports, owned, router_count, peer_count, traffic_count;
 	uint64_t verdicts[VRRP_VERDICT_COUNT];
 	struct record_counts counts;
 };
@@ -83,4 +84,13 @@ struct record_peer {
 	struct base_address address;
 	bool heard;
 	uint64_t heard_us; /* so long ago */
+};
+
+/* nft/io/counters.h; only what counted something. */
+struct record_traffic {
+	struct base_address address;
+	uint8_t protocol;
+	uint16_t port;
+	bool connections; /* else packets from clients */
+	uint64_t packets, bytes;
 };

@@ -1,6 +1,7 @@
 #include "daemon/metrics/render.h"
 
 #include <ctype.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@ struct records {
 	const struct record_head *head;
 	const struct record_router **routers;
 	const struct record_peer *peers;
+	const struct record_traffic *traffic;
 };
 
 static const struct base_address *addresses_of(const struct record_router *router)
@@ -46,7 +48,11 @@ static bool read_records(struct records *records, const void *data, size_t size)
 		at += record_router_size(router->address_count);
 	}
 	records->peers = (const void *)at;
-	return (size_t)(end - at) == records->head->peer_count * sizeof *records->peers;
+	if ((size_t)(end - at) / sizeof *records->peers < records->head->peer_count)
+		return false;
+	at += records->head->peer_count * sizeof *records->peers;
+	records->traffic = (const void *)at;
+	return (size_t)(end - at) == records->head->traffic_count * sizeof *records->traffic;
 }
 
 typedef void one_vip(struct metrics_text *text, const char *vip, const struct record_router *router,
@@ -257,6 +263,38 @@ static void render_transitions(struct metrics_text *text, const struct record_co
 	metrics_histogram(text, &counts->outages, NULL, NULL);
 }
 
+static void each_port(struct metrics_text *text, const struct records *records, bool connections,
+		      bool bytes)
+{
+	for (uint32_t i = 0; i < records->head->traffic_count; i++) {
+		const struct record_traffic *traffic = &records->traffic[i];
+		char vip[BASE_ADDRESS_TEXT_SIZE], port[8];
+
+		if (traffic->connections != connections)
+			continue;
+		snprintf(port, sizeof port, "%u", traffic->port);
+		metrics_count(text, bytes ? traffic->bytes : traffic->packets, "vip",
+			      base_address_format(&traffic->address, vip), "protocol",
+			      traffic->protocol == IPPROTO_UDP	  ? "UDP"
+			      : traffic->protocol == IPPROTO_SCTP ? "SCTP"
+								  : "TCP",
+			      "port", port, NULL);
+	}
+}
+
+static void render_traffic(struct metrics_text *text, const struct records *records)
+{
+	metrics_family(text, METRICS_COUNTER, "vipd_port_packets_total",
+		       "Packets of clients that came to the owner for a port, as of the scrape before.");
+	each_port(text, records, false, false);
+	metrics_family(text, METRICS_COUNTER, "vipd_port_bytes_total",
+		       "Their bytes; answers do not pass the owner and are not among them.");
+	each_port(text, records, false, true);
+	metrics_family(text, METRICS_COUNTER, "vipd_port_connections_total",
+		       "New connections to a port, counted on the node that translates them.");
+	each_port(text, records, true, false);
+}
+
 static void render_peers(struct metrics_text *text, const struct records *records, uint64_t wall_us)
 {
 	metrics_family(text, METRICS_GAUGE, "vipd_peer_heard_timestamp_seconds",
@@ -331,6 +369,7 @@ static void render_engine(struct metrics_text *text, const struct render_node *n
 	render_verdicts(text, records->head);
 	render_transitions(text, &records->head->counts);
 	render_peers(text, records, node->wall_us);
+	render_traffic(text, records);
 	if (strcmp(node->role, "speaker") != 0)
 		return;
 	metrics_gauge(text, "vipd_api_reachable", "1: the API server answers this node.",

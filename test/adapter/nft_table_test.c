@@ -814,6 +814,15 @@ static void test_counters_of_every_port_are_read_in_pieces(void **state)
 		assert_int_equal(counted[NFT_COUNT_CONNECTIONS], MANY);
 	}
 	assert_true(pieces > 4);
+	/* And they are those of the kernel. */
+	place_run("nft 'delete element inet vipd arrived4 { 198.51.0.0 . tcp . 1 }; add element inet vipd "
+		  "arrived4 { 198.51.0.0 . tcp . 1 counter packets 5 bytes 300 }'");
+	memset(counted_packets, 0, sizeof counted_packets);
+	nft_counters_start(counters);
+	while (nft_counters_run(counters, on_count, NULL) == 1)
+		;
+	assert_int_equal(counted_packets[NFT_COUNT_CONNECTIONS], 5);
+	assert_int_equal(counted_packets[NFT_COUNT_TRAFFIC], 0);
 	nft_counters_free(counters);
 }
 

@@ -96,15 +96,24 @@ def test_another_owner_and_two_vms(rack, whole):
         assert (seen["kept"], seen["lost"], seen["corrupt"]) == (20, 0, 0)
     rack.cluster.mend()
     # With two VMs nobody can say whose the other ports are.
-    expose(rack, "whole", WHOLE, ["db", "near"])
-    for address in WHOLE:
-        wait_for("both behind the named port", lambda: {rack.client.reaches(address, 8022) for _ in range(12)} == {
-            "db", "near"}, 10)
-        with pytest.raises(ConnectionRefusedError):
-            rack.client.connect(address, 9999)
-    expose(rack, "whole", WHOLE, ["db"])
+    try:
+        expose(rack, "whole", WHOLE, ["db", "near"])
+        for address in WHOLE:
+            wait_for("both behind the named port", lambda: {rack.client.reaches(address, 8022) for _ in range(12)} == {
+                "db", "near"}, 10)
+            wait_for("every node to refuse the others", lambda: refused(rack, address, 9999), 10)
+    finally:
+        expose(rack, "whole", WHOLE, ["db"])
     for address in WHOLE:
         rack.cluster.serves(address, 9999, vm="db")
+
+
+def refused(rack, address, port):
+    try:
+        rack.client.connect(address, port).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_an_address_that_may_be_shared_is_refused(rack):
@@ -140,18 +149,24 @@ def test_the_vm_moves_and_its_connections_go_on(rack, whole, record_property):
             rack.cluster.serves(address, 9999, vm="db", seconds=20)
 
 
-def slices_for(rack, address4, address6, node):
+def slices_for(rack, address4, address6, node, ready):
+    """As KubeVirt has it: the target's pod stands in the slice before it is ready, the source's goes then."""
     class Moved:
         name = "db"
     moved = Moved()
     moved.address4, moved.address6, moved.node = address4, address6, node
     service = manifests.service("whole", WHOLE, ["8022:22"], annotations={"vipd.dev/all-ports": "true"})
-    manifests.write(rack.cluster.folder / "service-whole.yaml", service, *manifests.slices(service, [moved]), *[
+    vms, preparing = ([moved], []) if ready else ([rack.lab.vms["db"]], [moved])
+    manifests.write(rack.cluster.folder / "service-whole.yaml", service, *manifests.slices(service, vms, preparing), *[
         manifests.virtual_ip(address, service, OWNERS) for address in WHOLE])
 
 
 def move(rack, vm, source, target, new4, new6):
     """The guest keeps its own address; the pod's is translated to it, as virt-launcher does."""
+    slices_for(rack, new4, new6, target, ready=False)
+    wait_for("the target's node to be prepared", lambda: all(new in target.run(
+        ["nft", "list", "map", "inet", "vipd", name]).stdout for new, name in ((new4, "wholereverse4"), (
+            new6, "wholereverse6"))), 15)
     source.run(["ip", "link", "delete", f"vm{vm.index}"])
     port = "vmmoved"
     ip_batch(target.namespace, f"link add {port} type veth peer name eth0 netns {vm.namespace}",
@@ -171,7 +186,7 @@ table inet launcher {{
   }}
 }}
 """)
-    slices_for(rack, new4, new6, target)
+    slices_for(rack, new4, new6, target, ready=True)
 
 
 def move_back(rack, vm, source, target, new4, new6):

@@ -89,6 +89,30 @@ def test_numbers_tell_of_a_failover(scraped):
     scraped.settle()
 
 
+def test_traffic_is_counted_by_port(scraped):
+    """Packets on the owner, connections where they are translated: n3, where the VM is."""
+    owner = scraped.owner()
+    labels = f'{{vip="{V4}",protocol="TCP",port="80"}}'
+
+    def count(node, what):
+        return scraped[node].metrics().get(f"vipd_port_{what}_total{labels}", 0)
+
+    def settled(node, what):
+        """A page shows what was read when the one before was asked for."""
+        for _ in range(3):
+            time.sleep(0.15)
+            number = count(node, what)
+        return number
+    before = {what: settled(node, what) for node, what in ((owner, "packets"), (owner, "bytes"), ("n3", "connections"))}
+    for _ in range(5):
+        assert scraped.client.reaches(V4, 80) == "db"
+    assert settled("n3", "connections") == before["connections"] + 5
+    packets = settled(owner, "packets") - before["packets"]
+    assert 5 * 4 <= packets <= 5 * 12, packets
+    assert settled(owner, "bytes") - before["bytes"] > packets * 40
+    assert owner == "n3" or count(owner, "connections") == 0
+
+
 def test_refused_adverts_are_counted_by_verdict(scraped):
     before = scraped["n1"].metrics()
     scraped.client.run(["python3", "-c", "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 112); "
