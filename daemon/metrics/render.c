@@ -387,6 +387,8 @@ static void render_reads(struct metrics_text *text, const struct counters *count
 	metrics_seconds(text, counters->read_wall_us, NULL);
 	metrics_counter(text, "vipd_config_reloads_total", "How often they were read.",
 			counters->reads);
+	metrics_counter(text, "vipd_config_reload_failures_total",
+			"How often they had a fault and were not taken.", counters->reads_failed);
 }
 
 void render_build(struct metrics_text *text, const char *role, const char *node)

@@ -147,6 +147,22 @@ def test_probes_tell_of_the_engine_alone(scraped):
     scraped.cluster.mend()
 
 
+def test_manifests_with_a_fault_are_told_and_the_last_good_ones_stay(scraped):
+    path, node = scraped.cluster.folder / "broken.yaml", scraped["n3"]
+    before = node.metrics()
+    path.write_text("kind: Service\nspec: [\n")
+    try:
+        wait_for("the fault", lambda: node.metrics()["vipd_config_last_reload_successful"] == 0)
+        found = node.metrics()
+        assert found["vipd_config_reload_failures_total"] > before["vipd_config_reload_failures_total"]
+        last = "vipd_config_last_reload_success_timestamp_seconds"
+        assert found[last] == before[last] > time.time() - 3600
+        assert found["vipd_virtual_routers"] == before["vipd_virtual_routers"] == 2
+    finally:
+        path.unlink()
+    wait_for("the end of it", lambda: node.metrics()["vipd_config_last_reload_successful"] == 1)
+
+
 def test_what_shows_the_node_has_no_privileges_and_comes_back(scraped):
     node = scraped["n3"]
     [page] = node.children("page")
