@@ -540,6 +540,8 @@ void router_say_eligibility(struct router *router)
 
 	if (router->core.self == ELECTION_NOBODY || why == router->said_why)
 		return;
+	if (why == BASE_REASON_KERNEL_REFUSED && !router->engine->ready)
+		return; /* the first rules are on their way; whoever refuses them is named then */
 	router->said_why = why;
 	base_address_format(&router->wish.addresses[0], address);
 	log_line(why == BASE_REASON_NONE ? LOG_NOTICE : LOG_WARNING,
