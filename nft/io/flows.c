@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "nft/io/attributes.h"
 
 #define BUCKETS	   1024
 #define PIECES_MAX 16 /* of the kernel's table, before others have their turn */
@@ -137,52 +138,12 @@ int nft_flows_release(struct nft_flows *flows, const struct base_address *addres
 
 /* --- reading --- */
 
-struct reader {
-	const uint8_t *at;
-	size_t left;
-};
-
-/* The next attribute; NULL at the end, and where the kernel's words make no sense. */
-static const struct nlattr *next_attribute(struct reader *reader)
-{
-	const struct nlattr *attribute = (const void *)reader->at;
-	size_t step;
-
-	if (reader->left < NLA_HDRLEN || attribute->nla_len < NLA_HDRLEN ||
-	    attribute->nla_len > reader->left)
-		return NULL;
-	step = NLA_ALIGN((size_t)attribute->nla_len);
-	if (step > reader->left)
-		step = reader->left;
-	reader->at += step;
-	reader->left -= step;
-	return attribute;
-}
-
-static const struct nlattr *find(struct reader within, uint16_t type)
-{
-	const struct nlattr *attribute;
-
-	while ((attribute = next_attribute(&within)))
-		if ((attribute->nla_type & NLA_TYPE_MASK) == type)
-			return attribute;
-	return NULL;
-}
-
-static struct reader inside(const struct nlattr *attribute)
-{
-	if (!attribute)
-		return (struct reader){ 0 };
-	return (struct reader){ (const uint8_t *)attribute + NLA_HDRLEN,
-				(size_t)attribute->nla_len - NLA_HDRLEN };
-}
-
-static bool read_address(struct reader tuple, uint8_t family, bool source,
+static bool read_address(struct attributes tuple, uint8_t family, bool source,
 			 struct base_address *address)
 {
 	uint16_t type = family == AF_INET6 ? (source ? CTA_IP_V6_SRC : CTA_IP_V6_DST)
 					   : (source ? CTA_IP_V4_SRC : CTA_IP_V4_DST);
-	struct reader found = inside(find(inside(find(tuple, CTA_TUPLE_IP)), type));
+	struct attributes found = attributes_of(attributes_of(tuple, CTA_TUPLE_IP), type);
 
 	memset(address, 0, sizeof *address);
 	address->family = family == AF_INET6 ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4;
@@ -192,12 +153,12 @@ static bool read_address(struct reader tuple, uint8_t family, bool source,
 	return true;
 }
 
-static bool read_port(struct reader tuple, bool source, uint8_t *protocol, uint16_t *port)
+static bool read_port(struct attributes tuple, bool source, uint8_t *protocol, uint16_t *port)
 {
-	struct reader proto = inside(find(tuple, CTA_TUPLE_PROTO));
-	struct reader number = inside(find(proto, CTA_PROTO_NUM));
-	struct reader value =
-		inside(find(proto, source ? CTA_PROTO_SRC_PORT : CTA_PROTO_DST_PORT));
+	struct attributes proto = attributes_of(tuple, CTA_TUPLE_PROTO);
+	struct attributes number = attributes_of(proto, CTA_PROTO_NUM);
+	struct attributes value =
+		attributes_of(proto, source ? CTA_PROTO_SRC_PORT : CTA_PROTO_DST_PORT);
 
 	if (number.left != 1 || value.left != 2)
 		return false;
@@ -207,10 +168,10 @@ static bool read_port(struct reader tuple, bool source, uint8_t *protocol, uint1
 }
 
 /* Does the flow go where its port has no endpoint (any more)? */
-static bool is_stale(struct nft_flows *flows, struct reader entry, uint8_t family)
+static bool is_stale(struct nft_flows *flows, struct attributes entry, uint8_t family)
 {
-	struct reader to = inside(find(entry, CTA_TUPLE_ORIG));
-	struct reader from = inside(find(entry, CTA_TUPLE_REPLY));
+	struct attributes to = attributes_of(entry, CTA_TUPLE_ORIG);
+	struct attributes from = attributes_of(entry, CTA_TUPLE_REPLY);
 	struct base_address address, end;
 	const struct target *target;
 	uint8_t protocol, end_protocol;
@@ -250,7 +211,7 @@ static void copy_attribute(struct request *request, const struct nlattr *attribu
 }
 
 /* By its tuple and number: a flow that took its place meanwhile stays. */
-static void delete(struct nft_flows *flows, struct reader entry, uint8_t family)
+static void delete(struct nft_flows *flows, struct attributes entry, uint8_t family)
 {
 	struct request request = {
 		.header = { .nlmsg_len = NLMSG_LENGTH(sizeof request.family),
@@ -259,15 +220,15 @@ static void delete(struct nft_flows *flows, struct reader entry, uint8_t family)
 			    .nlmsg_seq = flows->sequence + 1 },
 		.family = { .nfgen_family = family, .version = NFNETLINK_V0 },
 	};
-	const struct nlattr *tuple = find(entry, CTA_TUPLE_ORIG);
+	const struct nlattr *tuple = attributes_find(entry, CTA_TUPLE_ORIG);
 
 	if (!tuple)
 		return; /* without it the kernel would delete everything */
 	copy_attribute(&request, tuple);
 	if (request.header.nlmsg_len == NLMSG_LENGTH(sizeof request.family))
 		return;
-	copy_attribute(&request, find(entry, CTA_ID));
-	copy_attribute(&request, find(entry, CTA_ZONE));
+	copy_attribute(&request, attributes_find(entry, CTA_ID));
+	copy_attribute(&request, attributes_find(entry, CTA_ZONE));
 	if (send(flows->fd, &request, request.header.nlmsg_len, 0) > 0)
 		flows->released++;
 }
@@ -310,7 +271,7 @@ static bool read_message(struct nft_flows *flows, const struct nlmsghdr *header)
 {
 	size_t at = NLMSG_LENGTH(sizeof(struct nfgenmsg));
 	const struct nfgenmsg *generic = NLMSG_DATA(header);
-	struct reader entry;
+	struct attributes entry;
 
 	if (header->nlmsg_seq != flows->sequence)
 		return false; /* about a deletion: the flow was gone by itself */
@@ -318,7 +279,7 @@ static bool read_message(struct nft_flows *flows, const struct nlmsghdr *header)
 		return true;
 	if (header->nlmsg_len < at || generic->nfgen_family != flows->family)
 		return false;
-	entry = (struct reader){ (const uint8_t *)header + at, header->nlmsg_len - at };
+	entry = (struct attributes){ (const uint8_t *)header + at, header->nlmsg_len - at };
 	if (is_stale(flows, entry, flows->family))
 		delete(flows, entry, flows->family);
 	return false;

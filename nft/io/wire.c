@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "nft/io/attributes.h"
 #include "nft/io/guard.h"
 
 #define LIST_SIZE_MAX 60000 /* of one list of elements: an attribute's size has 16 bits */
@@ -275,48 +276,9 @@ int nft_wire_commit(struct nft_wire *wire)
 
 /* --- reading --- */
 
-struct reader {
-	const uint8_t *at;
-	size_t left;
-};
-
-static const struct nlattr *next_attribute(struct reader *reader)
+static uint64_t read_number(struct attributes counter, uint16_t type)
 {
-	const struct nlattr *attribute = (const void *)reader->at;
-	size_t step;
-
-	if (reader->left < NLA_HDRLEN || attribute->nla_len < NLA_HDRLEN ||
-	    attribute->nla_len > reader->left)
-		return NULL;
-	step = NLA_ALIGN((size_t)attribute->nla_len);
-	if (step > reader->left)
-		step = reader->left;
-	reader->at += step;
-	reader->left -= step;
-	return attribute;
-}
-
-static struct reader inside(const struct nlattr *attribute)
-{
-	if (!attribute)
-		return (struct reader){ 0 };
-	return (struct reader){ (const uint8_t *)attribute + NLA_HDRLEN,
-				(size_t)attribute->nla_len - NLA_HDRLEN };
-}
-
-static struct reader find(struct reader within, uint16_t type)
-{
-	const struct nlattr *attribute;
-
-	while ((attribute = next_attribute(&within)))
-		if ((attribute->nla_type & NLA_TYPE_MASK) == type)
-			return inside(attribute);
-	return (struct reader){ 0 };
-}
-
-static uint64_t read_number(struct reader counter, uint16_t type)
-{
-	struct reader found = find(counter, type);
+	struct attributes found = attributes_of(counter, type);
 	uint64_t number;
 
 	if (found.left != sizeof number)
@@ -325,11 +287,14 @@ static uint64_t read_number(struct reader counter, uint16_t type)
 	return be64toh(number);
 }
 
-static void read_element(struct reader element, nft_found_fn *found, void *userdata)
+static void read_element(struct attributes element, nft_found_fn *found, void *userdata)
 {
-	struct reader key = find(find(element, NFTA_SET_ELEM_KEY), NFTA_DATA_VALUE);
-	struct reader data = find(find(element, NFTA_SET_ELEM_DATA), NFTA_DATA_VALUE);
-	struct reader counter = find(find(element, NFTA_SET_ELEM_EXPR), NFTA_EXPR_DATA);
+	struct attributes key =
+		attributes_of(attributes_of(element, NFTA_SET_ELEM_KEY), NFTA_DATA_VALUE);
+	struct attributes data =
+		attributes_of(attributes_of(element, NFTA_SET_ELEM_DATA), NFTA_DATA_VALUE);
+	struct attributes counter =
+		attributes_of(attributes_of(element, NFTA_SET_ELEM_EXPR), NFTA_EXPR_DATA);
 	struct nft_found one = {
 		.key_size = key.left,
 		.data_size = data.left,
@@ -372,7 +337,7 @@ int nft_wire_dump_more(struct nft_wire *wire, nft_found_fn *found, void *userdat
 	if (size < 0)
 		return -errno;
 	for (size_t left = (size_t)size; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
-		struct reader list;
+		struct attributes list;
 		const struct nlattr *element;
 
 		if (header->nlmsg_seq != wire->sequence)
@@ -388,11 +353,11 @@ int nft_wire_dump_more(struct nft_wire *wire, nft_found_fn *found, void *userdat
 		}
 		if (header->nlmsg_len < begin)
 			continue;
-		list = find((struct reader){ (const uint8_t *)header + begin,
-					     header->nlmsg_len - begin },
-			    NFTA_SET_ELEM_LIST_ELEMENTS);
-		while ((element = next_attribute(&list)))
-			read_element(inside(element), found, userdata);
+		list = attributes_of((struct attributes){ (const uint8_t *)header + begin,
+							  header->nlmsg_len - begin },
+				     NFTA_SET_ELEM_LIST_ELEMENTS);
+		while ((element = attributes_next(&list)))
+			read_element(attributes_in(element), found, userdata);
 	}
 	return 1;
 }
