@@ -410,7 +410,7 @@ def test_kubectl_knows_where_the_plugin_is(api):
 
 
 def page(name):
-    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", ROOT / "man" / name], capture_output=True, text=True,
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", ROOT / "deploy/man" / name], capture_output=True, text=True,
                           timeout=60, check=False)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout).replace("\u2010", "-").replace("\u2212", "-")
