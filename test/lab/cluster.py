@@ -396,6 +396,7 @@ class Cluster(Place):
         """Nothing of the last lab is left in the API, whatever state its finalizers are in."""
         for path in ("/api/v1/namespaces/vms/services", f"{GROUP}/virtualips", f"{GROUP}/addresspools",
                      f"{GROUP}/speakers", f"{GROUP}/failoverdrills", "/api/v1/namespaces/vms/pods",
+                     "/apis/discovery.k8s.io/v1/namespaces/vms/endpointslices",  # those that a test made are nobody's
                      "/apis/kubevirt.io/v1/namespaces/vms/virtualmachines",
                      "/apis/kubevirt.io/v1/namespaces/vms/virtualmachineinstances", "/api/v1/nodes",
                      f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"):
