@@ -255,9 +255,21 @@ static int read_answers(struct nft_wire *wire)
 	}
 }
 
+static int send_off(struct nft_wire *wire)
+{
+	end_message(wire);
+	if (wire->failed)
+		return -ENOMEM;
+	while (send(wire->fd, wire->buffer, wire->length, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
 int nft_wire_commit(struct nft_wire *wire)
 {
 	struct nlmsghdr *last;
+	int r;
 
 	end_message(wire);
 	if (wire->failed)
@@ -265,13 +277,8 @@ int nft_wire_commit(struct nft_wire *wire)
 	last = (struct nlmsghdr *)(wire->buffer + wire->message);
 	last->nlmsg_flags |= NLM_F_ACK; /* without a refusal there would be no answer */
 	begin_message(wire, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
-	end_message(wire);
-	if (wire->failed)
-		return -ENOMEM;
-	while (send(wire->fd, wire->buffer, wire->length, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return read_answers(wire);
+	r = send_off(wire);
+	return r < 0 ? r : read_answers(wire);
 }
 
 /* --- reading --- */
@@ -315,13 +322,7 @@ int nft_wire_dump_start(struct nft_wire *wire, const char *table, const char *se
 	nft_wire_message(wire, NFT_MSG_GETSETELEM, NLM_F_DUMP, family_of(table));
 	nft_wire_put_text(wire, NFTA_SET_ELEM_LIST_TABLE, name_of(table));
 	nft_wire_put_text(wire, NFTA_SET_ELEM_LIST_SET, set);
-	end_message(wire);
-	if (wire->failed)
-		return -ENOMEM;
-	while (send(wire->fd, wire->buffer, wire->length, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return 0;
+	return send_off(wire);
 }
 
 int nft_wire_dump_more(struct nft_wire *wire, nft_found_fn *found, void *userdata)
