@@ -262,66 +262,62 @@ static bool is_true(const cJSON *item, bool otherwise)
 	return item && !cJSON_IsNull(item) ? cJSON_IsTrue(item) : otherwise;
 }
 
-/*
- * Ready ones; if there are none, those that still serve while they end (KEP-1669). And those that may
- * become ready, as the pod is to which a VM is being migrated: the VM speaks before its slice does.
- */
-enum choice { READY, ENDING, PREPARED };
-
-static bool is_chosen(const cJSON *item, enum choice choice)
+/* Adds it, if it is of the address's family and not there yet; its list has room. */
+static int add_endpoint(struct wish_set *set, const struct object *slice, const cJSON *item,
+			double port, enum base_family family, struct message_endpoint *endpoints,
+			uint32_t *count)
 {
-	bool ready = is_true(tree_get(item, "conditions/ready"), true);
-	bool ending = is_true(tree_get(item, "conditions/terminating"), false);
+	const cJSON *address = cJSON_GetArrayItem(tree_get(item, "addresses"), 0);
+	struct message_endpoint *endpoint = &endpoints[*count];
 
-	switch (choice) {
-	case ENDING:
-		return ending && is_true(tree_get(item, "conditions/serving"), ready);
-	case PREPARED:
-		return !ready && !ending;
-	case READY:
-		return ready;
-	}
-	return false;
+	memset(endpoint, 0, sizeof *endpoint);
+	if (!cJSON_IsString(address) || !base_address_parse(address->valuestring, &endpoint->address))
+		return complain(set, slice, item, "an endpoint without a usable address");
+	if (endpoint->address.family != family)
+		return 0;
+	endpoint->port = (uint16_t)port;
+	snprintf(endpoint->node, sizeof endpoint->node, "%s", tree_text(item, "nodeName"));
+	for (uint32_t i = 0; i < *count; i++)
+		if (base_address_equal(&endpoints[i].address, &endpoint->address) &&
+		    endpoints[i].port == endpoint->port)
+			return 0;
+	++*count;
+	return 0;
 }
 
-static int add_endpoints(struct wish_set *set, const struct object *slice, double port,
-			 enum choice choice, struct message_service_port *wish)
+/*
+ * Ready ones, and those that may become ready, as the pod is to which a VM is being migrated: the VM
+ * speaks before its slice does. Or, `ending`: those that still serve while they end (KEP-1669).
+ */
+static int add_endpoints(struct wish_set *set, const struct object *slice, double port, bool ending,
+			 struct message_service_port *wish)
 {
-	struct message_endpoint *endpoints = choice == PREPARED ? wish->prepared : wish->endpoints;
-	uint32_t *count = choice == PREPARED ? &wish->prepared_count : &wish->endpoint_count;
 	const cJSON *item;
+	int r = 0;
 
 	cJSON_ArrayForEach(item, tree_get(object_tree(set, slice), "endpoints")) {
-		const cJSON *address = cJSON_GetArrayItem(tree_get(item, "addresses"), 0);
-		struct message_endpoint *endpoint;
-		bool known = false;
+		bool ready = is_true(tree_get(item, "conditions/ready"), true);
+		bool ends = is_true(tree_get(item, "conditions/terminating"), false);
 
-		if (!is_chosen(item, choice))
-			continue;
-		if (choice == PREPARED && *count == MESSAGE_PREPARED_MAX)
-			return 0; /* no VM is migrated to so many pods: they are just starting */
-		if (*count == MESSAGE_ENDPOINTS_MAX)
-			return complain(set, slice, item, "more than %d endpoints",
-					MESSAGE_ENDPOINTS_MAX);
-		endpoint = &endpoints[*count];
-		memset(endpoint, 0, sizeof *endpoint);
-		if (!cJSON_IsString(address) ||
-		    !base_address_parse(address->valuestring, &endpoint->address))
-			return complain(set, slice, item, "an endpoint without a usable address");
-		if (endpoint->address.family != wish->address.family)
-			continue;
-		endpoint->port = (uint16_t)port;
-		snprintf(endpoint->node, sizeof endpoint->node, "%s", tree_text(item, "nodeName"));
-		for (uint32_t i = 0; i < *count && !known; i++)
-			known = base_address_equal(&endpoints[i].address, &endpoint->address) &&
-				endpoints[i].port == endpoint->port;
-		*count += !known;
+		if (ending ? ends && is_true(tree_get(item, "conditions/serving"), ready) : ready) {
+			if (wish->endpoint_count == MESSAGE_ENDPOINTS_MAX)
+				return complain(set, slice, item, "more than %d endpoints",
+						MESSAGE_ENDPOINTS_MAX);
+			r = add_endpoint(set, slice, item, port, wish->address.family,
+					 wish->endpoints, &wish->endpoint_count);
+		} else if (!ending && !ends && wish->prepared_count < MESSAGE_PREPARED_MAX) {
+			/* Of more than fit the rest is left out: those pods are just starting. */
+			r = add_endpoint(set, slice, item, port, wish->address.family,
+					 wish->prepared, &wish->prepared_count);
+		}
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
 
 static int collect_endpoints(struct wish_set *set, const struct unit *unit,
-			     const cJSON *service_port, enum choice choice,
+			     const cJSON *service_port, bool ending,
 			     struct message_service_port *wish)
 {
 	for (const struct link *link = unit->members; link; link = link->next_of_unit) {
@@ -339,7 +335,7 @@ static int collect_endpoints(struct wish_set *set, const struct unit *unit,
 			if (!cJSON_IsNumber(number) || number->valuedouble < 1 ||
 			    number->valuedouble > 65535)
 				return complain(set, slice, port, "a port is 1 to 65535");
-			r = add_endpoints(set, slice, number->valuedouble, choice, wish);
+			r = add_endpoints(set, slice, number->valuedouble, ending, wish);
 			if (r < 0)
 				return r;
 		}
@@ -388,11 +384,9 @@ int translate_port(struct wish_set *set, const struct object *service, const cJS
 					MESSAGE_RANGES_MAX);
 		wish->range_count++;
 	}
-	r = collect_endpoints(set, unit, port, READY, wish);
+	r = collect_endpoints(set, unit, port, false, wish);
 	if (r >= 0 && wish->endpoint_count == 0)
-		r = collect_endpoints(set, unit, port, ENDING, wish);
-	if (r >= 0)
-		r = collect_endpoints(set, unit, port, PREPARED, wish);
+		r = collect_endpoints(set, unit, port, true, wish);
 	/* In one order, whichever slice came first: the same endpoints are the same wish. */
 	qsort(wish->endpoints, wish->endpoint_count, sizeof *wish->endpoints, compare_endpoints);
 	qsort(wish->prepared, wish->prepared_count, sizeof *wish->prepared, compare_endpoints);
