@@ -58,8 +58,7 @@ void engine_addresses_remove_leftovers(struct engine *engine)
 	const struct vrrp_link_tagged *tagged = vrrp_links_tagged(engine->links, &count);
 
 	for (size_t i = 0; i < count; i++) {
-		const struct router *router = address_index_find(
-			&engine->addresses, engine->routers, &tagged[i].address);
+		const struct router *router = engine_router_at(engine, &tagged[i].address);
 
 		if (!router || !router->addresses_added || !router->segment ||
 		    router->segment->index != tagged[i].index)

@@ -59,13 +59,10 @@ static void describe_peers(struct engine *engine, cJSON *tree)
 		for (unsigned i = 0; i < segment->peer_count; i++) {
 			const struct segment_peer *peer = &segment->peers[i];
 			char text[BASE_ADDRESS_TEXT_SIZE], mac[BASE_MAC_TEXT_SIZE];
-			const char *name = "";
+			const struct engine_node *node = engine_node_at(engine, &peer->address);
+			const char *name = node ? node->name : "";
 			cJSON *item;
 
-			for (struct engine_node *node = engine->nodes; node; node = node->next)
-				for (unsigned j = 0; j < node->address_count; j++)
-					if (base_address_equal(&node->addresses[j], &peer->address))
-						name = node->name;
 			if (strcmp(name, engine->node) == 0)
 				continue; /* nobody is his own peer */
 			item = cJSON_CreateObject();

@@ -120,6 +120,13 @@ void engine_cluster_changed(struct engine *engine);
 int engine_store_start(struct engine *engine);
 int engine_feeder_start(struct engine *engine);
 void engine_set_synced(struct engine *engine); /* all of it was said */
+/* Who has the address, by wish; the node of that name; the node that an address belongs to. Or NULL. */
+struct router *engine_router_at(struct engine *engine, const struct base_address *address);
+struct engine_node *engine_node_named(struct engine *engine, const char *name);
+const struct engine_node *engine_node_at(const struct engine *engine,
+					 const struct base_address *address);
+/* The node's address in a subnet; family NONE: it has none there, or there is no such node. */
+struct base_address engine_node_on(const struct engine_node *node, const struct base_prefix *subnet);
 
 /* state_file.c */
 int engine_state_start(struct engine *engine);

@@ -103,15 +103,6 @@ static void put_router(struct output *output, struct router *router)
 	put(output, padding, record_router_size(record.address_count) - sizeof record - size);
 }
 
-static const struct engine_node *node_of(struct engine *engine, const struct base_address *address)
-{
-	for (const struct engine_node *node = engine->nodes; node; node = node->next)
-		for (unsigned i = 0; i < node->address_count; i++)
-			if (base_address_equal(&node->addresses[i], address))
-				return node;
-	return NULL;
-}
-
 /* The other nodes; gateways and strangers are nobody's peers. Counts only without an output. */
 static uint32_t put_peers(struct engine *engine, struct output *output)
 {
@@ -120,7 +111,7 @@ static uint32_t put_peers(struct engine *engine, struct output *output)
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		for (unsigned i = 0; i < segment->peer_count; i++) {
 			const struct segment_peer *peer = &segment->peers[i];
-			const struct engine_node *node = node_of(engine, &peer->address);
+			const struct engine_node *node = engine_node_at(engine, &peer->address);
 			struct record_peer record;
 
 			if (!node || strcmp(node->name, engine->node) == 0)

@@ -68,7 +68,7 @@ static bool ask(struct prober *prober, uint64_t now_us)
 	source = segment_own_address(segment, target);
 	if (source.family == BASE_FAMILY_NONE)
 		return false;
-	router = address_index_find(&prober->engine->addresses, prober->engine->routers, target);
+	router = engine_router_at(prober->engine, target);
 	probe_series_ask(&prober->series, now_us);
 	if (router && virtual_router_owns(&router->core)) {
 		/* It came here instead: nobody hears his own answers, but there they are. */
@@ -103,8 +103,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 static const char *refusal(struct prober *prober, const struct message_probe *order)
 {
-	struct router *router = address_index_find(&prober->engine->addresses,
-						   prober->engine->routers, &order->address);
+	struct router *router = engine_router_at(prober->engine, &order->address);
 
 	if (order->interval_ms < 1 || order->interval_ms > INTERVAL_MAX_MS ||
 	    order->duration_ms > DURATION_MAX_MS)

@@ -32,29 +32,18 @@ static int family_index(const struct router *router)
 	return router->wish.family == BASE_FAMILY_IPV6;
 }
 
-static const struct engine_node *find_node(struct engine *engine, const char *name)
-{
-	for (const struct engine_node *node = engine->nodes; node; node = node->next)
-		if (strcmp(node->name, name) == 0)
-			return node;
-	return NULL;
-}
-
 /* The node's address on the segment of the router; family NONE while it is not known. */
 static struct base_address candidate_address(struct router *router, const char *name)
 {
-	const struct engine_node *node = find_node(router->engine, name);
+	const struct engine_node *node = engine_node_named(router->engine, name);
 	struct base_prefix subnet;
 
 	if (strcmp(name, router->engine->node) == 0 && router->segment)
 		return segment_own_address(router->segment, &router->wish.addresses[0]);
-	if (!node || !router->segment ||
+	if (!router->segment ||
 	    !segment_subnet(router->segment, &router->wish.addresses[0], &subnet))
 		return (struct base_address){ 0 };
-	for (unsigned i = 0; i < node->address_count; i++)
-		if (base_prefix_contains(&subnet, &node->addresses[i]))
-			return node->addresses[i];
-	return (struct base_address){ 0 };
+	return engine_node_on(node, &subnet);
 }
 
 /* Everything but the candidates. */

@@ -77,27 +77,6 @@ static enum nft_dataplane dataplane_of(const struct router *router)
 	return NFT_DATAPLANE_DIRECTOR;
 }
 
-static struct router *router_of(struct engine *engine, const struct base_address *address)
-{
-	return address_index_find(&engine->addresses, engine->routers, address);
-}
-
-static const struct engine_node *node_of(struct engine *engine, const char *name)
-{
-	for (const struct engine_node *node = engine->nodes; node; node = node->next)
-		if (strcmp(node->name, name) == 0)
-			return node;
-	return NULL;
-}
-
-static struct base_address node_on(const struct engine_node *node, const struct base_prefix *subnet)
-{
-	for (unsigned i = 0; node && i < node->address_count; i++)
-		if (base_prefix_contains(subnet, &node->addresses[i]))
-			return node->addresses[i];
-	return (struct base_address){ 0 };
-}
-
 /* Padding included: it is compared as bytes. */
 static struct source source_of(const struct base_address *address, uint8_t protocol, uint16_t port)
 {
@@ -126,7 +105,7 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 	static struct nft_endpoint endpoints[MESSAGE_ENDPOINTS_MAX];
 	struct nft_endpoint prepared[MESSAGE_PREPARED_MAX];
 	static struct base_prefix ranges[MESSAGE_RANGES_MAX];
-	struct router *router = router_of(engine, &wish->address);
+	struct router *router = engine_router_at(engine, &wish->address);
 	struct served_port now;
 	struct base_prefix subnet;
 	struct nft_port port = {
@@ -161,7 +140,7 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		endpoints[i].local = strcmp(from->node, engine->node) == 0;
 		if (router->segment && from->node[0] &&
 		    segment_subnet(router->segment, &wish->address, &subnet))
-			endpoints[i].node = node_on(node_of(engine, from->node), &subnet);
+			endpoints[i].node = engine_node_on(engine_node_named(engine, from->node), &subnet);
 	}
 	for (uint32_t i = 0; i < wish->prepared_count; i++)
 		if (strcmp(wish->prepared[i].node, engine->node) == 0)
@@ -201,7 +180,7 @@ static int want(struct engine *engine, const struct source *source)
 	if (source->address.family == BASE_FAMILY_NONE)
 		return want_peers(engine);
 	if (source->port == 0 && source->protocol == 0) {
-		router = router_of(engine, &source->address);
+		router = engine_router_at(engine, &source->address);
 		return router ? nft_emit_vip(&source->address, dataplane_of(router), nft_table_want,
 					     engine->table)
 			      : 0;

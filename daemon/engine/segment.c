@@ -112,11 +112,7 @@ struct segment_peer *segment_peer(struct segment *segment, const struct base_add
 
 bool segment_peer_is_member(const struct segment *segment, const struct segment_peer *peer)
 {
-	for (const struct engine_node *node = segment->engine->nodes; node; node = node->next)
-		for (unsigned i = 0; i < node->address_count; i++)
-			if (base_address_equal(&node->addresses[i], &peer->address))
-				return true;
-	return false;
+	return engine_node_at(segment->engine, &peer->address);
 }
 
 const struct segment_peer *segment_member_by_mac(const struct segment *segment,
@@ -155,9 +151,7 @@ void segment_ask(struct segment *segment, const struct base_address *address, ui
 /* Somebody foreign answers for one of the addresses a router is probing, or owns. */
 static void check_conflict(struct segment *segment, const struct vrrp_neighbour_seen *seen)
 {
-	struct engine *engine = segment->engine;
-	struct router *router =
-		address_index_find(&engine->addresses, engine->routers, &seen->address);
+	struct router *router = engine_router_at(segment->engine, &seen->address);
 
 	if (router && router->segment == segment)
 		router_seen(router, seen->address, seen->mac, seen->answer && seen->to_one);

@@ -14,12 +14,42 @@ static struct router *find_router(struct engine *engine, const char *name)
 	return NULL;
 }
 
-static void put_node(struct engine *engine, const struct message_node *wish)
+struct router *engine_router_at(struct engine *engine, const struct base_address *address)
+{
+	return address_index_find(&engine->addresses, engine->routers, address);
+}
+
+struct engine_node *engine_node_named(struct engine *engine, const char *name)
 {
 	struct engine_node *node = engine->nodes;
 
-	while (node && strcmp(node->name, wish->name) != 0)
+	while (node && strcmp(node->name, name) != 0)
 		node = node->next;
+	return node;
+}
+
+const struct engine_node *engine_node_at(const struct engine *engine,
+					 const struct base_address *address)
+{
+	for (const struct engine_node *node = engine->nodes; node; node = node->next)
+		for (unsigned i = 0; i < node->address_count; i++)
+			if (base_address_equal(&node->addresses[i], address))
+				return node;
+	return NULL;
+}
+
+struct base_address engine_node_on(const struct engine_node *node, const struct base_prefix *subnet)
+{
+	for (unsigned i = 0; node && i < node->address_count; i++)
+		if (base_prefix_contains(subnet, &node->addresses[i]))
+			return node->addresses[i];
+	return (struct base_address){ 0 };
+}
+
+static void put_node(struct engine *engine, const struct message_node *wish)
+{
+	struct engine_node *node = engine_node_named(engine, wish->name);
+
 	if (!node) {
 		node = calloc(1, sizeof *node);
 		if (!node)
