@@ -8,31 +8,15 @@ import pytest
 import vipd
 from cluster import GROUP
 from kubectl_vip_test import Cli
-from lab import Lab, wait_for
+from lab import wait_for
 
 DRILLS = f"{GROUP}/failoverdrills"
 
 
 @pytest.fixture(scope="module")
 def live(api):
-    api.reset()
-    with Lab(nodes=3, vms=[("myvm", "n3")], management=True) as lab:
-        api.attach(lab)
-        api.pool()
-        cluster = vipd.Speakers(lab, api)
-        cluster.start_controller()
-        cluster.start()
-        cluster.ready()
-        api.expose("myvm", "myvm-ssh")
-        cluster.address = api.external_ip("myvm-ssh")
-        cluster.serves(cluster.address)
+    with vipd.exposed(api) as cluster:
         yield cluster
-        cluster.stop_controllers()
-        for daemon in cluster.daemons.values():
-            daemon.stop()
-        reports = lab.sanitizer_reports() + api.sanitizer_reports()
-        api.reset()
-    assert not reports, reports
 
 
 def vip(cluster):

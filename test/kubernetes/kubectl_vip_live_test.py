@@ -6,32 +6,15 @@ import pytest
 import vipd
 from cluster import GROUP
 from kubectl_vip_test import Cli
-from lab import Lab, wait_for
+from lab import wait_for
 
 
 @pytest.fixture(scope="module")
 def live(api):
     """Three nodes with speakers, a controller, a VM on n3 with a Service; n1 and n2 may own its address."""
-    api.reset()
-    with Lab(vms=[("myvm", "n3")], management=True) as lab:
-        api.attach(lab)
-        for name in ("n1", "n2"):
-            api.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": {"rack": "a"}}})
-        api.pool(nodes={"selector": {"matchLabels": {"rack": "a"}}})
-        cluster = vipd.Speakers(lab, api)
-        cluster.start_controller()
-        cluster.start()
-        cluster.ready()
-        api.expose("myvm", "myvm-ssh")
-        cluster.address = api.external_ip("myvm-ssh")
-        cluster.serves(cluster.address)
+    labels = {"n1": {"rack": "a"}, "n2": {"rack": "a"}}
+    with vipd.exposed(api, labels, nodes={"selector": {"matchLabels": {"rack": "a"}}}) as cluster:
         yield cluster
-        cluster.stop_controllers()
-        for daemon in cluster.daemons.values():
-            daemon.stop()
-        reports = lab.sanitizer_reports() + api.sanitizer_reports()
-        api.reset()
-    assert not reports, reports
 
 
 @pytest.fixture

@@ -9,31 +9,15 @@ import pytest
 import manifests
 import vipd
 from cluster import GROUP
-from lab import ROOT, Lab, wait_for
+from lab import ROOT, wait_for
 
 NAME = re.compile(r"\b(?:vipd|rest_client|workqueue|leader_election)_[a-z_]+")
 
 
 @pytest.fixture(scope="module")
 def cluster(api):
-    api.reset()
-    with Lab(vms=[("myvm", "n3")], management=True) as lab:
-        api.attach(lab)
-        api.pool(addresses=["192.0.2.64/28"])
-        found = vipd.Speakers(lab, api)
-        found.start_controller()
-        found.start()
-        found.ready()
-        api.expose("myvm", "myvm-ssh")
-        found.address = api.external_ip("myvm-ssh")
-        found.serves(found.address)
-        yield found
-        found.stop_controllers()
-        for daemon in found.daemons.values():
-            daemon.stop()
-        reports = lab.sanitizer_reports() + api.sanitizer_reports()
-        api.reset()
-    assert not reports, reports
+    with vipd.exposed(api, addresses=["192.0.2.64/28"]) as cluster:
+        yield cluster
 
 
 def page(host, path="/metrics", port=9461):

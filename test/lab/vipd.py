@@ -1,4 +1,5 @@
 """Starting, asking and stopping vipd on the nodes of a lab."""
+import contextlib
 import json
 import os
 import pathlib
@@ -6,7 +7,7 @@ import shutil
 import signal
 import time
 
-from lab import ROOT, LabError, wait_for
+from lab import ROOT, Lab, LabError, wait_for
 import manifests
 
 INTERVAL_MS = 100 # the pool's default
@@ -289,3 +290,31 @@ class Speakers(Cluster):
         wait_for("every speaker to be ready", lambda: all(
             (daemon.status() or {}).get("ready") for daemon in self.daemons.values() if daemon.running()), seconds)
         return self
+
+
+@contextlib.contextmanager
+def exposed(api, labels=None, **pool):
+    """Three nodes with speakers and a controller that serve VM `myvm` on n3 as Service `myvm-ssh` at `address`.
+
+    labels: {node name: labels of its Node}. Everybody has to end well, and nothing is left in the API.
+    """
+    api.reset()
+    with Lab(vms=[("myvm", "n3")], management=True) as lab:
+        api.attach(lab)
+        for name, its in (labels or {}).items():
+            api.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": its}})
+        api.pool(**pool)
+        cluster = Speakers(lab, api)
+        cluster.start_controller()
+        cluster.start()
+        cluster.ready()
+        api.expose("myvm", "myvm-ssh")
+        cluster.address = api.external_ip("myvm-ssh")
+        cluster.serves(cluster.address)
+        yield cluster
+        cluster.stop_controllers()
+        for daemon in cluster.daemons.values():
+            daemon.stop()
+        reports = lab.sanitizer_reports() + api.sanitizer_reports()
+        api.reset()
+    assert not reports, reports
