@@ -158,6 +158,14 @@ void elector_doubt(struct election_elector *e, struct election_actions *actions)
 	elector_add(actions, ELECTION_ACTION_PRIORITY);
 }
 
+void elector_doubt_aloud(struct election_elector *e, struct election_actions *actions)
+{
+	if (!elector_owning(e) || !e->confirmed)
+		return;
+	elector_doubt(e, actions);
+	elector_add(actions, ELECTION_ACTION_ANSWER);
+}
+
 void elector_distrust(struct election_elector *e, struct election_actions *actions)
 {
 	e->api_reachable = false;

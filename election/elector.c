@@ -199,12 +199,8 @@ static void owner_timer(struct election_elector *e, struct election_actions *act
 		e->mediating_us = 0;
 		elector_add(actions, ELECTION_ACTION_PRIORITY);
 	}
-	if (e->proving && now_us >= e->prove_at_us) {
-		elector_doubt(
-			e,
-			actions); /* who cannot prove it is the weaker one, and hears so at once */
-		elector_add(actions, ELECTION_ACTION_ANSWER);
-	}
+	if (e->proving && now_us >= e->prove_at_us)
+		elector_doubt_aloud(e, actions);
 	if (e->state == ELECTION_STATE_MOVING && now_us >= e->claim_at_us) {
 		elector_give_up_handover(e, actions, now_us);
 		if (!elector_owning(e))

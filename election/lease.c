@@ -158,10 +158,12 @@ void elector_on_written(struct election_elector *e, const struct election_event 
 		return;
 	}
 	if (elector_owning(e)) {
+		if (proving)
+			elector_doubt_aloud(e, actions);
+		else if (event->result == ELECTION_RESULT_UNKNOWN)
+			elector_doubt(e, actions);
 		if (event->result == ELECTION_RESULT_CONFLICT)
 			elector_add(actions, ELECTION_ACTION_READ);
-		else if (proving || event->result == ELECTION_RESULT_UNKNOWN)
-			elector_doubt(e, actions);
 		return;
 	}
 	if (e->state != ELECTION_STATE_CLAIMING || e->claimed)

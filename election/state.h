@@ -75,6 +75,8 @@ void elector_try_confirm(struct election_elector *e, struct election_actions *ac
 			 uint64_t now_us);
 void elector_confirm(struct election_elector *e, struct election_actions *actions, uint64_t now_us);
 void elector_doubt(struct election_elector *e, struct election_actions *actions);
+/* It could not prove it to a rival, so it is the weaker one, and hears so at once. */
+void elector_doubt_aloud(struct election_elector *e, struct election_actions *actions);
 /* It did not answer. Nobody may tell that it does again, if its other connections never broke. */
 void elector_distrust(struct election_elector *e, struct election_actions *actions);
 

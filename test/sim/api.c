@@ -177,7 +177,10 @@ static void serve(struct sim_world *world, const struct sim_event *arrived)
 			stream_lease(world);
 		}
 	}
-	answer.message.lease = world->lease;
+	/* A conflict says that somebody was faster, not who. */
+	if (answer.message.type != SIM_MESSAGE_RESULT ||
+	    answer.message.result == VIRTUAL_ROUTER_WRITE_OK)
+		answer.message.lease = world->lease;
 	answer.time_us = world->now_us + travel_us(world, n);
 	if (!lost)
 		sim_schedule(world, &answer);

@@ -17,6 +17,12 @@ static uint64_t lan_us(const struct sim_world *world)
 	return world->config.lan_max_us + worst_us;
 }
 
+/* From a write until every node has read what the watch says. */
+static uint64_t watch_us(const struct sim_world *world)
+{
+	return world->config.watch_max_us + world->config.wake_max_us;
+}
+
 uint64_t sim_settle_us(const struct sim_world *world)
 {
 	uint64_t interval_us = world->config.interval_us;
@@ -70,7 +76,10 @@ static uint64_t single_bound_us(const struct sim_world *world)
 	case SIM_FAULT_ISOLATE:
 	case SIM_FAULT_MUTE:
 	case SIM_FAULT_SPLIT:
-		return bound_us + interval_us; /* healed: until the next advert */
+		/* healed: until the next advert; two that are confirmed, until the Lease's watch tells */
+		if (world->config.leased && watch_us(world) > interval_us)
+			return bound_us + watch_us(world);
+		return bound_us + interval_us;
 	}
 	return bound_us;
 }

@@ -72,6 +72,9 @@ static bool parse_settings(char *line, struct sim_config *config)
 			config->api_min_us = config->api_max_us =
 				(uint32_t)(strtod(value, NULL) * 1000);
 			config->watch_min_us = config->watch_max_us = config->api_min_us;
+		} else if (strcmp(word, "watch") == 0) { /* after `api`, if it is not the same */
+			config->watch_min_us = config->watch_max_us =
+				(uint32_t)(strtod(value, NULL) * 1000);
 		} else if (strcmp(word, "regime") == 0) {
 			config->regime = value[0] == 's'   ? SIM_REGIME_SINGLE
 					 : value[0] == 'd' ? SIM_REGIME_DOUBLE

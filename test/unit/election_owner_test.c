@@ -82,6 +82,8 @@ static void test_a_proof_that_conflicts_asks_what_the_lease_says(void **state)
 	hear(C, 178);
 	answer(ELECTION_RESULT_CONFLICT, (struct election_lease){ 0 }, 0);
 	assert_true(did(ELECTION_ACTION_READ));
+	assert_true(did(ELECTION_ACTION_ANSWER)); /* so that the other one, too, hears it at once */
+	assert_false(e.confirmed);
 	see(C, 7, 70);
 	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
 	assert_int_equal(reason(), BASE_REASON_DEPOSED);
