@@ -83,10 +83,27 @@ static enum bar barred(const struct asking *asking, const struct pool *pool, boo
 	return BAR_NONE;
 }
 
+/* Addresses of the pool that the Service, alone in its namespace, gives back for the one it asks for. */
+static size_t leaving(const struct asking *asking, const struct pool *pool)
+{
+	size_t count = 0;
+
+	for (const struct holding *holding = asking->service->holdings;
+	     holding && !asking->request->external_ip; holding = holding->next) {
+		const struct entry *entry = holding->entry;
+
+		count += entry->pool == pool && entry->holder_count == 1 &&
+			 family_index(&entry->address) == asking->family &&
+			 !ipam_is_external(asking->service, &entry->address);
+	}
+	return count;
+}
+
 static bool over_quota(const struct asking *asking, const struct pool *pool)
 {
 	return pool->spec.max_per_namespace > 0 &&
-	       ipam_quota_count(pool, asking->service->namespace) >= pool->spec.max_per_namespace;
+	       ipam_quota_count(pool, asking->service->namespace) - leaving(asking, pool) >=
+		       pool->spec.max_per_namespace;
 }
 
 /* "pool lab is full": the end of a sentence about one pool. */

@@ -270,7 +270,7 @@ struct ipam_answer {
  * 0, a refusal, -ENOENT (facts of the Service were not put) or -ENOMEM. A refusal changes nothing:
  * what the Service holds it still holds, and whether it keeps that instead is the caller's choice.
  * After a change of mind it holds both addresses, until the caller has moved it and releases the
- * old one; a quota counts both.
+ * old one; for its own quota the old one does not count any more.
  *
  * Refusals: INVALID_CONFIGURATION (wanted address malformed for this family or special),
  * POOL_NOT_FOUND, ADDRESS_NOT_IN_POOL, ADDRESS_IN_USE, FOREIGN_ADDRESS, ADDRESS_RESERVED,

@@ -541,6 +541,32 @@ static void test_a_new_wish_is_honoured_beside_the_old_address(void **state)
 	assert_string_equal(given(ipam, "vms/a"), "192.0.2.7");
 }
 
+static void test_a_change_of_mind_needs_no_room_in_the_quota(void **state)
+{
+	struct ipam *ipam = *state;
+	struct asked answer;
+
+	put_pool(ipam, &(struct pool_text){ .name = "lab",
+					    .addresses = "192.0.2.1-192.0.2.9 2001:db8::1",
+					    .max_per_namespace = 1 });
+	put_service(ipam, "vms/a", NULL, "tcp/22");
+	put_service(ipam, "vms/b", NULL, "tcp/22");
+	assert_string_equal(given(ipam, "vms/a"), "192.0.2.1");
+	assert_string_equal(asked(ipam, &(struct ask){ "vms/a", .wanted = "192.0.2.7" }, &answer),
+			    "192.0.2.7");
+	assert_int_equal(releases(ipam, "vms/a", "192.0.2.1", NOW), 0);
+	/* For others, and for its own address of the other family, it is one too many. */
+	assert_string_equal(given(ipam, "vms/b"), "QuotaExceeded");
+	assert_string_equal(asked(ipam, &(struct ask){ "vms/a", .family = 6 }, &answer),
+			    "QuotaExceeded");
+	/* Leaving an address that another Service of the namespace keeps makes no room. */
+	put_service(ipam, "vms/a", "k", "tcp/22");
+	put_service(ipam, "vms/c", "k", "tcp/23");
+	assert_string_equal(given(ipam, "vms/c"), "192.0.2.7");
+	assert_string_equal(asked(ipam, &(struct ask){ "vms/a", .wanted = "192.0.2.8" }, &answer),
+			    "QuotaExceeded");
+}
+
 static void test_a_clock_that_was_wrong_locks_nothing_away(void **state)
 {
 	struct ipam *ipam = *state;
@@ -597,6 +623,7 @@ int main(void)
 		TEST(test_selectors_admit_as_the_caller_says),
 		TEST(test_external_ips_are_held_beside_the_own_address),
 		TEST(test_a_new_wish_is_honoured_beside_the_old_address),
+		TEST(test_a_change_of_mind_needs_no_room_in_the_quota),
 		TEST(test_a_clock_that_was_wrong_locks_nothing_away),
 		TEST(test_a_service_whose_facts_are_unknown_gets_nothing),
 	};

@@ -220,7 +220,8 @@ static void step_allocate(struct ipam *ipam, struct ipam *twin)
 						       model.pools[expected.pool]
 							       .contains[wish.family]
 									[expected.address]));
-		assert_true(address->state == HELD || !over_quota(expected.pool, wish.service));
+		assert_true(address->state == HELD || !over_quota(expected.pool, wish.family,
+								  wish.service, wish.external_ip));
 		model_hold(wish.family, (unsigned)expected.address, expected.pool, wish.service);
 		model.given[wish.family]++;
 	}

@@ -302,13 +302,36 @@ static bool admitted(int p, int service, bool by_reservation)
 			      selects_by_number(p, service, IPAM_SELECTOR_SERVICE)));
 }
 
-static bool over_quota(int p, int service)
+static bool is_external(int service, unsigned f, unsigned i)
 {
-	return model.pools[p].quota && quota_used(p, service / 4) >= model.pools[p].quota;
+	return model.services[service].known && model.services[service].external[f] == (int)i;
+}
+
+/* Of this family, its own and held by nobody else: given back when the Service gets another one. */
+static unsigned leaving(int p, unsigned f, int service)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < universe[f]; i++) {
+		const struct model_address *address = &model.addresses[f][i];
+
+		count += address->pool == p && address->holder_count == 1 &&
+			 holds(address, service) && !is_external(service, f, i);
+	}
+	return count;
+}
+
+static bool over_quota(int p, unsigned f, int service, bool external_ip)
+{
+	unsigned used = quota_used(p, service / 4);
+
+	if (!external_ip)
+		used -= leaving(p, f, service);
+	return model.pools[p].quota && used >= model.pools[p].quota;
 }
 
 /* What stands against this very address; 0: nothing. */
-static int against(int p, unsigned f, unsigned i, int service)
+static int against(int p, unsigned f, unsigned i, int service, bool external_ip)
 {
 	const struct model_address *address = &model.addresses[f][i];
 
@@ -322,7 +345,7 @@ static int against(int p, unsigned f, unsigned i, int service)
 		return BASE_REASON_ADDRESS_RESERVED;
 	if (address->state == QUARANTINED && address->last_holder != service)
 		return BASE_REASON_ADDRESS_IN_USE;
-	return over_quota(p, service) ? BASE_REASON_QUOTA_EXCEEDED : 0;
+	return over_quota(p, f, service, external_ip) ? BASE_REASON_QUOTA_EXCEEDED : 0;
 }
 
 /* The n-th pool in the order they are tried; -1: no more. */
@@ -398,7 +421,7 @@ static struct model_answer answer_named(const struct model_request *request)
 			return answer(BASE_REASON_ADDRESS_NOT_IN_POOL, -1, -1, false);
 		if (address->state == HELD)
 			p = address->pool;
-		code = against(p, f, i, request->service);
+		code = against(p, f, i, request->service, request->external_ip);
 		return code ? answer(code, -1, -1, false) : answer(0, (int)i, p, false);
 	}
 	return answer(pool_missing(request) ? BASE_REASON_POOL_NOT_FOUND
@@ -423,7 +446,7 @@ static bool answer_reserved(const struct model_request *request, struct model_an
 			    !admitted(p, request->service, true) ||
 			    holds(&model.addresses[f][i], request->service))
 				continue;
-			code = against(p, f, i, request->service);
+			code = against(p, f, i, request->service, request->external_ip);
 			if (code && found)
 				continue;
 			*result = code ? answer(code, -1, -1, false) : answer(0, (int)i, p, false);
@@ -433,11 +456,6 @@ static bool answer_reserved(const struct model_request *request, struct model_an
 		}
 	}
 	return found;
-}
-
-static bool is_external(int service, unsigned f, unsigned i)
-{
-	return model.services[service].known && model.services[service].external[f] == (int)i;
 }
 
 static struct model_answer answer_any(const struct model_request *request)
@@ -472,7 +490,7 @@ static struct model_answer answer_any(const struct model_request *request)
 		    model.pools[address->pool].present &&
 		    model.pools[address->pool].contains[f][i] &&
 		    admitted(address->pool, service, false) &&
-		    against(address->pool, f, i, service) == 0)
+		    against(address->pool, f, i, service, false) == 0)
 			return answer(0, (int)i, address->pool, false);
 	}
 	for (unsigned i = 0; i < universe[f]; i++) {
@@ -483,7 +501,7 @@ static struct model_answer answer_any(const struct model_request *request)
 		    !pool->present || !pool->contains[f][i] || !pool_fits(request, address->pool) ||
 		    !(pool->auto_assign || request->pool >= 0) ||
 		    !admitted(address->pool, service, false) ||
-		    against(address->pool, f, i, service) != 0)
+		    against(address->pool, f, i, service, false) != 0)
 			continue;
 		if (best < 0 ||
 		    quarantine_end(address) > quarantine_end(&model.addresses[f][best]))
@@ -506,7 +524,7 @@ static struct model_answer answer_any(const struct model_request *request)
 		}
 		if (!any || (!model.pools[p].auto_assign && request->pool < 0))
 			continue;
-		if (over_quota(p, service)) {
+		if (over_quota(p, f, service, false)) {
 			code = BASE_REASON_QUOTA_EXCEEDED;
 			continue;
 		}
