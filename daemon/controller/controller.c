@@ -17,37 +17,11 @@
 #include "daemon/controller/leader.h"
 #include "daemon/controller/page.h"
 #include "daemon/controller/reconcile.h"
+#include "daemon/controller/watches.h"
 #include "daemon/options.h"
-#include "k8s/io/informer.h"
 
 #define LEASE_NAME     "vipd-controller"
 #define END_US         (4 * BASE_USEC_PER_SEC) /* for what is under way, and the Lease */
-#define VIPD_GROUP     "/apis/vipd.dev/v1alpha1"
-#define ROUTER_LEASES  "vipd.dev%2Fvirtual-router%3Dtrue"
-#define SPEAKER_LEASES "vipd.dev%2Fspeaker%3Dtrue"
-
-enum watch_kind {
-	WATCH_NAMESPACES,
-	WATCH_NODES,
-	WATCH_SPEAKERS,
-	WATCH_POOLS,
-	WATCH_VIPS,
-	WATCH_SERVICES,
-	WATCH_LEASES,
-	WATCH_SIGNS,  /* Leases by which speakers give signs of life */
-	WATCH_SLICES, /* begun with the first Service that wants it */
-	WATCH_DRILLS, /* allocation does not wait for them */
-	WATCH_COUNT,
-};
-
-struct watch {
-	struct controller *controller;
-	enum watch_kind kind;
-	struct k8s_informer *informer;
-	struct trouble trouble; /* what concerns this kind alone */
-	bool away;              /* the server as a whole: told by the controller */
-	char doing[160];
-};
 
 struct controller {
 	const char *namespace;
@@ -59,114 +33,11 @@ struct controller {
 	struct state state;
 	struct reconciler reconciler;
 	struct drills *drills;
-	struct watch watches[WATCH_COUNT];
-	struct trouble away;
-	unsigned away_count; /* watches that fail because the server is away */
+	struct watches *watches;
 	struct k8s_counters counters;
 	struct controller_view view;
 	struct server *page; /* NULL: not wanted, or it could not be had */
 };
-
-/* --- watches --- */
-
-static int start_watch(struct controller *controller, enum watch_kind kind);
-
-static void on_object(void *userdata, const cJSON *object)
-{
-	struct watch *watch = userdata;
-	struct state *state = &watch->controller->state;
-
-	state->queue.now_us = reconciler_now();
-	switch (watch->kind) {
-	case WATCH_NAMESPACES:
-		state_put_namespace(state, object);
-		break;
-	case WATCH_NODES:
-		state_put_node(state, object);
-		break;
-	case WATCH_SPEAKERS:
-		state_put_speaker(state, object);
-		drills_speaker(watch->controller->drills, object);
-		break;
-	case WATCH_DRILLS:
-		drills_put(watch->controller->drills, object);
-		break;
-	case WATCH_POOLS:
-		state_put_pool(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_VIPS:
-		state_put_vip(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_SERVICES:
-		state_put_service(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_LEASES:
-		state_put_lease(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_SIGNS:
-		state_put_sign(state, object, reconciler_now());
-		break;
-	case WATCH_SLICES:
-		state_put_slice(state, object);
-		break;
-	case WATCH_COUNT:
-		break;
-	}
-	if (state->local_wanted && !watch->controller->watches[WATCH_SLICES].informer)
-		start_watch(watch->controller, WATCH_SLICES);
-	reconciler_wake(&watch->controller->reconciler);
-}
-
-static void on_gone(void *userdata, const char *namespace, const char *name)
-{
-	struct watch *watch = userdata;
-	struct state *state = &watch->controller->state;
-
-	state->queue.now_us = reconciler_now();
-	switch (watch->kind) {
-	case WATCH_NAMESPACES:
-		state_drop_namespace(state, name);
-		break;
-	case WATCH_NODES:
-		state_drop_node(state, name);
-		break;
-	case WATCH_SPEAKERS:
-		state_drop_speaker(state, name);
-		break;
-	case WATCH_POOLS:
-		state_drop_pool(state, name);
-		break;
-	case WATCH_VIPS:
-		state_drop_vip(state, name);
-		break;
-	case WATCH_SERVICES:
-		state_drop_service(state, namespace, name);
-		break;
-	case WATCH_DRILLS:
-		drills_drop(watch->controller->drills, name);
-		break;
-	case WATCH_LEASES:
-		state_drop_lease(state, name);
-		break;
-	case WATCH_SIGNS:
-		state_drop_sign(state, name);
-		break;
-	case WATCH_SLICES:
-		state_drop_slice(state, namespace, name);
-		break;
-	case WATCH_COUNT:
-		break;
-	}
-	reconciler_wake(&watch->controller->reconciler);
-}
-
-static bool all_synced(const struct controller *controller)
-{
-	for (int i = 0; i < WATCH_SLICES; i++)
-		if (!k8s_informer_synced(controller->watches[i].informer))
-			return false;
-	return true;
-}
 
 static bool leads(void *userdata)
 {
@@ -179,7 +50,7 @@ static bool leads(void *userdata)
 static void consider(struct controller *controller)
 {
 	bool active = controller->state.ipam != NULL;
-	bool should = all_synced(controller) && leads(controller);
+	bool should = watches_synced(controller->watches) && leads(controller);
 
 	if (active == should)
 		return;
@@ -203,96 +74,30 @@ static void consider(struct controller *controller)
 	reconciler_wake(&controller->reconciler);
 }
 
-static void on_synced(void *userdata, bool first)
+static void on_synced(void *userdata)
 {
-	struct watch *watch = userdata;
-	struct controller *controller = watch->controller;
+	struct controller *controller = userdata;
 
-	if (watch->kind == WATCH_SLICES && first)
-		state_slices_known(&controller->state);
-	if (!controller->ready && all_synced(controller)) {
+	if (!controller->ready && watches_synced(controller->watches)) {
 		controller->ready = true;
 		sd_notify(0, "READY=1\nSTATUS=Synchronised with the API server");
 	}
 	consider(controller);
-	reconciler_wake(&controller->reconciler);
-	drills_consider(controller->drills);
 }
 
-/* All watches fail at once when the server is away: that is one line, not one each. */
-static bool is_of_all(enum k8s_result result)
+/* What the server took from us, its watches must show. */
+static void on_known(void *userdata, enum step_type type, const char *version)
 {
-	return result == K8S_RESULT_UNREACHABLE || result == K8S_RESULT_UNKNOWN ||
-	       result == K8S_RESULT_SERVER_ERROR || result == K8S_RESULT_THROTTLED ||
-	       result == K8S_RESULT_UNAUTHORIZED;
+	struct controller *controller = userdata;
+
+	watches_expect(controller->watches, type, version);
 }
 
-static void on_trouble(void *userdata, const struct k8s_response *response)
+static void on_silent(void *userdata)
 {
-	struct watch *watch = userdata;
-	struct controller *controller = watch->controller;
-	bool away = is_of_all(response->result);
+	struct controller *controller = userdata;
 
-	controller->away_count += (unsigned)away - (unsigned)watch->away;
-	watch->away = away;
-	if (away)
-		trouble_report(&controller->away, "watching the API server", response);
-	else if (response->result != K8S_RESULT_OK)
-		trouble_report(&watch->trouble, watch->doing, response);
-	else
-		trouble_over(&watch->trouble, watch->doing);
-	if (controller->away_count == 0)
-		trouble_over(&controller->away, "watching the API server");
-}
-
-static const char *path_of(const struct controller *controller, enum watch_kind kind,
-			   char path[static 128], const char **selector)
-{
-	static const char *const paths[WATCH_COUNT] = {
-		[WATCH_NAMESPACES] = "/api/v1/namespaces",
-		[WATCH_NODES] = "/api/v1/nodes",
-		[WATCH_SPEAKERS] = VIPD_GROUP "/speakers",
-		[WATCH_POOLS] = VIPD_GROUP "/addresspools",
-		[WATCH_VIPS] = VIPD_GROUP "/virtualips",
-		[WATCH_SERVICES] = "/api/v1/services",
-		[WATCH_DRILLS] = VIPD_GROUP "/failoverdrills",
-		[WATCH_SLICES] = "/apis/discovery.k8s.io/v1/endpointslices",
-	};
-
-	*selector = kind == WATCH_LEASES  ? ROUTER_LEASES
-		    : kind == WATCH_SIGNS ? SPEAKER_LEASES
-					  : NULL;
-	if (*selector)
-		snprintf(path, 128, "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
-			 controller->namespace);
-	else
-		snprintf(path, 128, "%s", paths[kind]);
-	return path;
-}
-
-static int start_watch(struct controller *controller, enum watch_kind kind)
-{
-	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
-							       on_trouble };
-	struct watch *watch = &controller->watches[kind];
-	const char *selector;
-	char path[128];
-
-	path_of(controller, kind, path, &selector);
-	watch->controller = controller;
-	watch->kind = kind;
-	snprintf(watch->doing, sizeof watch->doing, "watching %s", path);
-	return k8s_informer_new(&watch->informer, controller->client, controller->event, path,
-				selector, &handlers, watch);
-}
-
-static int start_watches(struct controller *controller)
-{
-	int r = 0;
-
-	for (int i = 0; i < WATCH_SLICES && r >= 0; i++)
-		r = start_watch(controller, (enum watch_kind)i);
-	return r < 0 ? r : start_watch(controller, WATCH_DRILLS);
+	watches_restart(controller->watches);
 }
 
 /* --- the way in and the way out --- */
@@ -415,7 +220,7 @@ static void start_page(struct controller *controller, const char *listen)
 
 	controller->view = (struct controller_view){ &controller->state,      &controller->reconciler,
 						     &controller->counters,   &controller->ready,
-						     &controller->away_count, &controller->drills,
+						     &controller->watches,    &controller->drills,
 						     leads,		      controller };
 	if (*listen && server_new(&controller->page, controller->event, listen,
 				  SD_EVENT_PRIORITY_IDLE, controller_page, &controller->view,
@@ -424,9 +229,25 @@ static void start_page(struct controller *controller, const char *listen)
 			 "no metrics and no probes: %s", error.message);
 }
 
+static int start_watches(struct controller *controller)
+{
+	const struct watches_options options = {
+		.client = controller->client,
+		.event = controller->event,
+		.namespace = controller->namespace,
+		.state = &controller->state,
+		.reconciler = &controller->reconciler,
+		.drills = controller->drills,
+		.on_synced = on_synced,
+		.userdata = controller,
+	};
+
+	return watches_new(&controller->watches, &options);
+}
+
 static int start(struct controller *controller, struct k8s_config *config, const char *listen)
 {
-	static const struct leader_handlers handlers = { on_leader_change, on_released };
+	static const struct leader_handlers handlers = { on_leader_change, on_released, on_silent };
 	struct reconciler *reconciler = &controller->reconciler;
 	char identity[128], agent[64];
 	struct leader_options options = { controller->namespace, LEASE_NAME, identity };
@@ -450,6 +271,7 @@ static int start(struct controller *controller, struct k8s_config *config, const
 	reconciler->state = &controller->state;
 	reconciler->namespace = controller->namespace;
 	reconciler->leads = leads;
+	reconciler->known = on_known;
 	reconciler->userdata = controller;
 	if (r >= 0)
 		r = writer_new(&reconciler->writer, controller->client, controller->event,
@@ -478,8 +300,7 @@ static void stop(struct controller *controller)
 	events_free(controller->reconciler.events);
 	reconciler_clear(&controller->reconciler);
 	leader_free(controller->leader);
-	for (int i = 0; i < WATCH_COUNT; i++)
-		k8s_informer_free(controller->watches[i].informer);
+	watches_free(controller->watches);
 	state_clear(&controller->state);
 	k8s_client_free(controller->client);
 	sd_event_source_disable_unref(controller->end);

@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "base/time.h"
+#include "daemon/controller/echo.h"
 #include "daemon/controller/leadership.h"
 #include "daemon/controller/trouble.h"
 #include "k8s/io/informer.h"
@@ -25,6 +26,7 @@ struct leader {
 	sd_event *event;
 	sd_event_source *timer;
 	struct k8s_informer *informer;
+	struct echo echo;
 	struct k8s_request *request;
 	char *namespace, *name, *path, *collection;
 	struct leader_handlers handlers;
@@ -89,6 +91,12 @@ static cJSON *make_body(const struct leader *leader, const struct leadership_rec
 
 static void feed(struct leader *leader, struct leadership_event *event);
 
+static void take_answer(struct leader *leader, const cJSON *body, struct leadership_record *record)
+{
+	read_record(body, record);
+	echo_expect(&leader->echo, record->version, boot_usec());
+}
+
 static void on_read(void *userdata, const struct k8s_response *response)
 {
 	struct leader *leader = userdata;
@@ -99,7 +107,7 @@ static void on_read(void *userdata, const struct k8s_response *response)
 
 	leader->request = NULL;
 	if (response->result == K8S_RESULT_OK && response->body)
-		read_record(response->body, &record);
+		take_answer(leader, response->body, &record);
 	else if (response->result != K8S_RESULT_NOT_FOUND)
 		event.type = LEADERSHIP_EVENT_REFUSED;
 	if (event.type == LEADERSHIP_EVENT_REFUSED)
@@ -117,7 +125,7 @@ static void on_written(void *userdata, const struct k8s_response *response)
 	switch (response->result) {
 	case K8S_RESULT_OK:
 		if (response->body)
-			read_record(response->body, &record);
+			take_answer(leader, response->body, &record);
 		event.type = response->body ? LEADERSHIP_EVENT_WRITTEN : LEADERSHIP_EVENT_UNCLEAR;
 		trouble_over(&leader->trouble, "renewing the controller's Lease");
 		break;
@@ -190,11 +198,22 @@ static void tell(struct leader *leader, uint64_t now_us)
 	}
 }
 
+/* Every renewal must come back through the watch; the only thing that is written at rest. */
+static void listen(struct leader *leader, uint64_t now_us)
+{
+	if (echo_check(&leader->echo, k8s_informer_version(leader->informer),
+		       k8s_informer_watching_us(leader->informer), now_us) != ECHO_SILENT)
+		return;
+	k8s_informer_restart(leader->informer, true);
+	leader->handlers.on_silent(leader->userdata);
+}
+
 static void feed(struct leader *leader, struct leadership_event *event)
 {
 	enum leadership_action action;
 
 	event->now_us = boot_usec();
+	listen(leader, event->now_us);
 	event->jitter_us = base_random_below(&leader->random, RETRY_US / 5);
 	action = leadership_step(&leader->core, event);
 	if (action != LEADERSHIP_ACTION_NONE) {
@@ -246,8 +265,10 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 
 static void on_synced(void *userdata, bool first)
 {
-	(void)userdata;
+	struct leader *leader = userdata;
+
 	(void)first;
+	echo_clear(&leader->echo);
 }
 
 static void on_trouble(void *userdata, const struct k8s_response *response)

@@ -18,6 +18,7 @@ struct leader_options {
 struct leader_handlers {
 	void (*on_change)(void *userdata, bool leads);
 	void (*on_released)(void *userdata); /* after leader_release(): nothing is under way */
+	void (*on_silent)(void *userdata);   /* the Lease was written, and its watch says nothing */
 };
 
 int leader_new(struct leader **leader, struct k8s_client *client, sd_event *event,

@@ -145,7 +145,7 @@ static void answer_metrics(const struct controller_view *view, struct server_ans
 		       "1: this controller leads.");
 	metrics_count(text, leads, "name", "vipd-controller", NULL);
 	metrics_gauge(text, "vipd_api_reachable", "1: the API server answers.",
-		      *view->away_count == 0 && *view->ready);
+		      watches_away(*view->watches) == 0 && *view->ready);
 	render_queue(text, view);
 	if (leads) {
 		render_pools(text, view->state);
@@ -222,7 +222,7 @@ static void answer_state(const struct controller_view *view, struct server_answe
 	cJSON_AddStringToObject(tree, "version", VIPD_VERSION);
 	cJSON_AddBoolToObject(tree, "ready", *view->ready);
 	cJSON_AddBoolToObject(tree, "leads", view->leads(view->userdata) && view->state->ipam);
-	cJSON_AddBoolToObject(tree, "apiReachable", *view->away_count == 0 && *view->ready);
+	cJSON_AddBoolToObject(tree, "apiReachable", watches_away(*view->watches) == 0 && *view->ready);
 	for (int kind = 0; kind < WORK_KIND_COUNT; kind++)
 		cJSON_AddNumberToObject(queue, kinds[kind],
 					(double)view->state->queue.counts.depth[kind]);

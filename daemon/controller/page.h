@@ -2,6 +2,7 @@
 
 #include "daemon/controller/drills.h"
 #include "daemon/controller/reconcile.h"
+#include "daemon/controller/watches.h"
 #include "daemon/metrics/server.h"
 #include "k8s/io/client.h"
 
@@ -14,7 +15,7 @@ struct controller_view {
 	const struct reconciler *reconciler;
 	const struct k8s_counters *counters;
 	const bool *ready;          /* everything was listed once */
-	const unsigned *away_count; /* watches that fail because the server is away */
+	struct watches *const *watches;
 	struct drills *const *drills;
 	bool (*leads)(void *userdata);
 	void *userdata;

@@ -117,8 +117,11 @@ static void put_sign(struct state *state, struct node *node, const cJSON *lease)
 /* The object as the server had it when it answered. */
 static void feed_object(struct under_way *step, const cJSON *object, enum state_origin origin)
 {
-	struct state *state = step->reconciler->state;
+	struct reconciler *reconciler = step->reconciler;
+	struct state *state = reconciler->state;
 
+	reconciler->known(reconciler->userdata, step->type,
+			  k8s_object_text(object, "metadata/resourceVersion"));
 	switch (step->work->kind) {
 	case WORK_SERVICE:
 		state_put_service(state, object, origin);

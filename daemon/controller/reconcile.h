@@ -42,6 +42,8 @@ struct reconciler {
 	const char *namespace; /* of Leases */
 	/* Asked before every write. */
 	bool (*leads)(void *userdata);
+	/* The server answered with an object of this version: its watch should show it soon. */
+	void (*known)(void *userdata, enum step_type type, const char *version);
 	void *userdata;
 	sd_event_source *defer, *timer, *quarantine;
 	struct under_way *steps;

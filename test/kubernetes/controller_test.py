@@ -853,6 +853,27 @@ def test_a_server_that_is_away_is_waited_for(behind):
     behind.wait_address("before", kept)
 
 
+@pytest.mark.parametrize("leading", [True, False], ids=["leading", "following"])
+def test_watches_that_say_nothing_are_begun_anew(behind, leading):
+    """Every stream is kept open and nothing comes down it any more; other requests are answered."""
+    if not leading:
+        behind.stop()
+        behind.start()
+        behind.proxy.requests.clear()
+        behind.process = behind.start(port=TLS, wait=False)
+    wait_for("its watches", lambda: sum("watch=" in one for one in behind.proxy.requests) >= 10)
+    time.sleep(1)
+    assert behind.proxy.swallow(r"GET .*watch=.* vipd-controller/") >= 9
+    behind.create("unheard")
+    if not leading:
+        behind.process.wait_output("everything is listed and watched anew", 25)
+        behind.controllers[0].stop()
+    behind.api.external_ip("unheard", seconds=25)
+    behind.process.wait_output("everything is listed and watched anew", 1)
+    behind.process.wait_output("it lists and tells again", 5)
+    behind.consistent()
+
+
 def test_missing_roles_and_definitions_are_named(behind):
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/vipd-controller"
     role = behind.api.get(roles)

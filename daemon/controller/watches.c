@@ -1,0 +1,333 @@
+#include "daemon/controller/watches.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/array.h"
+#include "base/time.h"
+#include "daemon/controller/echo.h"
+#include "daemon/controller/trouble.h"
+#include "k8s/io/informer.h"
+#include "k8s/object.h"
+
+#define VIPD_GROUP     "/apis/vipd.dev/v1alpha1"
+#define ROUTER_LEASES  "vipd.dev%2Fvirtual-router%3Dtrue"
+#define SPEAKER_LEASES "vipd.dev%2Fspeaker%3Dtrue"
+
+enum watch_kind {
+	WATCH_NAMESPACES,
+	WATCH_NODES,
+	WATCH_SPEAKERS,
+	WATCH_POOLS,
+	WATCH_VIPS,
+	WATCH_SERVICES,
+	WATCH_LEASES,
+	WATCH_SIGNS,  /* Leases by which speakers give signs of life */
+	WATCH_SLICES, /* begun with the first Service that wants it */
+	WATCH_DRILLS, /* allocation does not wait for them */
+	WATCH_COUNT,
+};
+
+struct watch {
+	struct watches *watches;
+	enum watch_kind kind;
+	struct k8s_informer *informer;
+	struct echo echo;
+	struct trouble trouble; /* what concerns this kind alone */
+	bool away;              /* the server as a whole: told for all together */
+	char doing[160];
+};
+
+struct watches {
+	struct watches_options options;
+	struct watch items[WATCH_COUNT];
+	struct trouble away;
+	unsigned away_count;
+	sd_event_source *timer; /* looks for what should have been shown */
+	bool silent;            /* it was not; nothing was listed since */
+	struct log_gate silent_gate;
+};
+
+static int start(struct watches *watches, enum watch_kind kind);
+
+static void on_object(void *userdata, const cJSON *object)
+{
+	struct watch *watch = userdata;
+	struct watches *watches = watch->watches;
+	struct state *state = watches->options.state;
+
+	state->queue.now_us = reconciler_now();
+	switch (watch->kind) {
+	case WATCH_NAMESPACES:
+		state_put_namespace(state, object);
+		break;
+	case WATCH_NODES:
+		state_put_node(state, object);
+		break;
+	case WATCH_SPEAKERS:
+		state_put_speaker(state, object);
+		drills_speaker(watches->options.drills, object);
+		break;
+	case WATCH_DRILLS:
+		drills_put(watches->options.drills, object);
+		break;
+	case WATCH_POOLS:
+		state_put_pool(state, object, STATE_FROM_WATCH);
+		break;
+	case WATCH_VIPS:
+		state_put_vip(state, object, STATE_FROM_WATCH);
+		break;
+	case WATCH_SERVICES:
+		state_put_service(state, object, STATE_FROM_WATCH);
+		break;
+	case WATCH_LEASES:
+		state_put_lease(state, object, STATE_FROM_WATCH);
+		break;
+	case WATCH_SIGNS:
+		state_put_sign(state, object, reconciler_now());
+		break;
+	case WATCH_SLICES:
+		state_put_slice(state, object);
+		break;
+	case WATCH_COUNT:
+		break;
+	}
+	if (state->local_wanted && !watches->items[WATCH_SLICES].informer)
+		start(watches, WATCH_SLICES);
+	reconciler_wake(watches->options.reconciler);
+}
+
+static void on_gone(void *userdata, const char *namespace, const char *name)
+{
+	struct watch *watch = userdata;
+	struct watches *watches = watch->watches;
+	struct state *state = watches->options.state;
+
+	state->queue.now_us = reconciler_now();
+	switch (watch->kind) {
+	case WATCH_NAMESPACES:
+		state_drop_namespace(state, name);
+		break;
+	case WATCH_NODES:
+		state_drop_node(state, name);
+		break;
+	case WATCH_SPEAKERS:
+		state_drop_speaker(state, name);
+		break;
+	case WATCH_POOLS:
+		state_drop_pool(state, name);
+		break;
+	case WATCH_VIPS:
+		state_drop_vip(state, name);
+		break;
+	case WATCH_SERVICES:
+		state_drop_service(state, namespace, name);
+		break;
+	case WATCH_DRILLS:
+		drills_drop(watches->options.drills, name);
+		break;
+	case WATCH_LEASES:
+		state_drop_lease(state, name);
+		break;
+	case WATCH_SIGNS:
+		state_drop_sign(state, name);
+		break;
+	case WATCH_SLICES:
+		state_drop_slice(state, namespace, name);
+		break;
+	case WATCH_COUNT:
+		break;
+	}
+	reconciler_wake(watches->options.reconciler);
+}
+
+static void on_synced(void *userdata, bool first)
+{
+	struct watch *watch = userdata;
+	const struct watches_options *options = &watch->watches->options;
+
+	echo_clear(&watch->echo);
+	if (watch->watches->silent)
+		log_line(LOG_INFO, BASE_REASON_API_REACHABLE, LOG_NO_FIELDS,
+			 "API server: it lists and tells again");
+	watch->watches->silent = false;
+	if (watch->kind == WATCH_SLICES && first)
+		state_slices_known(options->state);
+	options->on_synced(options->userdata);
+	reconciler_wake(options->reconciler);
+	drills_consider(options->drills);
+}
+
+/* All watches fail at once when the server is away: that is one line, not one each. */
+static bool is_of_all(enum k8s_result result)
+{
+	return result == K8S_RESULT_UNREACHABLE || result == K8S_RESULT_UNKNOWN ||
+	       result == K8S_RESULT_SERVER_ERROR || result == K8S_RESULT_THROTTLED ||
+	       result == K8S_RESULT_UNAUTHORIZED;
+}
+
+static void on_trouble(void *userdata, const struct k8s_response *response)
+{
+	struct watch *watch = userdata;
+	struct watches *watches = watch->watches;
+	bool away = is_of_all(response->result);
+
+	watches->away_count += (unsigned)away - (unsigned)watch->away;
+	watch->away = away;
+	if (away)
+		trouble_report(&watches->away, "watching the API server", response);
+	else if (response->result != K8S_RESULT_OK)
+		trouble_report(&watch->trouble, watch->doing, response);
+	else
+		trouble_over(&watch->trouble, watch->doing);
+	if (watches->away_count == 0)
+		trouble_over(&watches->away, "watching the API server");
+}
+
+bool watches_synced(const struct watches *watches)
+{
+	for (int i = 0; i < WATCH_SLICES; i++)
+		if (!k8s_informer_synced(watches->items[i].informer))
+			return false;
+	return true;
+}
+
+unsigned watches_away(const struct watches *watches)
+{
+	return watches->away_count;
+}
+
+/* --- silence --- */
+
+static void arm(struct watches *watches)
+{
+	sd_event_source_set_time_relative(watches->timer, ECHO_US);
+	sd_event_source_set_enabled(watches->timer, SD_EVENT_ONESHOT);
+}
+
+void watches_expect(struct watches *watches, enum step_type type, const char *version)
+{
+	static const enum watch_kind kinds[STEP_COUNT] = {
+		[STEP_SERVICE_FINALIZER] = WATCH_SERVICES, [STEP_SERVICE_STATUS] = WATCH_SERVICES,
+		[STEP_SERVICE_READ] = WATCH_SERVICES,      [STEP_VIP_CREATE] = WATCH_VIPS,
+		[STEP_VIP_UPDATE] = WATCH_VIPS,            [STEP_VIP_DELETE] = WATCH_COUNT,
+		[STEP_POOL_STATUS] = WATCH_POOLS,          [STEP_LEASE_DELETE] = WATCH_COUNT,
+		[STEP_VIP_ORDER] = WATCH_VIPS,             [STEP_VIP_STATUS] = WATCH_VIPS,
+		[STEP_SPEAKER_STATUS] = WATCH_SPEAKERS,    [STEP_SIGN_READ] = WATCH_SIGNS,
+	};
+
+	if (kinds[type] == WATCH_COUNT || !*version)
+		return;
+	echo_expect(&watches->items[kinds[type]].echo, version, reconciler_now());
+	if (sd_event_source_get_enabled(watches->timer, NULL) == 0)
+		arm(watches);
+}
+
+void watches_restart(struct watches *watches)
+{
+	watches->silent = true;
+	if (log_gate_pass(&watches->silent_gate, NULL))
+		log_line(LOG_WARNING, BASE_REASON_API_UNREACHABLE, LOG_NO_FIELDS,
+			 "API server: it took what was written, but the watch has not shown it for "
+			 "%u s: everything is listed and watched anew",
+			 (unsigned)(ECHO_US / BASE_USEC_PER_SEC));
+	for (int i = 0; i < WATCH_COUNT; i++)
+		if (watches->items[i].informer)
+			k8s_informer_restart(watches->items[i].informer, true);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct watches *watches = userdata;
+	bool silent = false, waiting = false;
+
+	(void)source;
+	(void)usec;
+	for (int i = 0; i < WATCH_COUNT; i++) {
+		struct watch *watch = &watches->items[i];
+		enum echo_verdict verdict;
+
+		if (!watch->informer)
+			continue;
+		verdict = echo_check(&watch->echo, k8s_informer_version(watch->informer),
+				     k8s_informer_watching_us(watch->informer), reconciler_now());
+		silent |= verdict == ECHO_SILENT;
+		waiting |= verdict != ECHO_FINE;
+	}
+	if (silent)
+		watches_restart(watches);
+	if (waiting)
+		arm(watches);
+	return 0;
+}
+
+/* --- the way in and the way out --- */
+
+static void path_of(const struct watches *watches, enum watch_kind kind, char path[static 128],
+		    const char **selector)
+{
+	static const char *const paths[WATCH_COUNT] = {
+		[WATCH_NAMESPACES] = "/api/v1/namespaces",
+		[WATCH_NODES] = "/api/v1/nodes",
+		[WATCH_SPEAKERS] = VIPD_GROUP "/speakers",
+		[WATCH_POOLS] = VIPD_GROUP "/addresspools",
+		[WATCH_VIPS] = VIPD_GROUP "/virtualips",
+		[WATCH_SERVICES] = "/api/v1/services",
+		[WATCH_DRILLS] = VIPD_GROUP "/failoverdrills",
+		[WATCH_SLICES] = "/apis/discovery.k8s.io/v1/endpointslices",
+	};
+
+	*selector = kind == WATCH_LEASES  ? ROUTER_LEASES
+		    : kind == WATCH_SIGNS ? SPEAKER_LEASES
+					  : NULL;
+	if (*selector)
+		snprintf(path, 128, "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
+			 watches->options.namespace);
+	else
+		snprintf(path, 128, "%s", paths[kind]);
+}
+
+static int start(struct watches *watches, enum watch_kind kind)
+{
+	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
+							       on_trouble };
+	struct watch *watch = &watches->items[kind];
+	const char *selector;
+	char path[128];
+
+	path_of(watches, kind, path, &selector);
+	watch->watches = watches;
+	watch->kind = kind;
+	snprintf(watch->doing, sizeof watch->doing, "watching %s", path);
+	return k8s_informer_new(&watch->informer, watches->options.client, watches->options.event,
+				path, selector, &handlers, watch);
+}
+
+int watches_new(struct watches **result, const struct watches_options *options)
+{
+	struct watches *watches = calloc(1, sizeof *watches);
+	int r;
+
+	if (!watches)
+		return -ENOMEM;
+	*result = watches;
+	watches->options = *options;
+	r = sd_event_add_time(options->event, &watches->timer, CLOCK_BOOTTIME, UINT64_MAX, 10000,
+			      on_timer, watches);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(watches->timer, SD_EVENT_OFF);
+	for (int i = 0; i < WATCH_SLICES && r >= 0; i++)
+		r = start(watches, (enum watch_kind)i);
+	return r < 0 ? r : start(watches, WATCH_DRILLS);
+}
+
+void watches_free(struct watches *watches)
+{
+	if (!watches)
+		return;
+	for (int i = 0; i < WATCH_COUNT; i++)
+		k8s_informer_free(watches->items[i].informer);
+	sd_event_source_disable_unref(watches->timer);
+	free(watches);
+}
