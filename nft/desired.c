@@ -190,15 +190,14 @@ static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint 
 		return r;
 	element = element_of(NFT_SET_HELDEND, &port->address);
 	put_end(&element, &endpoint->address, IPPROTO_TCP, endpoint->port);
-	if (port->held) {
+	if (endpoint->held) {
 		r = emit(userdata, &element);
 		if (r < 0)
 			return r;
 	}
 	element.set = (uint8_t)(NFT_SET_REVERSE + is6(&port->address));
 	element.exclusive = true;
-	if (port->endpoint_count == 1)
-		put_end_data(&element, &port->address, port->port);
+	put_end_data(&element, &port->address, port->port);
 	return emit(userdata, &element);
 }
 
@@ -293,15 +292,12 @@ static int emit_many(const struct nft_port *port, nft_emit_fn *emit, void *userd
 	return r;
 }
 
-/*
- * What a VM says right after its migration, before it is an endpoint here, comes from the address that
- * its client knows. Where several endpoints serve, nobody can tell whose connections it brings along.
- */
+/* What a VM says right after its migration, before it is an endpoint here, comes from the address its client knows. */
 static int emit_prepared(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	int r = 0;
 
-	if (port->protocol != IPPROTO_TCP || port->endpoint_count > 1)
+	if (port->protocol != IPPROTO_TCP)
 		return 0;
 	for (size_t i = 0; i < port->prepared_count && r >= 0; i++) {
 		struct nft_element element = element_of(NFT_SET_REVERSE, &port->address);
@@ -360,7 +356,14 @@ int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdat
 	const struct base_address *node;
 	int r;
 
-	if (port->dataplane == NFT_DATAPLANE_ANNOUNCE || port->endpoint_count != 1)
+	if (port->dataplane == NFT_DATAPLANE_ANNOUNCE || port->endpoint_count > 1)
+		return 0;
+	for (size_t i = 0; i < port->prepared_count; i++) {
+		r = emit_whole_reverse(port, &port->prepared[i], emit, userdata);
+		if (r < 0)
+			return r;
+	}
+	if (port->endpoint_count == 0)
 		return 0;
 	r = emit_ranges(port, true, emit, userdata);
 	if (r >= 0)
@@ -373,8 +376,6 @@ int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdat
 		r = emit(userdata, &element);
 	if (r >= 0)
 		r = emit_whole_reverse(port, endpoint, emit, userdata);
-	for (size_t i = 0; i < port->prepared_count && r >= 0; i++)
-		r = emit_whole_reverse(port, &port->prepared[i], emit, userdata);
 	node = next_node(port, endpoint);
 	if (r < 0 || !node)
 		return r;
@@ -482,14 +483,19 @@ static uint64_t endpoint_hash(const struct nft_endpoint *endpoint, uint8_t salt)
 {
 	uint8_t bytes[17] = { salt };
 
-	memcpy(bytes + 1, endpoint->address.bytes, 16);
+	if (endpoint->vm)
+		memcpy(bytes + 1, &endpoint->vm, sizeof endpoint->vm);
+	else
+		memcpy(bytes + 1, endpoint->address.bytes, 16);
 	return base_hash(bytes, 17) * UINT64_C(0x9e3779b97f4a7c15) >> 20;
 }
 
 static int compare(const struct nft_endpoint *a, const struct nft_endpoint *b)
 {
-	int r = base_address_compare(&a->address, &b->address);
+	int r = a->vm < b->vm ? -1 : a->vm > b->vm;
 
+	if (r == 0)
+		r = base_address_compare(&a->address, &b->address);
 	return r ? r : (int)a->port - (int)b->port;
 }
 

@@ -24,7 +24,9 @@ enum nft_dataplane {
 struct nft_endpoint {
 	struct base_address address;
 	uint16_t port;
+	uint64_t vm;		  /* stays when it moves to another node and address; 0: nothing does */
 	bool local;		  /* on this node */
+	bool held;		  /* not said to serve now: its resets are kept from who is connected */
 	struct base_address node; /* its node's address on the VIP's segment; NONE: off it */
 };
 
@@ -33,7 +35,7 @@ struct nft_port {
 	uint8_t protocol; /* IPPROTO_TCP, _UDP, _SCTP */
 	uint16_t port;
 	bool client_affinity;
-	bool held; /* its endpoints are those of before: new connections wait, old ones are not reset */
+	bool held; /* nobody serves now: new connections wait */
 	enum nft_dataplane dataplane;
 	size_t range_count, endpoint_count, prepared_count;
 	/* None: everybody. In the order of nft_ranges_sort(); their lengths are in the skeleton. */
@@ -80,7 +82,8 @@ int nft_emit_peer(const struct base_mac *mac, nft_emit_fn *emit, void *userdata)
 /*
  * Maglev (NSDI 2016, section 3.4): which endpoint each slot belongs to, the same on every node.
  * `endpoints` in any order; `slots` gets indices into it. At least one endpoint; of more than there
- * are slots, the first by address get one each.
+ * are slots, the first by VM and address get one each. A VM that moves keeps its slots, and nobody else's
+ * change: their connections go on, and its own.
  */
 void nft_slots_fill(const struct nft_endpoint *endpoints, size_t count,
 		    uint16_t slots[static NFT_SLOTS]);

@@ -136,7 +136,9 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		const struct message_endpoint *from = &now.endpoints[i];
 
 		endpoints[i] = (struct nft_endpoint){ .address = from->address,
-						      .port = from->port };
+						      .port = from->port,
+						      .vm = from->vm,
+						      .held = i >= now.held_from };
 		endpoints[i].local = strcmp(from->node, engine->node) == 0;
 		if (router->segment && from->node[0] &&
 		    segment_subnet(router->segment, &wish->address, &subnet))

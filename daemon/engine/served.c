@@ -227,20 +227,66 @@ static void remember(struct served *served, struct port *port,
 	port->endpoint_count = wish->endpoint_count;
 }
 
+static const struct message_endpoint *find_vm(const struct message_endpoint *endpoints, uint32_t count,
+					      uint64_t vm)
+{
+	for (uint32_t i = 0; i < count && vm; i++)
+		if (endpoints[i].vm == vm)
+			return &endpoints[i];
+	return NULL;
+}
+
+/* Who goes on for one that served and does not say now that it does; NULL: the others alone do. */
+static const struct message_endpoint *stand_in(const struct message_endpoint *was,
+					       const struct message_service_port *wish)
+{
+	const struct message_endpoint *there;
+
+	if (wish->endpoint_count > 0 && find_vm(wish->endpoints, wish->endpoint_count, was->vm))
+		return NULL;
+	for (uint32_t i = 0; i < wish->prepared_count && was->vm; i++)
+		if (is_same(was, &wish->prepared[i]))
+			return was;
+	there = find_vm(wish->prepared, wish->prepared_count, was->vm);
+	return there || wish->endpoint_count > 0 ? there : was;
+}
+
+/* The wish's endpoints, and behind them those that are held. */
+static struct served_port hold(const struct port *port, const struct message_service_port *wish)
+{
+	static struct message_endpoint endpoints[MESSAGE_ENDPOINTS_MAX]; /* one thread */
+	struct served_port result = { .endpoints = endpoints, .held_from = wish->endpoint_count };
+	uint32_t count = wish->endpoint_count;
+
+	memcpy(endpoints, wish->endpoints, count * sizeof *endpoints);
+	for (uint32_t i = 0; i < port->endpoint_count && count < MESSAGE_ENDPOINTS_MAX; i++) {
+		const struct message_endpoint *other = stand_in(&port->endpoints[i], wish);
+
+		if (other)
+			endpoints[count++] = *other;
+	}
+	result.endpoint_count = count;
+	result.held = wish->endpoint_count == 0;
+	return result;
+}
+
 struct served_port served_note(struct served *served, const struct message_service_port *wish,
 			       uint64_t now_us)
 {
 	struct port *port = port_of(served, wish);
-	struct served_port result = { false, wish->endpoint_count, wish->endpoints };
+	struct served_port result = { false, wish->endpoint_count, wish->endpoint_count,
+				      wish->endpoints };
+	struct served_port held;
 
 	if (!port)
 		return result;
-	if (wish->endpoint_count == 0 && port->endpoint_count > 0) {
+	held = hold(port, wish);
+	if (held.held_from < held.endpoint_count) {
 		if (port->held_until_us == 0)
 			port->held_until_us = now_us + SERVED_HOLD_US;
 		if (now_us < port->held_until_us) {
 			hold_until(served, port->held_until_us);
-			return (struct served_port){ true, port->endpoint_count, port->endpoints };
+			return held;
 		}
 	}
 	port->held_until_us = 0;

@@ -11,7 +11,8 @@ struct engine;
 /*
  * What each port was served by last. Endpoints that are briefly none (a live migration, a readiness
  * probe that failed once) are held for SERVED_HOLD_US: who is connected goes on to where the VM was, who
- * wants to connect is kept waiting, and nobody is refused. UDP and SCTP flows to an endpoint that is
+ * wants to connect is kept waiting, and nobody is refused. So is a VM that is not ready while it moves and
+ * others serve beside it: as long as its old pod is there, that one, then the one it moves to. UDP and SCTP flows to an endpoint that is
  * gone are let go, so that the next datagram finds a living one.
  */
 #define SERVED_HOLD_US (5 * BASE_USEC_PER_SEC)
@@ -22,8 +23,9 @@ int served_new(struct served **served, struct engine *engine);
 void served_free(struct served *served);
 
 struct served_port {
-	bool held;
+	bool held; /* all of them */
 	uint32_t endpoint_count;
+	uint32_t held_from; /* those from here on are held; == endpoint_count: none */
 	const struct message_endpoint *endpoints; /* until the port is noted again */
 };
 /*

@@ -100,6 +100,9 @@ static void lean_slice(cJSON *lean, const cJSON *tree)
 			cJSON_AddItemReferenceToArray(addresses, first);
 		borrow(one, item, "conditions");
 		borrow(one, item, "nodeName");
+		if (translate_is_launcher(item))
+			borrow(cJSON_AddObjectToObject(one, "targetRef"), tree_get(item, "targetRef"),
+			       "name");
 		cJSON_AddItemToArray(list, one);
 	}
 }

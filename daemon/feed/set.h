@@ -133,6 +133,8 @@ int translate_settings(struct wish_set *set, const struct object *object,
 		       struct message_router *router);
 int translate_candidates(struct wish_set *set, const struct object *virtual_ip,
 			 struct message_router *router);
+/* The endpoint is the pod that a VM runs in, as KubeVirt names it. */
+bool translate_is_launcher(const cJSON *endpoint);
 int translate_port(struct wish_set *set, const struct object *service, const cJSON *port,
 		   const struct unit *unit, const struct base_address *address,
 		   struct message_service_port *wish);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/array.h"
+#include "base/hash.h"
 
 /* --- access, with a place for every complaint --- */
 
@@ -262,6 +263,32 @@ static bool is_true(const cJSON *item, bool otherwise)
 	return item && !cJSON_IsNull(item) ? cJSON_IsTrue(item) : otherwise;
 }
 
+#define LAUNCHER "virt-launcher-"
+#define SUFFIX	 "bcdfghjklmnpqrstvwxz2456789" /* what the API server ends generated names with: five of them */
+
+bool translate_is_launcher(const cJSON *endpoint)
+{
+	return strncmp(tree_text(endpoint, "targetRef/name"), LAUNCHER, strlen(LAUNCHER)) == 0;
+}
+
+/*
+ * A VM has another pod wherever it moves: the name without its generated end is what they share. Two VMs
+ * that share it, too (long names are cut), are taken for two places of one.
+ */
+static uint64_t vm_of(const char *namespace, const cJSON *endpoint)
+{
+	const char *pod = tree_text(endpoint, "targetRef/name"), *end = strrchr(pod, '-');
+	char name[512];
+
+	if (!translate_is_launcher(endpoint))
+		return 0;
+	if ((size_t)(end - pod) < strlen(LAUNCHER) || strlen(end + 1) != 5 ||
+	    strspn(end + 1, SUFFIX) != 5)
+		end = pod + strlen(pod);
+	snprintf(name, sizeof name, "%s/%.*s", namespace, (int)(end - pod), pod);
+	return base_hash(name, strlen(name));
+}
+
 /* Adds it, if it is of the address's family and not there yet; its list has room. */
 static int add_endpoint(struct wish_set *set, const struct object *slice, const cJSON *item,
 			double port, enum base_family family, struct message_endpoint *endpoints,
@@ -276,6 +303,7 @@ static int add_endpoint(struct wish_set *set, const struct object *slice, const 
 	if (endpoint->address.family != family)
 		return 0;
 	endpoint->port = (uint16_t)port;
+	endpoint->vm = vm_of(slice->namespace, item);
 	snprintf(endpoint->node, sizeof endpoint->node, "%s", tree_text(item, "nodeName"));
 	for (uint32_t i = 0; i < *count; i++)
 		if (base_address_equal(&endpoints[i].address, &endpoint->address) &&

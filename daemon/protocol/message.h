@@ -21,7 +21,7 @@
  * SYNC_END, so a restarted feeder never has to know what its predecessor said.
  * Engine to feeder: HELLO, then status and wishes. The engine goes on without a feeder.
  */
-#define MESSAGE_VERSION 1
+#define MESSAGE_VERSION 2
 
 #define MESSAGE_SIZE_MAX	 (192 * 1024)
 #define MESSAGE_NAME_SIZE	 64  /* node, pool */
@@ -35,7 +35,7 @@
 #define MESSAGE_CANDIDATES_MAX	 32
 #define MESSAGE_INTERFACES_MAX	 8
 #define MESSAGE_ENDPOINTS_MAX	 1024
-#define MESSAGE_PREPARED_MAX	 8
+#define MESSAGE_PREPARED_MAX	 64
 #define MESSAGE_RANGES_MAX	 2048
 #define MESSAGE_SEGMENTS_MAX	 16
 
@@ -125,6 +125,7 @@ enum message_affinity {
 struct message_endpoint {
 	struct base_address address;
 	uint16_t port;
+	uint64_t vm; /* a number that stays when the VM moves to another node and address; 0: no VM */
 	char node[MESSAGE_NAME_SIZE]; /* "" unknown */
 };
 

@@ -58,6 +58,11 @@ def service(name, addresses, ports=(22,), namespace="vms", selector=None, annota
     }
 
 
+def launcher_end(vm):
+    """What the API server would make up; another one on each node that the VM moves to."""
+    return "x7k2" + "bcdfghjklm"[vm.node.index % 10]
+
+
 def endpoint_slice(service_object, vms, family="IPv4", preparing=()):
     """The slice of one family for the VMs (test/lab/lab.py) behind a Service; those that are not ready yet, too."""
     name = service_object["metadata"]["name"]
@@ -70,7 +75,7 @@ def endpoint_slice(service_object, vms, family="IPv4", preparing=()):
                        "conditions": {"ready": vm not in preparing, "serving": vm not in preparing,
                                       "terminating": False},
                        "nodeName": vm.node.name,
-                       "targetRef": {"kind": "Pod", "name": f"virt-launcher-{vm.name}",
+                       "targetRef": {"kind": "Pod", "name": f"virt-launcher-{vm.name}-{launcher_end(vm)}",
                                      "namespace": service_object["metadata"]["namespace"]}} for vm in [*vms, *preparing]],
         "ports": [{"name": port["name"], "port": port["targetPort"], "protocol": port["protocol"]}
                   for port in service_object["spec"]["ports"]],

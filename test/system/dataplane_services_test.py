@@ -33,7 +33,7 @@ def exposed(rack_of_module):
     def conditions(**by_vm):
         def change(each):
             for endpoint in each["endpoints"]:
-                name = endpoint["targetRef"]["name"].removeprefix("virt-launcher-")
+                name = endpoint["targetRef"]["name"].removeprefix("virt-launcher-").rpartition("-")[0]
                 endpoint["conditions"] = by_vm[name]
         return change
 

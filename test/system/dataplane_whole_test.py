@@ -1,4 +1,5 @@
-"""An address that is one VM's as a whole (annotation vipd.dev/all-ports), and a VM that moves with it."""
+"""An address that is one VM's as a whole (annotation vipd.dev/all-ports), and a VM that moves with it, and with
+an address that it serves beside another VM."""
 import sys
 import time
 
@@ -10,6 +11,7 @@ from lab import ROOT, ip_batch, wait_for
 
 WHOLE = ["192.0.2.50", "2001:db8::1:50"]
 SOME = ["192.0.2.51", "2001:db8::1:51"]
+PAIR = ["192.0.2.53", "2001:db8::1:53"]
 OWNERS = ["n1", "n2", "n3"]
 OTHER_PORTS = [1, 2222, 6443, 9999, 65535]
 
@@ -131,9 +133,16 @@ def test_the_vm_moves_and_its_connections_go_on(rack, whole, record_property):
     with its sockets (KubeVirt's masquerade binding keeps the guest's address, and so does the pod here by DNAT)."""
     vm, source, target = rack.lab.vms["db"], rack.lab["n3"], rack.lab["n2"]
     new4, new6 = "10.244.2.77", "fd00:10:244:2::77"
-    streams = {address: rack.client.probe("stream", address, 9999, 10, 20) for address in WHOLE}
-    for probe in streams.values():
+    say(rack, [vm])
+    for address in PAIR:
+        wait_for("both behind it", lambda: {rack.client.reaches(address, 80) for _ in range(12)} == {"db", "local"}, 15)
+    streams = {address: rack.client.probe("stream", address, 9999 if address in WHOLE else 80, 10, 20)
+               for address in [*WHOLE, *PAIR]}
+    to = {}
+    for address, probe in streams.items():
         wait_for("connections", lambda: sum(e["event"] == "connected" for e in probe.events()) == 20)
+        to[address] = {event["to"] for event in probe.events() if event["event"] == "connected"}
+    assert all(to[address] == {"db", "local"} for address in PAIR)
     move(rack, vm, source, target, new4, new6)
     try:
         time.sleep(3)
@@ -143,30 +152,41 @@ def test_the_vm_moves_and_its_connections_go_on(rack, whole, record_property):
             assert (seen["kept"], seen["lost"], seen["corrupt"]) == (20, 0, 0), address
         for address in WHOLE:
             assert rack.client.reaches(address, 9999) == "db"
+        for address in PAIR:
+            wait_for("both behind it", lambda: {rack.client.reaches(address, 80) for _ in range(12)} == {"db", "local"}, 15)
     finally:
         move_back(rack, vm, source, target, new4, new6)
+        rack.cluster.hide("pair")
         for address in WHOLE:
             rack.cluster.serves(address, 9999, vm="db", seconds=20)
 
 
-def slices_for(rack, address4, address6, node, ready):
-    """As KubeVirt has it: the target's pod stands in the slice before it is ready, the source's goes then."""
-    class Moved:
-        name = "db"
-    moved = Moved()
-    moved.address4, moved.address6, moved.node = address4, address6, node
-    service = manifests.service("whole", WHOLE, ["8022:22"], annotations={"vipd.dev/all-ports": "true"})
-    vms, preparing = ([moved], []) if ready else ([rack.lab.vms["db"]], [moved])
-    manifests.write(rack.cluster.folder / "service-whole.yaml", service, *manifests.slices(service, vms, preparing), *[
-        manifests.virtual_ip(address, service, OWNERS) for address in WHOLE])
+class Place:
+    """Where the VM's pod is, or will be."""
+    name = "db"
+
+    def __init__(self, address4, address6, node):
+        self.address4, self.address6, self.node = address4, address6, node
+
+
+def say(rack, ready, preparing=()):
+    """Which pods of the moving VM serve, and which are not ready yet; in both Services that it is in."""
+    for name, addresses, ports, others, annotations in (
+            ("whole", WHOLE, ["8022:22"], [], {"vipd.dev/all-ports": "true"}), ("pair", PAIR, [80], ["local"], {})):
+        service = manifests.service(name, addresses, ports, annotations=annotations)
+        vms = [*ready, *[rack.lab.vms[other] for other in others]]
+        manifests.write(rack.cluster.folder / f"service-{name}.yaml", service, *manifests.slices(service, vms, preparing),
+                        *[manifests.virtual_ip(address, service, OWNERS) for address in addresses])
 
 
 def move(rack, vm, source, target, new4, new6):
-    """The guest keeps its own address; the pod's is translated to it, as virt-launcher does."""
-    slices_for(rack, new4, new6, target, ready=False)
+    """The guest keeps its own address; the pod's is translated to it, as virt-launcher does. As KubeVirt has it the
+    target's pod stands in the slice before it is ready, and for a moment neither is."""
+    moved = Place(new4, new6, target)
+    say(rack, [vm], [moved])
     wait_for("the target's node to be prepared", lambda: all(new in target.run(
-        ["nft", "list", "map", "inet", "vipd", name]).stdout for new, name in ((new4, "wholereverse4"), (
-            new6, "wholereverse6"))), 15)
+        ["nft", "list", "map", "inet", "vipd", name + family]).stdout for name in ("wholereverse", "reverse")
+        for new, family in ((new4, "4"), (new6, "6"))), 15)
     source.run(["ip", "link", "delete", f"vm{vm.index}"])
     port = "vmmoved"
     ip_batch(target.namespace, f"link add {port} type veth peer name eth0 netns {vm.namespace}",
@@ -186,7 +206,9 @@ table inet launcher {{
   }}
 }}
 """)
-    slices_for(rack, new4, new6, target, ready=True)
+    say(rack, [], [moved])
+    time.sleep(0.5)
+    say(rack, [moved])
 
 
 def move_back(rack, vm, source, target, new4, new6):

@@ -489,6 +489,55 @@ static void test_the_last_endpoint_that_goes_is_told(void **state)
 	wish_set_free(set);
 }
 
+/* KubeVirt's pods of one VM share their name but for its generated end; what is no VM's has no number. */
+static void test_the_pods_of_one_vm_have_its_number(void **state)
+{
+	static const char text[] =
+		"{\"metadata\":{\"name\":\"e\",\"namespace\":\"vms\",\"labels\":{"
+		"\"kubernetes.io/service-name\":\"a\"}},\"addressType\":\"IPv4\",\"ports\":[{\"name\":\"p\","
+		"\"port\":2222}],\"endpoints\":[{\"addresses\":[\"10.244.1.5\"],\"targetRef\":{\"name\":\"%s\"}},{"
+		"\"addresses\":[\"10.244.2.5\"],\"conditions\":{\"ready\":false},\"targetRef\":{\"name\":"
+		"\"%s\"}}]}";
+	static const struct {
+		const char *from, *to;
+		bool same, vm;
+	} rows[] = {
+		{ "virt-launcher-db-x7k2p", "virt-launcher-db-b9dfc", true, true },
+		{ "virt-launcher-db-0-x7k2p", "virt-launcher-db-1-b9dfc", false, true },
+		{ "virt-launcher-db", "virt-launcher-db", true, true },
+		{ "virt-launcher-web01", "virt-launcher-web02", false, true }, /* no generated end */
+		{ "virt-launcher-x7k2p", "virt-launcher-b9dfc", false, true }, /* it would be all of the name */
+		{ "virt-launcher-", "virt-launcher-db-b9dfc", false, true },
+		{ "web-6d4cf56db6-x7k2p", "web-6d4cf56db6-b9dfc", true, false },
+		{ "", "", true, false },
+	};
+	struct wish_set *set = wish_set_new(true);
+	struct engine *engine = engine_new();
+
+	(void)state;
+	put_vip(set, "10");
+	put_service(set, "a", 22);
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		static struct message message;
+		const struct message_service_port *port = &message.service_port;
+		char *slice = format(text, rows[i].from, rows[i].to);
+		struct entry *entry;
+
+		put(set, "EndpointSlice", slice);
+		free(slice);
+		wish_set_emit_changes(set, on_message, engine);
+		entry = find(engine, "port 192.0.2.10 6 22");
+		assert_non_null(entry);
+		assert_int_equal(message_decode(&message, entry->data, (size_t)entry->size), 0);
+		assert_int_equal(port->endpoint_count, 1);
+		assert_int_equal(port->prepared_count, 1);
+		assert_int_equal(port->endpoints[0].vm != 0, rows[i].vm);
+		assert_int_equal(port->endpoints[0].vm == port->prepared[0].vm, rows[i].same);
+	}
+	engine_free(engine);
+	wish_set_free(set);
+}
+
 /* Annotation vipd.dev/all-ports: one more port, number 0 of every protocol; not on a shared address. */
 static void test_every_port_of_an_address_is_one_wish_more(void **state)
 {
@@ -548,6 +597,7 @@ int main(void)
 		cmocka_unit_test(test_what_a_virtual_ip_says_reaches_the_router),
 		cmocka_unit_test(test_a_change_without_meaning_is_no_change),
 		cmocka_unit_test(test_the_last_endpoint_that_goes_is_told),
+		cmocka_unit_test(test_the_pods_of_one_vm_have_its_number),
 		cmocka_unit_test(test_every_port_of_an_address_is_one_wish_more),
 	};
 

@@ -57,7 +57,8 @@ static struct base_address address(const char *text)
 
 static struct nft_endpoint endpoint(const char *text, uint16_t port, bool local, const char *node)
 {
-	return (struct nft_endpoint){ address(text), port, local, address(node) };
+	return (struct nft_endpoint){ .address = address(text), .port = port, .local = local,
+				      .node = address(node) };
 }
 
 static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(void **state)
@@ -297,7 +298,7 @@ static void test_several_endpoints_share_the_slots_and_the_owner_knows_the_nodes
 }
 
 /* A pod that serves one address alone and another one together with others: which one is a reply of? */
-static void test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry(void **state)
+static void test_of_several_pods_each_has_its_own_reverse_entry(void **state)
 {
 	struct nft_endpoint two[] = { endpoint("10.244.1.5", 22, true, "192.0.2.1"),
 				      endpoint("10.244.2.5", 22, false, "192.0.2.2") };
@@ -311,8 +312,10 @@ static void test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry(vo
 
 	(void)state;
 	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
-	assert_int_equal(count_of(lines.text, "inet reverse4! { 10.244.1.5 . tcp . 22 }"), 1);
-	assert_int_equal(count_of(lines.text, "inet reverse4! { 10.244.2.5 . tcp . 22 }"), 1);
+	assert_int_equal(
+		count_of(lines.text, "inet reverse4! { 10.244.1.5 . tcp . 22 : 192.0.2.11 . 22 }"), 1);
+	assert_int_equal(
+		count_of(lines.text, "inet reverse4! { 10.244.2.5 . tcp . 22 : 192.0.2.11 . 22 }"), 1);
 }
 
 /* Slots stand in a map of their protocol: one for all would be asked for TCP alone. */
@@ -352,7 +355,7 @@ static void test_a_held_port_keeps_its_endpoints_and_says_so(void **state)
 	struct nft_port port = { .address = address("192.0.2.10"),
 				 .protocol = IPPROTO_TCP,
 				 .port = 22,
-				 .held = true,
+				 .held = one.held = true,
 				 .endpoint_count = 1,
 				 .endpoints = &one };
 	struct lines lines = { .fail_at = 0 };
@@ -362,14 +365,14 @@ static void test_a_held_port_keeps_its_endpoints_and_says_so(void **state)
 	assert_int_equal(count_of(lines.text, "inet held4 { 192.0.2.10 . tcp . 22 }"), 1);
 	assert_int_equal(count_of(lines.text, "inet heldend4 { 10.244.1.5 . tcp . 2222 }"), 1);
 	assert_int_equal(count_of(lines.text, "inet service4 { 192.0.2.10 . tcp . 22 : "), 1);
-	port.held = false;
+	port.held = one.held = false;
 	lines = (struct lines){ .fail_at = 0 };
 	assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
 	assert_int_equal(count_of(lines.text, "held"), 0);
 }
 
 /* The VM that is being migrated to this node speaks with the Service's address at once. */
-static void test_where_a_vm_may_arrive_is_prepared_for_one_endpoint(void **state)
+static void test_where_a_vm_may_arrive_is_prepared(void **state)
 {
 	static const char wanted[] = "inet reverse4! { 10.244.2.7 . tcp . 2222 : 192.0.2.10 . 22 }";
 	struct nft_endpoint two[] = { endpoint("10.244.1.5", 2222, false, "192.0.2.1"),
@@ -387,9 +390,60 @@ static void test_where_a_vm_may_arrive_is_prepared_for_one_endpoint(void **state
 		struct lines lines = { .fail_at = 0 };
 
 		assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+		assert_int_equal(count_of(lines.text, wanted), 1);
+		assert_int_equal(count_of(lines.text, "10.244.2.7"), 1);
+	}
+}
+
+/* With two VMs nobody can say whose the other ports are, before a migration and in it. */
+static void test_where_a_vm_may_arrive_with_every_port_is_prepared(void **state)
+{
+	static const char wanted[] = "inet wholereverse4! { 10.244.2.7 : 192.0.2.10 }";
+	struct nft_endpoint two[] = { endpoint("10.244.1.5", 0, false, "192.0.2.1"),
+				      endpoint("10.244.3.5", 0, false, "192.0.2.3") };
+	struct nft_endpoint here = endpoint("10.244.2.7", 0, true, "192.0.2.2");
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = 255,
+				 .endpoints = two,
+				 .prepared_count = 1,
+				 .prepared = &here };
+
+	(void)state;
+	for (port.endpoint_count = 0; port.endpoint_count <= 2; port.endpoint_count++) {
+		struct lines lines = { .fail_at = 0 };
+
+		assert_int_equal(nft_emit_whole(&port, collect, &lines), 0);
 		assert_int_equal(count_of(lines.text, wanted), port.endpoint_count < 2);
 		assert_int_equal(count_of(lines.text, "10.244.2.7"), port.endpoint_count < 2);
+		assert_int_equal(count_of(lines.text, "inet whole4 {"), port.endpoint_count == 1);
 	}
+}
+
+/* Its address on another node is of another order, and hashes to something else: neither may matter. */
+static void test_a_vm_that_moves_keeps_its_slots(void **state)
+{
+	struct nft_endpoint before[] = { endpoint("10.244.1.5", 22, true, "192.0.2.1"),
+					 endpoint("10.244.2.5", 22, false, "192.0.2.2"),
+					 endpoint("10.244.3.5", 22, false, "192.0.2.3") };
+	struct nft_endpoint after[3];
+	uint16_t slots_before[NFT_SLOTS], slots_after[NFT_SLOTS];
+	unsigned moved = 0;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		before[i].vm = 1000 + (uint64_t)i * 7919;
+	memcpy(after, before, sizeof before);
+	after[0].address = address("10.244.9.200");
+	nft_slots_fill(before, 3, slots_before);
+	nft_slots_fill(after, 3, slots_after);
+	assert_memory_equal(slots_before, slots_after, sizeof slots_before);
+	for (int i = 0; i < 3; i++) /* without the number of the VM it would matter */
+		before[i].vm = after[i].vm = 0;
+	nft_slots_fill(before, 3, slots_before);
+	nft_slots_fill(after, 3, slots_after);
+	for (int i = 0; i < NFT_SLOTS; i++)
+		moved += slots_before[i] != slots_after[i];
+	assert_true(moved > NFT_SLOTS / 10);
 }
 
 static void test_a_callback_that_fails_ends_it(void **state)
@@ -623,10 +677,12 @@ int main(void)
 		cmocka_unit_test(test_ranges_of_the_other_family_alone_let_nobody_in),
 		cmocka_unit_test(
 			test_several_endpoints_share_the_slots_and_the_owner_knows_the_nodes),
-		cmocka_unit_test(test_a_pod_behind_a_shared_port_contradicts_its_own_reverse_entry),
+		cmocka_unit_test(test_of_several_pods_each_has_its_own_reverse_entry),
 		cmocka_unit_test(test_slots_of_each_protocol_have_a_map_of_their_own),
 		cmocka_unit_test(test_a_held_port_keeps_its_endpoints_and_says_so),
-		cmocka_unit_test(test_where_a_vm_may_arrive_is_prepared_for_one_endpoint),
+		cmocka_unit_test(test_where_a_vm_may_arrive_is_prepared),
+		cmocka_unit_test(test_where_a_vm_may_arrive_with_every_port_is_prepared),
+		cmocka_unit_test(test_a_vm_that_moves_keeps_its_slots),
 		cmocka_unit_test(test_a_callback_that_fails_ends_it),
 		cmocka_unit_test(test_every_port_of_an_address_goes_to_one_vm),
 		cmocka_unit_test(test_a_peer_is_known_by_its_mac),
