@@ -109,6 +109,12 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 			ask_for_relief(e, actions, now_us);
 		return;
 	}
+	if (e->resigning && !e->resigning_answers) {
+		if (base_usec_since(now_us, e->left_us) >= ELECTION_ANSWER_US)
+			elector_review_resignation(e, actions, now_us, true);
+		else /* the answer to an earlier question */
+			elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+	}
 	elector_take_offer(e, actions, now_us);
 	if (!e->silent || !elector_listening(e))
 		return;
@@ -295,6 +301,8 @@ static void on_timer(struct election_elector *e, struct election_actions *action
 	}
 	if (now_us >= e->claim_at_us)
 		on_deadline(e, actions, now_us);
+	if (now_us >= e->resigning_until_us)
+		elector_review_resignation(e, actions, now_us, true);
 	if (e->offered && now_us >= e->offer_at_us) {
 		e->offer_due = true; /* if something is missing still, its coming will be told */
 		elector_take_offer(e, actions, now_us);
@@ -316,7 +324,7 @@ void election_elector_init(struct election_elector *e, const struct election_con
 	e->started_us = now_us;
 	e->stale_wait_us = ELECTION_STALE_US;
 	e->claim_at_us = e->offer_at_us = e->retry_at_us = BASE_USEC_NEVER;
-	e->watch_us = BASE_USEC_NEVER;
+	e->watch_us = e->resigning_until_us = BASE_USEC_NEVER;
 }
 
 static uint8_t move_index(const uint8_t *moved, uint8_t index)
@@ -338,6 +346,9 @@ static void move_indices(struct election_elector *e, const uint8_t *moved)
 			witnesses |= UINT32_C(1) << moved[i];
 	}
 	memcpy(e->heard_us, heard_us, sizeof heard_us);
+	memset(e->answered_us, 0, sizeof e->answered_us); /* asked again as soon as it matters */
+	memset(e->doubted_since_us, 0, sizeof e->doubted_since_us);
+	elector_forget_resignation(e);
 	e->witnesses = witnesses;
 	e->speaker = move_index(moved, e->speaker);
 	if (e->speaker >= ELECTION_CANDIDATES_MAX)
@@ -471,6 +482,7 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 		return BASE_USEC_NEVER;
 	if (e->offered && !e->offer_due)
 		deadline_us = base_usec_earlier(deadline_us, e->offer_at_us);
+	deadline_us = base_usec_earlier(deadline_us, e->resigning_until_us);
 	if (e->vain_us)
 		deadline_us = base_usec_earlier(deadline_us, vain_until_us(e));
 	if (elector_owning(e)) {

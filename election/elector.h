@@ -31,6 +31,10 @@
 #define ELECTION_VAIN_US          (2 * BASE_USEC_PER_SEC)    /* and 4 intervals: rule 3 */
 #define ELECTION_STALE_US         (5 * BASE_USEC_PER_SEC)    /* then the Lease is asked for, */
 #define ELECTION_STALE_MAX_US     (80 * BASE_USEC_PER_SEC)   /* and again, less and less often */
+#define ELECTION_WITNESSED_US     (3 * BASE_USEC_PER_SEC)    /* so long an answer for it counts */
+#define ELECTION_DOUBT_US         (1 * BASE_USEC_PER_SEC)    /* then a doubtful one is asked again */
+#define ELECTION_ANSWER_US        (3 * BASE_USEC_PER_MSEC)   /* for whoever has it to answer */
+#define ELECTION_PROVE_MAX_US     (10 * BASE_USEC_PER_SEC)   /* between proofs to one that goes on */
 #define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
 #define ELECTION_FLAP_LOSSES      3
 
@@ -137,6 +141,8 @@ enum election_action_type {
 	ELECTION_ACTION_READ,
 	ELECTION_ACTION_PROBE_WITNESSES, /* candidates, gateway, and whoever has the address */
 	ELECTION_ACTION_PROBE_ADDRESSES,
+	ELECTION_ACTION_RESIGNED, /* .from did resign: only a Skew_Time to wait */
+	ELECTION_ACTION_DISBELIEVE, /* adverts of .from that nothing confirms: rule 13 */
 	ELECTION_ACTION_TRANSITION, /* .why, .from, .to */
 	ELECTION_ACTION_RELEASED,
 };
@@ -179,12 +185,17 @@ struct election_elector {
 	uint8_t speaker;                            /* who owns it as we hear; ELECTION_NOBODY */
 	uint8_t leaver;                             /* who resigned last, */
 	uint64_t left_us;                           /* and when */
+	bool resigning;           /* only its advert says that it did: rule 13 */
+	bool resigning_answers;   /* and it answers for the address still */
+	uint64_t resigning_until_us; /* if it is not heard until then, it did */
+	uint64_t answered_us[ELECTION_CANDIDATES_MAX]; /* for the address: a second witness */
+	uint64_t doubted_since_us[ELECTION_CANDIDATES_MAX]; /* speaks without one; 0: it does not */
+	uint64_t doubt_asked_us, disbelieved_us;
 	bool silent;                                /* the Active_Down_Interval has passed */
 	bool ever_heard;
 	uint8_t other;         /* who owned it before the speaker did, and perhaps does still */
 	unsigned alternations; /* of those two */
 	uint64_t doubted_us;   /* when we asked who of them answers for the address */
-	bool speaker_answers, other_answers;
 	uint32_t witnesses;
 	bool witnessed; /* an answer to a probe has come since the silence, or the offer, began */
 	uint64_t isolated_us; /* silent and without quorum since then; 0: not */
@@ -211,6 +222,7 @@ struct election_elector {
 	uint64_t confirmed_us; /* when the Lease last proved it */
 	uint64_t rival_us;     /* since when a weaker rival goes on: rule 5 */
 	bool proving;          /* the write in flight decides between two confirmed owners */
+	unsigned proofs;       /* in a row, to rivals that go on: not so often, then */
 	uint64_t prove_at_us;  /* by then */
 	uint64_t mediating_us; /* until then we outrank all that are not confirmed */
 	uint8_t successor;
@@ -244,6 +256,13 @@ void election_elector_step(struct election_elector *elector, const struct electi
 			   struct election_actions *actions);
 
 uint64_t election_elector_deadline(const struct election_elector *elector);
+
+/*
+ * Whether an advert of candidate `from` is to restart the silence, or to end it (priority 0), before
+ * the event is told: rule 13.
+ */
+bool election_elector_believes(const struct election_elector *elector, uint8_t from,
+			       uint8_t priority, uint64_t now_us);
 
 /* How many candidates would take over before us, were whom we hear now to fall silent. */
 unsigned election_elector_rank(const struct election_elector *elector);

@@ -13,37 +13,6 @@ void elector_on_silence(struct election_elector *e, struct election_actions *act
 		elector_try_claim(e, actions, now_us);
 }
 
-/* The owner said that it stops; its fence is closed, or waits for us to be heard. */
-static void on_resigned(struct election_elector *e, const struct election_event *event,
-			struct election_actions *actions)
-{
-	uint64_t now_us = event->now_us;
-
-	if (event->from != e->speaker && event->from != e->lease.holder)
-		return; /* an echo: it does not own it, so it has nothing to resign */
-	e->speaker = ELECTION_NOBODY;
-	e->last_owner = e->leaver = event->from;
-	e->left_us = now_us;
-	e->heard_us[event->from] = 0; /* if it begins another term, it was not heard in that: rule 2 */
-	if (e->state == ELECTION_STATE_CLAIMING && e->claimed) {
-		elector_become_owning(e, actions, e->claim_why, true, now_us);
-		return;
-	}
-	if (!elector_listening(e) || !elector_may_own(e))
-		return;
-	if (elector_coordinated(e)) {
-		/* Named somebody else: that one is about to speak. Else the ranks claim one by one. */
-		if (elector_holds(e, event->from) && e->heard_in_term &&
-		    elector_rank(e, event->from) == 0 && !e->writing)
-			elector_become_claiming(e, actions, ELECTION_CLAIM_FREE, now_us);
-		else
-			elector_consider(e, actions, now_us);
-	} else if (elector_rank(e, event->from) == 0 && (!e->config.leased || e->lease_seen)) {
-		e->claim = ELECTION_CLAIM_FREE;
-		elector_become_owning(e, actions, BASE_REASON_OWNER_RESIGNED, false, now_us);
-	}
-}
-
 /* For an API server that answers, when another owner answers meanwhile. */
 static uint64_t patience_us(const struct election_elector *e)
 {
@@ -54,13 +23,24 @@ static uint64_t patience_us(const struct election_elector *e)
 	return patience > ELECTION_CLAIM_BOUND_US ? ELECTION_CLAIM_BOUND_US : patience;
 }
 
-/* Two confirmed owners: the Lease knows better. Whoever cannot renew it now is not its holder. */
-static void prove(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+/*
+ * Two confirmed owners: the Lease knows better. Whoever cannot renew it now is not its holder. One
+ * that goes on all the same is answered less and less often, unless it answers for the address.
+ */
+static void prove(struct election_elector *e, struct election_actions *actions, uint8_t rival,
+		  uint64_t now_us)
 {
-	if (e->proving || base_usec_since(now_us, e->confirmed_us) < 2 * elector_interval_us(e))
+	uint64_t wait_us = 2 * elector_interval_us(e);
+
+	for (unsigned i = 0; i < e->proofs && wait_us < ELECTION_PROVE_MAX_US; i++)
+		wait_us *= 2;
+	if (e->proving || base_usec_since(now_us, e->confirmed_us) < wait_us)
 		return; /* just proved, or just about to be */
 	if (e->writing && base_usec_since(now_us, e->write_started_us) <= ELECTION_CLAIM_BOUND_US)
 		return;
+	if (e->proofs > 1)
+		elector_disbelieve(e, actions, rival, now_us);
+	e->proofs++;
 	elector_write_holder(e, actions, e->config.self, now_us);
 	e->proving = true;
 	e->prove_at_us = now_us + patience_us(e);
@@ -73,7 +53,9 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 	bool rival_confirmed = event->priority >= ELECTION_CONFIRMED_MIN;
 	uint8_t mine = election_elector_wire_priority(e);
 	uint64_t now_us = event->now_us;
-	bool stronger;
+	bool answers = elector_answered_lately(e, event->from, now_us); /* or announced it */
+	bool new = base_usec_since(now_us, e->heard_us[event->from]) > 2 * elector_interval_us(e);
+	bool stronger, deaf;
 
 	if (e->state == ELECTION_STATE_MOVING && rival_confirmed && event->from == e->successor) {
 		/* It did not wait for us to resign, which is as good. */
@@ -87,8 +69,10 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 		return;
 	}
 	if (e->confirmed && rival_confirmed && e->config.leased) {
+		if (new || answers)
+			e->proofs = 0;
 		elector_add(actions, ELECTION_ACTION_ANNOUNCE);
-		prove(e, actions, now_us);
+		prove(e, actions, event->from, now_us);
 		return;
 	}
 	if ((mine >= ELECTION_CONFIRMED_MIN) != rival_confirmed)
@@ -97,11 +81,13 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 		stronger = event->priority > mine ||
 			   (event->priority == mine && event->address_higher);
 	if (!stronger) {
-		if (!e->rival_us ||
-		    base_usec_since(now_us, e->heard_us[event->from]) > 2 * elector_interval_us(e))
+		if (!e->rival_us || new)
 			e->rival_us = now_us;
-		if (base_usec_since(now_us, e->rival_us) <= elector_interval_us(e) * 3 / 2) {
+		deaf = base_usec_since(now_us, e->rival_us) > elector_interval_us(e) * 3 / 2;
+		if (!deaf || (e->confirmed && elector_coordinated(e) && !answers)) {
 			elector_add(actions, ELECTION_ACTION_ANNOUNCE);
+			if (deaf)
+				elector_disbelieve(e, actions, event->from, now_us);
 			return;
 		}
 	}
@@ -137,8 +123,12 @@ static void doubt_owners(struct election_elector *e, const struct election_event
 	    base_usec_since(now_us, e->doubted_us) < elector_interval_us(e))
 		return;
 	e->doubted_us = now_us;
-	e->speaker_answers = e->other_answers = false;
 	elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+}
+
+static bool has_answered_since(const struct election_elector *e, uint8_t who, uint64_t since_us)
+{
+	return who < ELECTION_CANDIDATES_MAX && e->answered_us[who] >= since_us;
 }
 
 /*
@@ -154,9 +144,8 @@ static bool mediate(struct election_elector *e, const struct election_event *eve
 	    base_usec_since(now_us, e->doubted_us) >= elector_interval_us(e) ||
 	    !elector_listening(e) || !elector_may_own(e))
 		return false;
-	e->speaker_answers = e->speaker_answers || event->from == e->speaker;
-	e->other_answers = e->other_answers || event->from == e->other;
-	if (!e->speaker_answers || !e->other_answers || e->writing)
+	if (!has_answered_since(e, e->speaker, e->doubted_us) ||
+	    !has_answered_since(e, e->other, e->doubted_us) || e->writing)
 		return true;
 	e->alternations = 0;
 	if (elector_coordinated(e)) {
@@ -257,6 +246,8 @@ static void doubt_lease(struct election_elector *e, const struct election_event 
 void elector_on_heard(struct election_elector *e, const struct election_event *event,
 		      struct election_actions *actions)
 {
+	bool believed = true;
+
 	if (event->from >= ELECTION_CANDIDATES_MAX)
 		return; /* a stranger neither keeps us from it nor moves it: rule 13 */
 	if (event->priority == 0) {
@@ -264,7 +255,17 @@ void elector_on_heard(struct election_elector *e, const struct election_event *e
 			elector_add(actions,
 				    ELECTION_ACTION_ANNOUNCE); /* clients may have it from there */
 		else
-			on_resigned(e, event, actions);
+			elector_on_resigned(e, event, actions);
+		return;
+	}
+	if (e->resigning && event->from == e->leaver) /* that was not its own word */
+		elector_disbelieve(e, actions, event->from, event->now_us);
+	if (!elector_owning(e)) {
+		believed = election_elector_believes(e, event->from, event->priority, event->now_us);
+		elector_doubt_speaker(e, event, actions);
+	}
+	if (!believed) {
+		doubt_lease(e, event, actions);
 		return;
 	}
 	if (elector_owning(e)) {
@@ -282,6 +283,10 @@ void elector_on_heard(struct election_elector *e, const struct election_event *e
 void elector_on_held(struct election_elector *e, const struct election_event *event,
 		     struct election_actions *actions)
 {
+	if (event->from < ELECTION_CANDIDATES_MAX)
+		e->answered_us[event->from] = event->now_us;
+	if (e->resigning && event->from == e->leaver)
+		e->resigning_answers = true;
 	/* Who offers it, or left it, answers until the next owner is heard. */
 	if (elector_owning(e) || e->claimed || offered_by_owner(e) ||
 	    (e->offered && e->lease.exists) ||

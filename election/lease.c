@@ -101,6 +101,7 @@ void elector_on_lease(struct election_elector *e, const struct election_lease *l
 		break;
 	case ELECTION_STATE_FOLLOWING:
 		elector_forget_offer(e);
+		elector_review_resignation(e, actions, now_us, false);
 		break;
 	case ELECTION_STATE_PROBING:
 	case ELECTION_STATE_LEAVING:

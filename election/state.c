@@ -1,5 +1,7 @@
 #include "election/state.h"
 
+#include <string.h>
+
 struct election_action *elector_add(struct election_actions *actions,
 				    enum election_action_type type)
 {
@@ -174,6 +176,12 @@ void elector_forget_offer(struct election_elector *e)
 	e->offer_at_us = BASE_USEC_NEVER;
 }
 
+void elector_forget_resignation(struct election_elector *e)
+{
+	e->resigning = false;
+	e->resigning_until_us = BASE_USEC_NEVER;
+}
+
 void elector_become_following(struct election_elector *e)
 {
 	e->state = ELECTION_STATE_FOLLOWING;
@@ -183,6 +191,7 @@ void elector_become_following(struct election_elector *e)
 	e->claim_at_us = e->watch_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->was_probed = false;
 	elector_forget_offer(e);
+	elector_forget_resignation(e);
 }
 
 void elector_listen_anew(struct election_elector *e, struct election_actions *actions)
@@ -191,6 +200,7 @@ void elector_listen_anew(struct election_elector *e, struct election_actions *ac
 	e->witnessed = false;
 	e->isolated_us = 0;
 	e->claim_at_us = BASE_USEC_NEVER;
+	elector_forget_resignation(e);
 	elector_add(actions, ELECTION_ACTION_LISTEN);
 }
 
@@ -226,6 +236,8 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	e->confirmed_us = confirmed ? now_us : 0;
 	e->term = e->lease.term;
 	e->rival_us = 0;
+	e->proofs = 0;
+	memset(e->answered_us, 0, sizeof e->answered_us); /* that was before our time */
 	e->claimed = e->proving = false;
 	e->mediating_us =
 		e->claim == ELECTION_CLAIM_MEDIATE ? now_us + 3 * elector_interval_us(e) : 0;
@@ -238,6 +250,7 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	e->claim_at_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->watch_us = now_us + ELECTION_WATCH_US;
 	elector_forget_offer(e);
+	elector_forget_resignation(e);
 	elector_add(actions, ELECTION_ACTION_ACTIVATE);
 	elector_transition(actions, why, from, e->config.self);
 }
@@ -285,6 +298,7 @@ void elector_become_claiming(struct election_elector *e, struct election_actions
 	e->claim_why = elector_takeover_reason(e); /* by the Lease before ours */
 	e->claimed = false;
 	e->claim_at_us = now_us + ELECTION_CLAIM_BOUND_US;
+	elector_forget_resignation(e);
 	elector_write_holder(e, actions, e->config.self, now_us);
 }
 

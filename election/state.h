@@ -38,6 +38,7 @@ void elector_write_holder(struct election_elector *e, struct election_actions *a
 /* It lost the address again and again: the others go first, but nobody waits for long in the dark. */
 bool elector_flapping(const struct election_elector *e, uint64_t now_us);
 void elector_forget_offer(struct election_elector *e);
+void elector_forget_resignation(struct election_elector *e);
 void elector_become_following(struct election_elector *e);
 void elector_listen_anew(struct election_elector *e, struct election_actions *actions);
 enum base_reason elector_takeover_reason(const struct election_elector *e);
@@ -120,3 +121,17 @@ void elector_on_written(struct election_elector *e, const struct election_event 
 			struct election_actions *actions);
 void elector_on_api(struct election_elector *e, const struct election_event *event,
 		    struct election_actions *actions);
+
+/* witness.c */
+bool elector_answered_lately(const struct election_elector *e, uint8_t who, uint64_t now_us);
+void elector_disbelieve(struct election_elector *e, struct election_actions *actions, uint8_t from,
+			uint64_t now_us);
+/* Who speaks without a second witness is asked for one, and believed for as long as that may take. */
+void elector_doubt_speaker(struct election_elector *e, const struct election_event *event,
+			   struct election_actions *actions);
+/* The owner said that it stops; its fence is closed, or waits for us to be heard. */
+void elector_on_resigned(struct election_elector *e, const struct election_event *event,
+			 struct election_actions *actions);
+/* Did the Lease say meanwhile that it did resign? `end`: nothing said that it did not. */
+void elector_review_resignation(struct election_elector *e, struct election_actions *actions,
+				uint64_t now_us, bool end);

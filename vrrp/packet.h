@@ -29,7 +29,8 @@
 	X(BAD_VRID, "virtual router ID is 0")                                                      \
 	X(NOT_LINK_LOCAL, "first IPv6 address is not link-local")                                  \
 	X(BAD_AUTHENTICATION, "version 2 with authentication, which is not supported")             \
-	X(UNKNOWN_VRID, "virtual router ID is not configured here")
+	X(UNKNOWN_VRID, "virtual router ID is not configured here")                                \
+	X(STRANGER, "sender is no candidate, or nothing else confirms what it says")
 
 enum vrrp_verdict {
 #define VRRP_VERDICT_ENUM(name, text) VRRP_VERDICT_##name,

@@ -194,6 +194,7 @@ static void note_stranger(struct router *router, const struct base_address *sour
 	for (unsigned i = 0; i < router->core.config.candidate_count; i++)
 		if (base_address_equal(&router->core.config.candidates[i].address, source))
 			return;
+	router->engine->verdicts[VRRP_VERDICT_STRANGER]++;
 	if (!log_gate_pass(&router->stranger_gate, NULL))
 		return;
 	snprintf(vrid, sizeof vrid, "%u", router->wish.virtual_router_id);
@@ -204,6 +205,18 @@ static void note_stranger(struct router *router, const struct base_address *sour
 		 "%s, which is no candidate, sends adverts for virtual router %u on %s with "
 		 "priority %u: ignored",
 		 text, router->wish.virtual_router_id, router->segment->name, priority);
+}
+
+/* What bears a candidate's address and is not believed all the same. */
+void engine_note_disbelieved(struct router *router, const char *node, const char *message)
+{
+	router->engine->verdicts[VRRP_VERDICT_STRANGER]++;
+	if (!log_gate_pass(&router->stranger_gate, NULL))
+		return;
+	log_line(LOG_WARNING, BASE_REASON_FOREIGN_VIRTUAL_ROUTER,
+		 LOG_FIELDS({ "LEASE", router->wish.name }, { "PEER", node },
+			    { "INTERFACE", router->segment ? router->segment->name : "" }),
+		 "%s", message);
 }
 
 static void hear(struct router *router, const struct base_address *source, uint8_t priority,

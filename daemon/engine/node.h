@@ -156,6 +156,7 @@ void engine_addresses_remove_leftovers(struct engine *engine);
 void engine_send_advert(struct router *router, uint8_t priority);
 void engine_close_fence(struct router *router);
 void engine_linger(struct router *router);
+void engine_note_disbelieved(struct router *router, const char *node, const char *message);
 void engine_advert_received(struct segment *segment, const struct vrrp_packet_meta *meta,
 			    const uint8_t *data, size_t size);
 /* The neighbour behind a link-local address answered: adverts that waited for it are heard now. */

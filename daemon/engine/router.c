@@ -337,6 +337,12 @@ void router_seen(struct router *router, struct base_address address, struct base
 	}
 	if (!virtual_router_owns(&router->core))
 		return;
+	if (member) { /* a rival that does more than advertise */
+		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
+		event.now_us = engine_now(router->engine);
+		event.advert.source = member->address;
+		router_feed(router, &event);
+	}
 	if (segment_member_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
 		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
 		uint64_t now_us = engine_now(router->engine);
@@ -435,6 +441,9 @@ static void apply(struct router *router, const struct virtual_router_action *act
 		return;
 	case VIRTUAL_ROUTER_ACTION_LEASE_READ:
 		send_lease_read(router);
+		return;
+	case VIRTUAL_ROUTER_ACTION_DISBELIEVE:
+		engine_note_disbelieved(router, action->transition.from, action->transition.message);
 		return;
 	case VIRTUAL_ROUTER_ACTION_TRANSITION:
 		note_transition(router, action);

@@ -71,6 +71,10 @@ static bool mutate(struct election_elector *elector, struct election_event *even
 		return event->type != ELECTION_EVENT_HELD;
 	case SIM_MUTANT_RIVAL:
 		return event->type != ELECTION_EVENT_HEARD || !election_elector_owns(elector);
+	case SIM_MUTANT_WITNESS:
+		if (event->type == ELECTION_EVENT_HEARD && event->from < ELECTION_CANDIDATES_MAX)
+			elector->answered_us[event->from] = event->now_us;
+		return true;
 	case SIM_MUTANT_NONE:
 	case SIM_MUTANT_CAS:
 	case SIM_MUTANT_COUNT:

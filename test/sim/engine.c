@@ -278,6 +278,9 @@ static void apply(struct sim_world *world, unsigned n, const struct virtual_rout
 		sim_trace(world, SIM_TRACE_WRITE, n, SIM_NOBODY, 0, 0);
 		sim_agent_request(world, n, &read);
 		return;
+	case VIRTUAL_ROUTER_ACTION_DISBELIEVE:
+		sim_trace(world, SIM_TRACE_DISBELIEVE, n, node_of(action->transition.from), 0, 0);
+		return;
 	case VIRTUAL_ROUTER_ACTION_TRANSITION:
 		sim_trace(world, SIM_TRACE_TRANSITION, n, action->transition.reason,
 			  node_of(action->transition.from), node_of(action->transition.to));
@@ -442,9 +445,9 @@ static void read_adverts(struct sim_world *world, unsigned n)
 					      .now_us = world->now_us };
 
 	memmove(node->packets, node->packets + 1, --node->packet_count * sizeof packet);
-	node->heard_us[packet.from] = world->now_us;
-	sim_trace(world, SIM_TRACE_HEARD, n, packet.priority, packet.from, 0);
-	event.advert.source = address_of(packet.from);
+	node->heard_us[packet.source] = world->now_us;
+	sim_trace(world, SIM_TRACE_HEARD, n, packet.priority, packet.source, packet.from);
+	event.advert.source = address_of(packet.source);
 	event.advert.priority = packet.priority;
 	event.advert.interval_us = packet.interval_us;
 	feed(world, n, &event);
@@ -529,6 +532,12 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN;
 		feed(world, n, &event);
 		return;
+	}
+	if (virtual_router_owns(&node->router) && packet.from < SIM_NODES_MAX &&
+	    node->mac_known[packet.from]) {
+		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
+		event.advert.source = address_of(packet.from);
+		feed(world, n, &event);
 	}
 	/* Two began at once: adverts settle it, then the one that stays has the last word. */
 	if (virtual_router_owns(&node->router) && packet.from < SIM_NODES_MAX &&

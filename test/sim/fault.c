@@ -279,6 +279,12 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		if (begin)
 			sim_at(world, world->now_us, SIM_EVENT_STRANGER, active->mask & 3);
 		return;
+	case SIM_FAULT_FORGED:
+		world->forged = begin;
+		world->forged_as = (uint8_t)a;
+		if (begin)
+			sim_at(world, world->now_us, SIM_EVENT_FORGE, active->mask & 31);
+		return;
 	case SIM_FAULT_FOREIGN:
 		world->foreign = begin;
 		return;

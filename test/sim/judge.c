@@ -71,8 +71,6 @@ static uint64_t single_bound_us(const struct sim_world *world)
 			       : BASE_USEC_NEVER;
 	case SIM_FAULT_LOSS:
 		return bound_us + 4 * interval_us;
-	case SIM_FAULT_REPLAY: /* an old resignation of the owner looks like a new one */
-		return world->config.leased ? bound_us + world->config.watch_max_us : bound_us;
 	case SIM_FAULT_ISOLATE:
 	case SIM_FAULT_MUTE:
 	case SIM_FAULT_SPLIT:
@@ -248,7 +246,8 @@ static void judge_single(struct sim_world *world)
 	uint64_t outage_us = world->episode_unserved_us;
 	uint64_t allowed_us =
 		4 * (uint64_t)world->config.interval_us + lan_us(world) + 20 * BASE_USEC_PER_MSEC;
-	bool may_move = fault->owner ? promise->moves_owner : promise->moves_other;
+	bool confirmed = fault->fault == SIM_FAULT_REPLAY && world->config.leased; /* rule 13 */
+	bool may_move = !confirmed && (fault->owner ? promise->moves_owner : promise->moves_other);
 	struct sim_statistics *statistics = world->statistics;
 
 	if (world->config.leased)

@@ -52,6 +52,7 @@ bool sim_kernel_advert(struct sim_world *world, unsigned n, uint8_t priority)
 	struct sim_node *node = &world->nodes[n];
 	struct sim_packet packet = { .type = SIM_PACKET_ADVERT,
 				     .from = (uint8_t)n,
+				     .source = (uint8_t)n,
 				     .priority = priority,
 				     .interval_us = world->config.interval_us };
 	/* Element timeouts count in jiffies: up to one of them early, never late. */
@@ -130,8 +131,8 @@ void sim_kernel_packet(struct sim_world *world, unsigned n, const struct sim_pac
 	struct sim_node *node = &world->nodes[n];
 	struct sim_packet answer = { .type = SIM_PACKET_ANSWER, .from = (uint8_t)n };
 
-	if (!runs(node))
-		return;
+	if (!runs(node) || (packet->type == SIM_PACKET_ADVERT && packet->source == n))
+		return; /* what bears our own address is dropped as a martian */
 	if (packet->type == SIM_PACKET_ASK &&
 	    (packet->target == n ||
 	     (packet->target == SIM_TARGET_VIP && sim_kernel_answers(world, n)))) {
@@ -139,7 +140,7 @@ void sim_kernel_packet(struct sim_world *world, unsigned n, const struct sim_pac
 		sim_lan_send(world, packet->from, &answer);
 	}
 	if (packet->type == SIM_PACKET_ADVERT && packet->priority > 0 &&
-	    packet->from < SIM_NODES_MAX && world->now_us < node->leaving_until_us &&
+	    packet->source < SIM_NODES_MAX && world->now_us < node->leaving_until_us &&
 	    world->now_us < node->alive_until_us) {
 		node->alive_until_us = 0;
 		sim_trace(world, SIM_TRACE_FENCE, n, 0, 0, 0);

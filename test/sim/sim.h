@@ -57,6 +57,7 @@
 	X(GATEWAY, "gateway")         /* the gateway does not answer one node */                   \
 	X(LEASE, "lease")             /* somebody deletes the Lease */                             \
 	X(STRANGER, "stranger")       /* adverts of our VRID from no member */                     \
+	X(FORGED, "forged")           /* a stranger's that bear the address of a member */           \
 	X(FOREIGN, "foreign")         /* a host outside the cluster answers for the address */     \
 	X(PRIORITIES, "priorities")   /* the controller changes the priorities */                  \
 	X(CANDIDATE, "candidate")     /* a node stops being a candidate, and is one again */       \
@@ -88,7 +89,8 @@ enum sim_regime {
 	X(QUORUM, "quorum")       /* rule 6: everybody counts as reachable */                      \
 	X(OVERSLEPT, "overslept") /* rule 8: nobody notices that it woke up late */                \
 	X(HELD, "held")           /* nobody asks who answers for the address */                    \
-	X(RIVAL, "rival")         /* rule 5: an owner does not hear another one */
+	X(RIVAL, "rival")         /* rule 5: an owner does not hear another one */                 \
+	X(WITNESS, "witness")     /* rule 13: an advert is believed without a second witness */
 
 enum sim_mutant {
 #define SIM_MUTANT_ENUM(name, word) SIM_MUTANT_##name,
@@ -123,6 +125,7 @@ enum sim_trace_kind {
 	SIM_TRACE_PROCESS,
 	SIM_TRACE_ADVERT,
 	SIM_TRACE_HEARD,
+	SIM_TRACE_DISBELIEVE,
 	SIM_TRACE_FENCE,
 	SIM_TRACE_ADDRESS,
 	SIM_TRACE_ANNOUNCE,
@@ -158,6 +161,7 @@ enum sim_packet_type {
 struct sim_packet {
 	uint8_t type;
 	uint8_t from; /* the MAC, so the host that sent it */
+	uint8_t source; /* ADVERT: of the IP header, whose address it bears */
 	uint8_t target;
 	uint8_t priority;
 	bool probe; /* sender address 0: changes nobody's cache */
@@ -301,6 +305,7 @@ enum sim_event_type {
 	SIM_EVENT_AGENT_START,
 	SIM_EVENT_CLIENT,
 	SIM_EVENT_STRANGER,
+	SIM_EVENT_FORGE,
 	SIM_EVENT_PLAN,
 	SIM_EVENT_HEAL,
 };
@@ -377,7 +382,8 @@ struct sim_world {
 	uint64_t revision, written_us; /* the Lease, last time; or asked for */
 	uint32_t api_down;
 	struct sim_wish wish;
-	bool stranger, foreign;
+	bool stranger, foreign, forged;
+	uint8_t forged_as;
 
 	/* plan */
 	enum sim_phase phase;

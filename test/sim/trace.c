@@ -62,7 +62,11 @@ static void print_line(const struct sim_line *line)
 		printf("advert %u%s\n", line->a, line->b ? "" : " (could not be sent)");
 		return;
 	case SIM_TRACE_HEARD:
-		printf("hears %u from %s\n", line->a, sim_host_name(line->b));
+		printf("hears %u from %s%s\n", line->a, sim_host_name(line->b),
+		       line->b == line->c ? "" : " (forged)");
+		return;
+	case SIM_TRACE_DISBELIEVE:
+		printf("does not believe %s\n", sim_host_name(line->a));
 		return;
 	case SIM_TRACE_FENCE:
 		printf("fence %s\n", line->a == 0   ? "closed"

@@ -35,6 +35,7 @@ static void stranger(struct sim_world *world, const struct sim_event *event)
 	static const uint8_t priorities[] = { 255, 200, 100, 0 };
 	struct sim_packet packet = { .type = SIM_PACKET_ADVERT,
 				     .from = SIM_STRANGER,
+				     .source = SIM_STRANGER,
 				     .priority = priorities[event->host & 3],
 				     .interval_us = world->config.interval_us };
 
@@ -42,6 +43,24 @@ static void stranger(struct sim_world *world, const struct sim_event *event)
 		return;
 	sim_lan_broadcast(world, &packet);
 	sim_at(world, world->now_us + world->config.interval_us, SIM_EVENT_STRANGER, event->host);
+}
+
+/* As a member; what and how often says event->host. */
+static void forge(struct sim_world *world, const struct sim_event *event)
+{
+	static const uint8_t priorities[] = { 0, 0, 1, 100, 127, 128, 200, 255 };
+	unsigned often = event->host >> 3 & 3;
+	struct sim_packet packet = { .type = SIM_PACKET_ADVERT,
+				     .from = SIM_STRANGER,
+				     .source = world->forged_as,
+				     .priority = priorities[event->host & 7],
+				     .interval_us = world->config.interval_us };
+
+	if (!world->forged)
+		return;
+	sim_lan_broadcast(world, &packet);
+	sim_at(world, world->now_us + ((2 * (uint64_t)world->config.interval_us) >> often),
+	       SIM_EVENT_FORGE, event->host);
 }
 
 static void dispatch(struct sim_world *world, const struct sim_event *event)
@@ -86,6 +105,9 @@ static void dispatch(struct sim_world *world, const struct sim_event *event)
 		return;
 	case SIM_EVENT_STRANGER:
 		stranger(world, event);
+		return;
+	case SIM_EVENT_FORGE:
+		forge(world, event);
 		return;
 	case SIM_EVENT_PLAN:
 		sim_plan_step(world);

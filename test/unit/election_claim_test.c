@@ -394,6 +394,8 @@ static void test_adverts_before_a_resignation_do_not_count_in_the_next_term(void
 	(void)state;
 	follow(true);
 	hear(A, 0);
+	now_us += 4 * MS;
+	witness(1 << C, true); /* it does not answer any more */
 	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
 	answer(ELECTION_RESULT_CONFLICT, written(), 0);
 	now_us += 10 * MS;

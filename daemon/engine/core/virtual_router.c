@@ -241,6 +241,19 @@ static void add_transition(struct virtual_router *router, const struct election_
 	describe(router, wish, action, now_us);
 }
 
+static void add_disbelieve(struct virtual_router *router, const struct election_action *wish,
+			   struct virtual_router_actions *actions)
+{
+	struct virtual_router_action *action = add(actions, VIRTUAL_ROUTER_ACTION_DISBELIEVE);
+
+	snprintf(action->transition.from, sizeof action->transition.from, "%s",
+		 name_of(router, wish->from));
+	snprintf(action->transition.message, sizeof action->transition.message,
+		 "adverts of %s bear the address of %s, but neither the Lease nor an answer for "
+		 "the address confirms them: ignored",
+		 router->config.name, action->transition.from);
+}
+
 static void add_write(struct virtual_router *router, const struct election_action *wish,
 		      struct virtual_router_actions *actions)
 {
@@ -312,6 +325,13 @@ static void apply(struct virtual_router *router, const struct election_action *w
 		return;
 	case ELECTION_ACTION_PROBE_ADDRESSES:
 		add(actions, VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES);
+		return;
+	case ELECTION_ACTION_RESIGNED:
+		vrrp.type = VRRP_EVENT_ADVERT; /* as if it were heard now: priority 0 */
+		run_vrrp(router, &vrrp, actions);
+		return;
+	case ELECTION_ACTION_DISBELIEVE:
+		add_disbelieve(router, wish, actions);
 		return;
 	case ELECTION_ACTION_TRANSITION:
 		add_transition(router, wish, actions, now_us);
@@ -454,12 +474,11 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 	vrrp.advert.priority = event->advert.priority;
 	vrrp.advert.interval_us = event->advert.interval_us;
 	/*
-	 * Rule 13: a stranger neither ends our silence nor makes us resign. And only an owner can
-	 * resign: an old advert of priority 0 that comes again shortens no silence.
+	 * Rule 13: what nobody else confirms neither ends our silence nor makes us resign. And only an
+	 * owner can resign: an old advert of priority 0 that comes again shortens no silence.
 	 */
-	if (election.from != ELECTION_OTHER &&
-	    (event->advert.priority > 0 || virtual_router_owns(router) ||
-	     router->elector.speaker == election.from)) {
+	if (election_elector_believes(&router->elector, election.from, event->advert.priority,
+				      event->now_us)) {
 		run_vrrp(router, &vrrp, actions);
 		router->last_heard_us = event->now_us;
 	}

@@ -136,6 +136,7 @@ enum virtual_router_action_type {
 	VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES, /* one ARP/NS probe for a foreign holder (rule 13) */
 	VIRTUAL_ROUTER_ACTION_LEASE_WRITE,     /* .write: compare-and-swap */
 	VIRTUAL_ROUTER_ACTION_LEASE_READ,      /* ask what the Lease says now */
+	VIRTUAL_ROUTER_ACTION_DISBELIEVE, /* .transition.from, .message: adverts in its name, not its own */
 	VIRTUAL_ROUTER_ACTION_TRANSITION,      /* state or owner changed: log, status, Event */
 	VIRTUAL_ROUTER_ACTION_RELEASED,        /* after RELEASE: nothing is held any more */
 };
