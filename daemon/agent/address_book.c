@@ -10,6 +10,7 @@
 #include "daemon/agent/status.h"
 #include "daemon/engine/core/virtual_router.h"
 #include "k8s/object.h"
+#include "k8s/packed.h"
 
 #define BUCKETS		1024
 #define WRITING_MAX	16
@@ -43,7 +44,8 @@ struct address {
 	uint64_t not_before_us, retry_us;
 	struct k8s_request *request;
 	bool applying; /* the request is about notEligible */
-	char *uid, *version, *services, *status;
+	char *uid, *version, *services;
+	struct k8s_packed *status;
 	char *order_to, *order_id, *order_done, *ordering;
 	char name[];
 };
@@ -232,7 +234,8 @@ static void take(struct address *address, const cJSON *object)
 	replace(&address->version, agent_text(metadata, "resourceVersion"));
 	address->stale = false;
 	free(address->status);
-	address->status = text;
+	address->status = text ? k8s_pack(text) : NULL;
+	free(text);
 	read_order(address, metadata);
 	read_spec(address, cJSON_GetObjectItemCaseSensitive(object, "spec"));
 	set_due(address);
@@ -651,7 +654,7 @@ static bool write_one(struct address *address, uint64_t now_us)
 
 	if (!address->router || !address->router->known)
 		return false;
-	status = address->status ? cJSON_Parse(address->status) : NULL;
+	status = address->status ? k8s_unpack_tree(address->status) : NULL;
 	wrote = write_status(address, status, now_us) ||
 		write_eligibility(address, status, now_us);
 	cJSON_Delete(status);
@@ -728,14 +731,22 @@ void address_book_retry(struct address_book *book)
 	agent_flush_soon(book->agent);
 }
 
+static bool mentions(const struct k8s_packed *status, const char *node)
+{
+	char *text = status ? k8s_unpack(status) : NULL;
+	bool found = text && strstr(text, node);
+
+	free(text);
+	return found;
+}
+
 void address_book_stop(struct address_book *book)
 {
 	for (size_t i = 0; i < BUCKETS; i++)
 		for (struct router *router = book->routers[i]; router; router = router->next)
 			for (struct address *address = router->addresses; address;
 			     address = address->next_of_router) {
-				if (address->status &&
-				    strstr(address->status, book->agent->node)) {
+				if (mentions(address->status, book->agent->node)) {
 					address->not_before_us = 0;
 					set_due(address);
 				}

@@ -1,5 +1,7 @@
 #include "daemon/feed/set.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "k8s/object.h"
@@ -115,15 +117,15 @@ bool lean_is_balanced(const cJSON *service)
 	       (!*class || strcmp(class, "vipd.dev/vip") == 0);
 }
 
-char *lean_text(enum object_kind kind, const cJSON *tree)
+int lean_pack(enum object_kind kind, const cJSON *tree, struct k8s_packed **packed)
 {
 	cJSON *lean;
 	char *text;
 
 	if (kind == KIND_SERVICE && !lean_is_balanced(tree))
-		return NULL;
+		return 0;
 	if (kind == KIND_SLICE && strcmp(tree_text(tree, "addressType"), "FQDN") == 0)
-		return NULL;
+		return 0;
 	lean = cJSON_CreateObject();
 	lean_metadata(lean, tree, kind);
 	switch (kind) {
@@ -148,5 +150,7 @@ char *lean_text(enum object_kind kind, const cJSON *tree)
 	}
 	text = k8s_object_print(lean);
 	cJSON_Delete(lean);
-	return text;
+	*packed = text ? k8s_pack(text) : NULL;
+	free(text);
+	return *packed ? 1 : -ENOMEM;
 }

@@ -258,7 +258,7 @@ void object_drop(struct wish_set *set, struct object *object)
 	*(object->before ? &object->before->after : &set->first) = object->after;
 	*(object->after ? &object->after->before : &set->last) = object->before;
 	free(object->file);
-	free(object->text);
+	free(object->packed);
 	free(object);
 }
 
@@ -266,8 +266,8 @@ const cJSON *object_tree(struct wish_set *set, const struct object *object)
 {
 	struct object *writable = (struct object *)object;
 
-	if (!object->tree && object->text) {
-		writable->tree = cJSON_Parse(object->text);
+	if (!object->tree && object->packed) {
+		writable->tree = k8s_unpack_tree(object->packed);
 		writable->next_opened = set->opened;
 		set->opened = writable;
 	}
@@ -323,28 +323,31 @@ int wish_set_put(struct wish_set *set, const char *kind, const cJSON *tree)
 {
 	enum object_kind number = object_kind_of(kind);
 	struct object *object;
-	char *text;
+	struct k8s_packed *packed;
+	int r;
 
 	assert(set->cluster && number < KIND_COUNT);
-	text = lean_text(number, tree);
+	r = lean_pack(number, tree, &packed);
+	if (r < 0)
+		return r;
 	object = object_find(set, number, tree_text(tree, "metadata/namespace"),
 			     tree_text(tree, "metadata/name"));
-	if (!text) {
+	if (r == 0) {
 		if (object)
 			object_drop(set, object); /* it is of no interest any more */
 		return 0;
 	}
-	if (object && strcmp(object->text, text) == 0) {
-		free(text);
+	if (object && k8s_packed_equal(object->packed, packed)) {
+		free(packed);
 		return 0;
 	}
 	object = place(set, number, tree);
 	if (!object) {
-		free(text);
+		free(packed);
 		return -ENOMEM;
 	}
-	free(object->text);
-	object->text = text;
+	free(object->packed);
+	object->packed = packed;
 	return 1;
 }
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "daemon/feed/wishes.h"
 #include "daemon/protocol/message.h"
+#include "k8s/packed.h"
 
 /* What the files of this folder share. */
 
@@ -38,8 +39,8 @@ struct link {
 
 /*
  * Of a manifest the tree is kept, with its line numbers. Of an object of the API server only what
- * the translation reads is kept, as text, and becomes a tree while it is looked at: 10000 Services
- * with their slices and addresses are some 20 MB as text and ten times that as trees.
+ * the translation reads is kept, packed, and becomes a tree while it is looked at: 10000 Services with
+ * their slices and addresses are some 3 MB packed, 10 MB as text, and ten times that as trees.
  */
 struct object {
 	struct object *next;	     /* in its bucket */
@@ -49,7 +50,7 @@ struct object {
 	enum object_kind kind;
 	char *file; /* manifests */
 	cJSON *tree;
-	char *text; /* API */
+	struct k8s_packed *packed; /* API */
 	const char *name;
 	char namespace[]; /* NUL, name, NUL */
 };
@@ -105,7 +106,7 @@ struct object *object_find(struct wish_set *set, enum object_kind kind, const ch
 struct object *object_put(struct wish_set *set, enum object_kind kind, cJSON *tree);
 void object_drop(struct wish_set *set, struct object *object);
 const cJSON *object_tree(struct wish_set *set, const struct object *object);
-void objects_close(struct wish_set *set); /* frees what object_tree() made of texts */
+void objects_close(struct wish_set *set); /* frees what object_tree() unpacked */
 struct unit *unit_find(struct wish_set *set, enum unit_kind kind, const char *name);
 void unit_set_due(struct wish_set *set, struct unit *unit);
 void unit_forget(struct wish_set *set, struct unit *unit); /* if nothing needs it any more */
@@ -114,8 +115,8 @@ void unit_forget(struct wish_set *set, struct unit *unit); /* if nothing needs i
 #define MANIFEST_INTERVAL_MS 100
 int manifest_check(struct wish_set *set, const struct object *object);
 
-/* lean.c: what the translation reads of an object of the API server, as JSON; NULL: nothing. */
-char *lean_text(enum object_kind kind, const cJSON *tree);
+/* lean.c: what the translation reads of an object of the API server. 0: nothing; 1; -ENOMEM. */
+int lean_pack(enum object_kind kind, const cJSON *tree, struct k8s_packed **packed);
 bool lean_is_balanced(const cJSON *service); /* a Service of type LoadBalancer and of our class */
 
 /* translate.c */
