@@ -127,6 +127,9 @@ struct ipam_pool_status {
 	char overlaps[IPAM_OVERLAPS_MAX][IPAM_NAME_SIZE];
 };
 
+/* Is the address in any pool, whoever may have it? */
+bool ipam_in_pools(const struct ipam *ipam, const struct base_address *address);
+
 /* Also of a pool that is gone (false) while records name it: assigned and orphans count on. */
 bool ipam_pool_status(struct ipam *ipam, const char *name, uint64_t now_us,
 		      struct ipam_pool_status *status);

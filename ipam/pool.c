@@ -172,6 +172,15 @@ bool ipam_pool_contains(const struct pool *pool, const struct base_address *addr
 						  ipam_number_of(address));
 }
 
+bool ipam_in_pools(const struct ipam *ipam, const struct base_address *address)
+{
+	for (const struct pool *pool = ipam_pool_in_order(ipam_tree_first(&ipam->order)); pool;
+	     pool = ipam_pool_in_order(ipam_tree_next(&pool->by_order)))
+		if (ipam_pool_contains(pool, address))
+			return true;
+	return false;
+}
+
 int ipam_pool_why_not(const struct ipam_pool *spec, const struct base_address *address,
 		      struct base_error *error)
 {

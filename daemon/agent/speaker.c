@@ -125,6 +125,22 @@ static const char *const dataplanes[MESSAGE_DATAPLANE_COUNT] = {
 	[MESSAGE_DATAPLANE_ANNOUNCE] = "announce",
 };
 
+static cJSON *make_strangers(const struct message_segment *segment)
+{
+	cJSON *list = cJSON_CreateArray();
+
+	for (uint32_t i = 0; i < segment->stranger_count; i++) {
+		cJSON *item = cJSON_CreateObject();
+		char text[BASE_ADDRESS_TEXT_SIZE];
+
+		cJSON_AddNumberToObject(item, "id", segment->strangers[i].virtual_router_id);
+		cJSON_AddStringToObject(item, "address",
+					base_address_format(&segment->strangers[i].source, text));
+		cJSON_AddItemToArray(list, item);
+	}
+	return list;
+}
+
 static cJSON *make_segments(const struct message_node_status *status)
 {
 	cJSON *list = cJSON_CreateArray();
@@ -145,6 +161,9 @@ static cJSON *make_segments(const struct message_node_status *status)
 			cJSON_AddStringToObject(item, "gateway",
 						base_address_format(&segment->gateway, text));
 		cJSON_AddBoolToObject(item, "up", segment->up);
+		if (segment->stranger_count > 0)
+			cJSON_AddItemToObject(item, "foreignVirtualRouters",
+					      make_strangers(segment));
 		cJSON_AddItemToArray(list, item);
 	}
 	return list;

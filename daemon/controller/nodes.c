@@ -50,6 +50,23 @@ void node_read(struct node_facts *facts, const cJSON *object)
 	}
 }
 
+static void read_strangers(struct speaker_facts *facts, size_t at, const cJSON *list)
+{
+	size_t *count = &facts->segments[at].stranger_count;
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, list) {
+		struct speaker_stranger *stranger = &facts->segments[at].strangers[*count];
+
+		if (*count == SPEAKER_STRANGERS_MAX)
+			return;
+		stranger->id = (uint8_t)k8s_object_number(item, "id", 1, 255, 0);
+		if (stranger->id &&
+		    base_address_parse(k8s_object_text(item, "address"), &stranger->address))
+			++*count;
+	}
+}
+
 void speaker_read(struct speaker_facts *facts, const cJSON *object)
 {
 	const cJSON *item;
@@ -74,6 +91,7 @@ void speaker_read(struct speaker_facts *facts, const cJSON *object)
 			 k8s_object_text(item, "interface"));
 		base_address_parse(k8s_object_text(item, "address"), &facts->segments[at].address);
 		base_address_parse(k8s_object_text(item, "gateway"), &facts->segments[at].gateway);
+		read_strangers(facts, at, k8s_object_get(item, "foreignVirtualRouters"));
 		facts->segment_count++;
 	}
 }
@@ -169,6 +187,48 @@ size_t node_addresses(const struct node *node, struct ipam_range *ranges)
 			ranges[count++] = ipam_range_single(&node->speaker.segments[i].gateway);
 	}
 	return count;
+}
+
+/* A node that another one does not know yet is no stranger. */
+static bool is_member(const struct nodes *nodes, const struct base_address *address)
+{
+	struct ipam_range ranges[NODE_ADDRESSES_MAX];
+
+	TABLE_EACH(&nodes->table, entry) {
+		size_t count = node_addresses(TABLE_OF(entry, struct node, entry), ranges);
+
+		for (size_t i = 0; i < count; i++)
+			if (base_address_equal(&ranges[i].first, address))
+				return true;
+	}
+	return false;
+}
+
+const struct speaker_stranger *nodes_strangers(const struct nodes *nodes,
+					       const struct base_address *address, uint8_t id,
+					       struct ipam_ids *ids)
+{
+	const struct speaker_stranger *found = NULL;
+
+	TABLE_EACH(&nodes->table, entry) {
+		const struct node *node = TABLE_OF(entry, struct node, entry);
+
+		for (size_t i = 0; i < node->speaker.segment_count; i++) {
+			if (!base_prefix_contains(&node->speaker.segments[i].prefix, address))
+				continue;
+			for (size_t j = 0; j < node->speaker.segments[i].stranger_count; j++) {
+				const struct speaker_stranger *stranger =
+					&node->speaker.segments[i].strangers[j];
+
+				if (is_member(nodes, &stranger->address))
+					continue;
+				ipam_ids_add(ids, stranger->id, stranger->id);
+				if (stranger->id == id)
+					found = stranger;
+			}
+		}
+	}
+	return found;
 }
 
 /* --- placement --- */

@@ -47,6 +47,14 @@ bool node_set_silent(struct node *node, bool silent);
  * NODE_ADDRESSES_MAX; answers how many. */
 size_t node_addresses(const struct node *node, struct ipam_range *ranges);
 
+/*
+ * Adds the virtual router IDs that somebody outside the cluster uses on the segment of the address, as any
+ * speaker hears. Answers who uses `id`, or NULL.
+ */
+const struct speaker_stranger *nodes_strangers(const struct nodes *nodes,
+					       const struct base_address *address, uint8_t id,
+					       struct ipam_ids *ids);
+
 struct placement_question {
 	struct base_address address;
 	const cJSON *pool_spec; /* AddressPool.spec; NULL: the pool is gone */

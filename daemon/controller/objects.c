@@ -51,6 +51,12 @@ static const cJSON *find_condition(const cJSON *conditions, const char *type)
 	return NULL;
 }
 
+bool service_serves_external(const struct service *service)
+{
+	return service->external_count > 0 && !service->deleting &&
+	       (service->ours || !service->load_balancer);
+}
+
 uint64_t service_status_digest(const cJSON *status)
 {
 	const cJSON *item, *port;

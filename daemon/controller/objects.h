@@ -69,6 +69,8 @@ struct service {
 /* `default_class`: class-less Services are ours. */
 int service_read(struct service *service, const cJSON *object, bool default_class);
 void service_clear(struct service *service);
+/* Is what it names in spec.externalIPs brought up, where a pool allows it? */
+bool service_serves_external(const struct service *service);
 const char *service_condition_name(enum service_condition_type type);
 /* One number for what this controller writes of a Service's status: ingress and its two conditions,
  * their times apart. A server that drops ipMode says the same without it. */
@@ -136,6 +138,7 @@ cJSON *vip_spec_write(const struct vip_spec *spec);
 
 /* Node and Speaker of one name, as far as placement looks. */
 #define NODE_SEGMENTS_MAX  16
+#define SPEAKER_STRANGERS_MAX 8
 #define NODE_ADDRESSES_MAX (16 + 2 * NODE_SEGMENTS_MAX)
 
 struct speaker_facts {
@@ -146,6 +149,11 @@ struct speaker_facts {
 		char interface[INTERFACE_SIZE];
 		struct base_prefix prefix;
 		struct base_address address, gateway; /* of its node on it; family NONE: not said */
+		size_t stranger_count;
+		struct speaker_stranger {
+			uint8_t id;
+			struct base_address address;
+		} strangers[SPEAKER_STRANGERS_MAX]; /* virtual routers of others that it hears */
 	} segments[NODE_SEGMENTS_MAX];
 };
 

@@ -3,22 +3,12 @@
 
 #include "base/hash.h"
 #include "base/time.h"
-#include "daemon/controller/reconcile.h"
+#include "daemon/controller/reconcile_addresses.h"
 #include "k8s/object.h"
 
 #define PENDING_US                                                                                 \
 	(2 * BASE_USEC_PER_SEC) /* so long an address may take before the user hears why */
 #define UNSERVED_US (3 * BASE_USEC_PER_SEC) /* a failover is over by then */
-
-static struct ipam_name name_of(const struct claim *claim, char namespace[static 64],
-				char name[static 256])
-{
-	size_t length = strcspn(claim->key, "/");
-
-	snprintf(namespace, 64, "%.*s", (int)length, claim->key);
-	snprintf(name, 256, "%s", claim->key + length + 1);
-	return (struct ipam_name){ .namespace = namespace, .name = name };
-}
 
 static void service_path(const struct service *service, const char *suffix, char *path, size_t size)
 {
@@ -104,172 +94,6 @@ static void remove_finalizers(struct reconciler *reconciler, struct claim *claim
 		remove_one(step.body, service->finalizer_upstream, FINALIZER_UPSTREAM);
 	service_path(service, "", step.path, sizeof step.path);
 	step_send(reconciler, &claim->work, &step);
-}
-
-/* --- addresses --- */
-
-struct held {
-	unsigned count;
-	struct base_address addresses[16];
-	char pools[16][IPAM_NAME_SIZE];
-};
-
-static bool add_held(void *userdata, const struct ipam_record *record)
-{
-	struct held *held = userdata;
-
-	if (held->count == 16)
-		return false;
-	snprintf(held->pools[held->count], IPAM_NAME_SIZE, "%s", record->pool);
-	held->addresses[held->count++] = record->address;
-	return true;
-}
-
-static void held_by(struct reconciler *reconciler, const struct claim *claim, struct held *held)
-{
-	char namespace[64], name[256];
-	struct ipam_name key = name_of(claim, namespace, name);
-
-	held->count = 0;
-	ipam_record_each_of(reconciler->state->ipam, &key, add_held, held);
-}
-
-static void release(struct reconciler *reconciler, struct claim *claim,
-		    const struct base_address *address, const char *pool)
-{
-	struct state *state = reconciler->state;
-	char namespace[64], name[256], text[BASE_ADDRESS_TEXT_SIZE], note[128];
-	struct ipam_name key = name_of(claim, namespace, name);
-	/* The Service may be gone: its name is enough for the journal. */
-	struct service nobody = { .namespace = namespace, .name = name, .uid = "" };
-
-	state_touch(state, address);
-	if (ipam_release(state->ipam, &key, address, reconciler_wall()) < 0)
-		return;
-	base_address_format(address, text);
-	snprintf(note, sizeof note, "%s of pool %s is released", text, pool);
-	if (claim->exists)
-		reconciler_tell(reconciler, &claim->service, BASE_REASON_ADDRESS_RELEASED, text,
-				pool, note);
-	else
-		log_line(LOG_NOTICE, BASE_REASON_ADDRESS_RELEASED,
-			 LOG_FIELDS({ "SERVICE", claim->key }, { "VIP", text }, { "POOL", pool }),
-			 "%s/%s: %s", nobody.namespace, nobody.name, note);
-	state->retry = true;
-}
-
-static void release_all(struct reconciler *reconciler, struct claim *claim)
-{
-	struct held held;
-
-	held_by(reconciler, claim, &held);
-	for (unsigned i = 0; i < held.count; i++)
-		release(reconciler, claim, &held.addresses[i], held.pools[i]);
-}
-
-/* Does the VirtualIP, as the server has it, say that this very Service holds it? */
-static bool is_recorded(const struct vip *vip, const struct service *service)
-{
-	if (!vip || !vip->exists || vip->deleting)
-		return false;
-	for (size_t i = 0; i < vip->holder_count; i++)
-		if (strcmp(vip->holders[i].namespace, service->namespace) == 0 &&
-		    strcmp(vip->holders[i].name, service->name) == 0)
-			return strcmp(vip->holders[i].uid, service->uid) == 0;
-	return false;
-}
-
-static void describe_vip(struct reconciler *reconciler, const struct service *service,
-			 struct grant *grant)
-{
-	const struct vip *vip = state_vip(reconciler->state, &grant->address);
-
-	if (!grant->held || !vip)
-		return;
-	grant->recorded = is_recorded(vip, service);
-	grant->status = vip->status;
-	grant->unplaced = vip->unplaced;
-	grant->placed = vip->unplaced == BASE_REASON_NONE;
-	snprintf(grant->unplaced_message, sizeof grant->unplaced_message, "%s",
-		 vip->unplaced_message ? vip->unplaced_message : "");
-	if (!vip->exists && !grant->placed && vip->unplaced == BASE_REASON_POOL_EXHAUSTED) {
-		grant->refusal = vip->unplaced; /* no virtual router is left to carry it */
-		snprintf(grant->message, sizeof grant->message, "%s", grant->unplaced_message);
-	}
-}
-
-static void allocate(struct reconciler *reconciler, struct claim *claim, struct grant *grant,
-		     const struct held *held)
-{
-	struct state *state = reconciler->state;
-	const struct service *service = &claim->service;
-	struct state_selection selection = { .state = state, .service = service };
-	struct ipam_request request = {
-		.service = { .namespace = service->namespace, .name = service->name },
-		.family = grant->wish.family,
-		.wanted = grant->wish.wanted,
-		.pool = service->pool,
-		.selects = state_selects,
-		.userdata = &selection,
-		.now_us = reconciler_wall(),
-	};
-	struct ipam_answer answer;
-	struct base_error error = { 0 };
-	int r = ipam_allocate(state->ipam, &request, &answer, &error);
-
-	if (r == 0) {
-		grant->held = true;
-		grant->address = answer.address;
-		if (!answer.kept)
-			state_touch(state, &answer.address);
-		return;
-	}
-	grant->refusal = r > 0 ? (enum base_reason)r : BASE_REASON_POOL_EXHAUSTED;
-	snprintf(grant->message, sizeof grant->message, "%s",
-		 r > 0 ? error.message : "the controller is out of memory");
-	/* It keeps what it has until it can have what it asks for. */
-	for (unsigned i = 0; i < held->count && !grant->held; i++)
-		if (held->addresses[i].family == (uint8_t)grant->wish.family) {
-			grant->held = true;
-			grant->address = held->addresses[i];
-		}
-}
-
-static void release_surplus(struct reconciler *reconciler, struct claim *claim,
-			    const struct grant *grants, unsigned count)
-{
-	struct held held;
-
-	held_by(reconciler, claim, &held);
-	for (unsigned i = 0; i < held.count; i++) {
-		bool kept = false;
-
-		/* A new one in its place is written down first. */
-		for (unsigned j = 0; j < count; j++)
-			kept |= grants[j].held &&
-				(base_address_equal(&grants[j].address, &held.addresses[i]) ||
-				 (grants[j].address.family == held.addresses[i].family &&
-				  !grants[j].recorded));
-		if (!kept)
-			release(reconciler, claim, &held.addresses[i], held.pools[i]);
-	}
-}
-
-/* A malformed wish: what it has, it keeps. */
-static unsigned keep_held(const struct service *service, const struct held *held,
-			  struct grant *grants)
-{
-	unsigned count = 0;
-
-	for (unsigned f = 0; f < service->family_count; f++)
-		for (unsigned i = 0; i < held->count && count < 2; i++)
-			if (held->addresses[i].family == (uint8_t)service->families[f]) {
-				grants[count].held = true;
-				grants[count].wish.family = service->families[f];
-				grants[count++].address = held->addresses[i];
-				break;
-			}
-	return count;
 }
 
 /* --- status --- */
@@ -419,26 +243,27 @@ static void serve(struct reconciler *reconciler, struct claim *claim)
 	int r;
 
 	memset(grants, 0, sizeof grants);
-	held_by(reconciler, claim, &held);
+	addresses_held(reconciler, claim, &held);
 	r = decide_wishes(service, &wishes, &error);
 	if (r == 0) {
 		for (count = 0; count < wishes.count; count++) {
 			grants[count].wish = wishes.items[count];
-			allocate(reconciler, claim, &grants[count], &held);
+			addresses_allocate(reconciler, claim, &grants[count], &held);
 		}
 	} else {
-		count = keep_held(service, &held, grants);
+		count = addresses_keep(service, &held, grants);
 	}
 	for (unsigned i = 0; i < count; i++)
-		describe_vip(reconciler, service, &grants[i]);
+		addresses_describe(reconciler, service, &grants[i]);
 	if (r == 0)
-		release_surplus(reconciler, claim, grants, count);
+		addresses_release_surplus(reconciler, claim, grants, count);
 	if (r == 0)
 		decide_verdict(service, grants, count, &verdict);
 	else
 		decide_refusal(service, (enum base_reason)r, error.message, grants, count,
 			       &verdict);
 	state_set_waiting(reconciler->state, claim, verdict.event != BASE_REASON_NONE);
+	addresses_external(reconciler, claim);
 	tell_refusal(reconciler, claim, &verdict);
 	/*
 	 * The finalizer is sent before the VirtualIP; its answer is not waited for. Should it fail and
@@ -456,12 +281,14 @@ static void withdraw(struct reconciler *reconciler, struct claim *claim)
 {
 	const struct service *service = &claim->service;
 	struct step step = { .reason = BASE_REASON_NONE };
+	unsigned external;
 
 	state_set_waiting(reconciler->state, claim, false);
 	claim->told = 0;
 	claim->pending_us = claim->unserved_us = 0;
-	release_all(reconciler, claim);
-	if (claim->vip_count > 0)
+	addresses_release(reconciler, claim, true);
+	external = addresses_external(reconciler, claim);
+	if (claim->vip_count > external)
 		return;
 	if (!service->deleting && (service->conditions[SERVICE_CONDITION_ALLOCATED].there ||
 				   service->conditions[SERVICE_CONDITION_SERVING].there))
@@ -494,13 +321,13 @@ void reconcile_service(struct reconciler *reconciler, struct claim *claim)
 		withdraw(reconciler, claim);
 		return;
 	}
-	held_by(reconciler, claim, &held);
+	addresses_held(reconciler, claim, &held);
 	if (held.count == 0 && claim->vip_count == 0) {
 		state_forget_claim(reconciler->state, claim);
 	} else if (!claim->known_gone) {
 		read_service(reconciler, claim); /* never seen: the watch may lag, so ask */
 	} else {
-		release_all(reconciler, claim);
+		addresses_release(reconciler, claim, false);
 		if (claim->vip_count == 0)
 			state_forget_claim(reconciler->state, claim);
 	}

@@ -152,19 +152,37 @@ static bool copy_leader(struct state *state, struct vip *vip, struct vip_spec *s
 	return true;
 }
 
+/* It gets another virtual router: who has the address now shall win it, so that nothing moves. */
+static size_t list_current(const struct vip *vip, const struct vip_spec *spec,
+			   const char *current[static IPAM_CANDIDATES_MAX])
+{
+	bool other = vip->exists && strcmp(vip->router, spec->router) != 0;
+	const char *owner = NULL;
+	size_t count = 0;
+
+	for (size_t i = 0; other && i < vip->candidate_count; i++)
+		if (strcmp(vip->candidates[i], vip->status.owner) == 0)
+			owner = current[count++] = vip->candidates[i];
+	for (size_t i = 0; i < vip->candidate_count; i++)
+		if (vip->candidates[i] != owner)
+			current[count++] = vip->candidates[i];
+	return count;
+}
+
 static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
 			      const cJSON *pool_spec, struct vip_spec *spec,
 			      struct placement_answer *answer)
 {
 	struct state *state = reconciler->state;
 	struct restriction restriction = { .state = state, .spec = spec };
+	const char *current[IPAM_CANDIDATES_MAX];
 	struct placement_question question = {
 		.address = vip->address,
 		.pool_spec = pool_spec,
 		.local_only = is_local_only(state, spec),
 		.owner = vip->status.owner,
-		.current_count = vip->candidate_count,
-		.current = vip->candidates,
+		.current_count = list_current(vip, spec, current),
+		.current = current,
 		.allowed = is_allowed,
 		.endpoint = state->slices_known ? has_endpoint : NULL,
 		.userdata = &restriction,
@@ -190,6 +208,7 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	struct state *state = reconciler->state;
 	struct pool *pool = state_pool(state, record->pool);
 	struct ipam_router router = { .id = record->router_id };
+	struct ipam_ids avoid = state->openshift.ids;
 	struct base_error error = { 0 };
 	int r;
 
@@ -199,7 +218,8 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	snprintf(router.name, sizeof router.name, "%s", record->router ? record->router : "");
 	copy_holders(state, vip, record, spec);
 	/* From here on `record` is not valid any more. */
-	r = ipam_router_choose(state->ipam, &vip->address, NULL, &router, &error);
+	nodes_strangers(&state->nodes, &vip->address, 0, &avoid);
+	r = ipam_router_choose(state->ipam, &vip->address, &avoid, &router, &error);
 	if (r > 0 || !router.name[0]) {
 		set_unplaced(state, vip, BASE_REASON_POOL_EXHAUSTED,
 			     r > 0 ? error.message : "its pool is gone");
@@ -227,6 +247,35 @@ static void create_vip(struct reconciler *reconciler, struct vip *vip, const str
 	step_send(reconciler, &vip->work, &step);
 }
 
+/* Somebody else turned up with the virtual router ID that it had. */
+static void tell_collision(struct reconciler *reconciler, struct vip *vip,
+			   const struct vip_spec *spec)
+{
+	struct state *state = reconciler->state;
+	struct ipam_ids ids = { 0 };
+	uint8_t id = state_router_id(vip);
+	const struct speaker_stranger *stranger =
+		nodes_strangers(&state->nodes, &vip->address, id, &ids);
+	char note[MESSAGE_SIZE], address[BASE_ADDRESS_TEXT_SIZE], who[BASE_ADDRESS_TEXT_SIZE];
+
+	if (spec->router_id == id || !stranger)
+		return;
+	snprintf(note, sizeof note,
+		 "%s, which is no node, sends VRRP adverts with virtual router ID %u on the segment: "
+		 "%s gets virtual router ID %u instead",
+		 base_address_format(&stranger->address, who), id,
+		 base_address_format(&vip->address, address), spec->router_id);
+	for (size_t i = 0; i < spec->holder_count; i++) {
+		struct claim *claim = state_claim(state, spec->holders[i].namespace,
+						  spec->holders[i].name);
+
+		if (claim && claim->exists)
+			reconciler_tell(reconciler, &claim->service,
+					BASE_REASON_FOREIGN_VIRTUAL_ROUTER, address, spec->pool,
+					note);
+	}
+}
+
 static void update_vip(struct reconciler *reconciler, struct vip *vip, const struct vip_spec *spec)
 {
 	struct step step = { .type = STEP_VIP_UPDATE,
@@ -234,6 +283,7 @@ static void update_vip(struct reconciler *reconciler, struct vip *vip, const str
 			     .content_type = MERGE_PATCH };
 	cJSON *metadata;
 
+	tell_collision(reconciler, vip, spec);
 	step.body = cJSON_CreateObject();
 	metadata = cJSON_AddObjectToObject(step.body, "metadata");
 	cJSON_AddStringToObject(metadata, "uid", vip->uid);

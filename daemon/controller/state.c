@@ -120,11 +120,12 @@ void state_feed_service(struct state *state, const struct service *service)
 		.ports = service->ports,
 		.local_only = service->local_only,
 		.selector = service->selector,
-		.external_count = 0, /* named there, not served: taken */
+		.external_count = service->external_count,
+		.external_ips = service->external_ips,
 	};
 	bool foreign = service->load_balancer && !service->ours;
 
-	if (service->ours)
+	if (service->ours || service_serves_external(service))
 		ipam_service_put(state->ipam, &facts);
 	put_taken(state, service, "spec.externalIPs", service->external_ips,
 		  service->external_count);
@@ -169,7 +170,7 @@ void state_put_service(struct state *state, const cJSON *object, enum state_orig
 		return;
 	}
 	if (claim->exists && strcmp(claim->service.uid, service.uid) != 0)
-		claim->told = 0; /* another one of the same name */
+		claim->told = claim->told_external = 0; /* another one of the same name */
 	service_clear(&claim->service);
 	claim->service = service;
 	claim->exists = true;
@@ -359,7 +360,7 @@ static void take_spec(struct state *state, struct vip *vip, struct vip_spec *spe
 	use_router(state, vip->router);
 }
 
-static uint8_t router_id_of(const struct vip *vip)
+uint8_t state_router_id(const struct vip *vip)
 {
 	const char *dot = strrchr(vip->router, '.');
 	int id = dot ? atoi(dot + 1) : 0;
@@ -373,7 +374,7 @@ void state_feed_record(struct state *state, const struct vip *vip)
 	struct ipam_record record = { .address = vip->address,
 				      .pool = vip->pool,
 				      .router = vip->router,
-				      .router_id = router_id_of(vip),
+				      .router_id = state_router_id(vip),
 				      .service_count = vip->holder_count,
 				      .services = names };
 

@@ -4,6 +4,7 @@
 #include "daemon/controller/endpoints.h"
 #include "daemon/controller/moves.h"
 #include "daemon/controller/nodes.h"
+#include "daemon/controller/openshift.h"
 #include "daemon/controller/queue.h"
 #include "daemon/controller/table.h"
 
@@ -28,6 +29,7 @@ struct claim {
 	uint64_t pending_us;  /* since when an address is not written down; 0: none is */
 	uint64_t unserved_us; /* since when Serving should be False; 0: it is as it should be */
 	uint64_t told;        /* digest of the last refusal told by an Event */
+	uint64_t told_external; /* and of those of spec.externalIPs */
 	unsigned vip_count;   /* VirtualIP objects that name it */
 };
 
@@ -94,6 +96,7 @@ struct state {
 	struct table claims, vips, pools, leases, spaces, routers;
 	struct nodes nodes;
 	struct endpoints endpoints;
+	struct openshift openshift;
 	bool local_wanted; /* a Service of ours has externalTrafficPolicy: Local */
 	bool slices_known; /* and all EndpointSlices were listed */
 	unsigned moving;   /* orders for a handover that were not carried out yet */
@@ -140,6 +143,9 @@ void state_drop_sign(struct state *state, const char *lease);
 void state_node_silent(struct state *state, struct node *node);
 /* It was silent for NODE_FORGOTTEN_US now. */
 void state_node_forgotten(struct state *state, struct node *node);
+/* infrastructures and networks of config.openshift.io; NULL: gone. */
+void state_put_infrastructure(struct state *state, const cJSON *object);
+void state_put_network(struct state *state, const cJSON *object);
 void state_put_namespace(struct state *state, const cJSON *object);
 void state_drop_namespace(struct state *state, const char *name);
 void state_put_node(struct state *state, const cJSON *object);
@@ -167,6 +173,9 @@ struct pool *state_pool(struct state *state, const char *name);
 
 /* Does any VirtualIP, written or about to be, use the virtual router of this Lease? */
 bool state_router_used(struct state *state, const char *router);
+
+/* Of the virtual router that the object names; 0: of none. */
+uint8_t state_router_id(const struct vip *vip);
 
 /* Who is first among the candidates counts as its load; NULL: nobody. */
 void state_vip_first(struct state *state, struct vip *vip, const char *node);

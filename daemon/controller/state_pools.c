@@ -227,6 +227,43 @@ void state_drop_speaker(struct state *state, const char *name)
 		node_changed(state, node);
 }
 
+/* --- OpenShift --- */
+
+static void feed_openshift(struct state *state)
+{
+	const struct openshift *openshift = &state->openshift;
+
+	ipam_taken_put(state->ipam, "OpenShift (apiServerInternalIPs)", BASE_REASON_ADDRESS_IN_USE,
+		       NULL, openshift->api_count, openshift->api);
+	ipam_taken_put(state->ipam, "OpenShift (ingressIPs)", BASE_REASON_ADDRESS_IN_USE, NULL,
+		       openshift->ingress_count, openshift->ingress);
+	ipam_taken_put(state->ipam, "OpenShift (externalIP.autoAssignCIDRs)",
+		       BASE_REASON_ADDRESS_IN_USE, NULL, openshift->assigned_count,
+		       openshift->assigned);
+}
+
+static void openshift_changed(struct state *state, bool changed)
+{
+	if (!changed || !state->ipam)
+		return;
+	feed_openshift(state);
+	state->retry = true;
+	mark_vips(state, NULL);
+	mark_pools(state);
+	TABLE_EACH(&state->claims, entry)
+		queue_mark(&state->queue, &TABLE_OF(entry, struct claim, entry)->work);
+}
+
+void state_put_infrastructure(struct state *state, const cJSON *object)
+{
+	openshift_changed(state, openshift_put_infrastructure(&state->openshift, object));
+}
+
+void state_put_network(struct state *state, const cJSON *object)
+{
+	openshift_changed(state, openshift_put_network(&state->openshift, object));
+}
+
 /* --- signs of life --- */
 
 #define SIGN_PREFIX "speaker-"
@@ -366,6 +403,7 @@ int state_activate(struct state *state, uint64_t wall_us, uint64_t now_us)
 		if (node->signs)
 			queue_mark(&state->queue, &node->work);
 	}
+	feed_openshift(state);
 	TABLE_EACH(&state->claims, entry) {
 		struct claim *claim = TABLE_OF(entry, struct claim, entry);
 

@@ -12,6 +12,7 @@
 #include "k8s/object.h"
 
 #define VIPD_GROUP     "/apis/vipd.dev/v1alpha1"
+#define OPENSHIFT_GROUP "/apis/config.openshift.io/v1"
 #define ROUTER_LEASES  "vipd.dev%2Fvirtual-router%3Dtrue"
 #define SPEAKER_LEASES "vipd.dev%2Fspeaker%3Dtrue"
 
@@ -26,6 +27,8 @@ enum watch_kind {
 	WATCH_SIGNS,  /* Leases by which speakers give signs of life */
 	WATCH_SLICES, /* begun with the first Service that wants it */
 	WATCH_DRILLS, /* allocation does not wait for them */
+	WATCH_INFRASTRUCTURES, /* of OpenShift, where there is one */
+	WATCH_NETWORKS,
 	WATCH_COUNT,
 };
 
@@ -36,6 +39,7 @@ struct watch {
 	struct echo echo;
 	struct trouble trouble; /* what concerns this kind alone */
 	bool away;              /* the server as a whole: told for all together */
+	bool denied;            /* of OpenShift, and not for us to read: done without */
 	char doing[160];
 };
 
@@ -47,6 +51,9 @@ struct watches {
 	sd_event_source *timer; /* looks for what should have been shown */
 	bool silent;            /* it was not; nothing was listed since */
 	struct log_gate silent_gate;
+	bool discovered; /* it is known whether this is OpenShift */
+	struct k8s_request *discovery;
+	sd_event_source *discover_again;
 };
 
 static int start(struct watches *watches, enum watch_kind kind);
@@ -71,6 +78,12 @@ static void on_object(void *userdata, const cJSON *object)
 		break;
 	case WATCH_DRILLS:
 		drills_put(watches->options.drills, object);
+		break;
+	case WATCH_INFRASTRUCTURES:
+		state_put_infrastructure(state, object);
+		break;
+	case WATCH_NETWORKS:
+		state_put_network(state, object);
 		break;
 	case WATCH_POOLS:
 		state_put_pool(state, object, STATE_FROM_WATCH);
@@ -127,6 +140,12 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 	case WATCH_DRILLS:
 		drills_drop(watches->options.drills, name);
 		break;
+	case WATCH_INFRASTRUCTURES:
+		state_put_infrastructure(state, NULL);
+		break;
+	case WATCH_NETWORKS:
+		state_put_network(state, NULL);
+		break;
 	case WATCH_LEASES:
 		state_drop_lease(state, name);
 		break;
@@ -175,6 +194,10 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 
 	watches->away_count += (unsigned)away - (unsigned)watch->away;
 	watch->away = away;
+	if (watch->kind >= WATCH_INFRASTRUCTURES && !away && response->result != K8S_RESULT_OK) {
+		watch->denied = true;
+		watches->options.on_synced(watches->options.userdata);
+	}
 	if (away)
 		trouble_report(&watches->away, "watching the API server", response);
 	else if (response->result != K8S_RESULT_OK)
@@ -190,7 +213,13 @@ bool watches_synced(const struct watches *watches)
 	for (int i = 0; i < WATCH_SLICES; i++)
 		if (!k8s_informer_synced(watches->items[i].informer))
 			return false;
-	return true;
+	for (int i = WATCH_INFRASTRUCTURES; i < WATCH_COUNT; i++) {
+		const struct watch *watch = &watches->items[i];
+
+		if (watch->informer && !watch->denied && !k8s_informer_synced(watch->informer))
+			return false;
+	}
+	return watches->discovered;
 }
 
 unsigned watches_away(const struct watches *watches)
@@ -262,6 +291,40 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* --- is this OpenShift? --- */
+
+static void on_discovered(void *userdata, const struct k8s_response *response)
+{
+	struct watches *watches = userdata;
+
+	watches->discovery = NULL;
+	if (is_of_all(response->result)) {
+		sd_event_source_set_time_relative(watches->discover_again, BASE_USEC_PER_SEC);
+		sd_event_source_set_enabled(watches->discover_again, SD_EVENT_ONESHOT);
+		return;
+	}
+	watches->discovered = true;
+	if (response->result == K8S_RESULT_OK) {
+		start(watches, WATCH_INFRASTRUCTURES);
+		start(watches, WATCH_NETWORKS);
+	}
+	watches->options.on_synced(watches->options.userdata);
+}
+
+static int on_discover(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct watches *watches = userdata;
+	const struct k8s_call call = { .method = "GET", .path = OPENSHIFT_GROUP };
+
+	(void)usec;
+	watches->discovery =
+		k8s_client_call(watches->options.client, &call, on_discovered, watches);
+	if (watches->discovery)
+		return 0;
+	sd_event_source_set_time_relative(source, BASE_USEC_PER_SEC);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
 /* --- the way in and the way out --- */
 
 static void path_of(const struct watches *watches, enum watch_kind kind, char path[static 128],
@@ -276,6 +339,8 @@ static void path_of(const struct watches *watches, enum watch_kind kind, char pa
 		[WATCH_SERVICES] = "/api/v1/services",
 		[WATCH_DRILLS] = VIPD_GROUP "/failoverdrills",
 		[WATCH_SLICES] = "/apis/discovery.k8s.io/v1/endpointslices",
+		[WATCH_INFRASTRUCTURES] = OPENSHIFT_GROUP "/infrastructures",
+		[WATCH_NETWORKS] = OPENSHIFT_GROUP "/networks",
 	};
 
 	*selector = kind == WATCH_LEASES  ? ROUTER_LEASES
@@ -317,6 +382,9 @@ int watches_new(struct watches **result, const struct watches_options *options)
 			      on_timer, watches);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(watches->timer, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_time_relative(options->event, &watches->discover_again,
+					       CLOCK_BOOTTIME, 0, 1000, on_discover, watches);
 	for (int i = 0; i < WATCH_SLICES && r >= 0; i++)
 		r = start(watches, (enum watch_kind)i);
 	return r < 0 ? r : start(watches, WATCH_DRILLS);
@@ -328,6 +396,8 @@ void watches_free(struct watches *watches)
 		return;
 	for (int i = 0; i < WATCH_COUNT; i++)
 		k8s_informer_free(watches->items[i].informer);
+	k8s_request_cancel(watches->discovery);
+	sd_event_source_disable_unref(watches->discover_again);
 	sd_event_source_disable_unref(watches->timer);
 	free(watches);
 }

@@ -277,6 +277,22 @@ void engine_sender_known(struct segment *segment, const struct base_address *sou
 	}
 }
 
+/* Whether its ID is one of ours or not: it should not become one. */
+static void note_virtual_router(struct segment *segment, const struct base_address *source,
+				uint8_t id)
+{
+	struct engine *engine = segment->engine;
+	struct base_address sender = *source;
+
+	if (base_address_is_link_local(source) &&
+	    !resolve_sender(segment, &sender))
+		return; /* asked who that is */
+	if (engine_node_at(engine, &sender))
+		return;
+	if (strangers_hear(&segment->strangers, source, id, engine_now(engine)))
+		engine_report_node(engine);
+}
+
 void engine_advert_received(struct segment *segment, const struct vrrp_packet_meta *meta,
 			    const uint8_t *data, size_t size)
 {
@@ -289,6 +305,7 @@ void engine_advert_received(struct segment *segment, const struct vrrp_packet_me
 	char text[BASE_ADDRESS_TEXT_SIZE];
 
 	if (verdict == VRRP_VERDICT_OK) {
+		note_virtual_router(segment, &source, advert.virtual_router_id);
 		router = segment->routers[six][advert.virtual_router_id];
 		if (!router || advert.version != router->wish.version)
 			verdict = VRRP_VERDICT_UNKNOWN_VRID;

@@ -40,6 +40,9 @@ static void add_segment(struct message_node_status *status, const struct segment
 	told->gateway = segment_gateway(segment, prefix->address.family);
 	memcpy(told->mac, segment->mac.bytes, 6);
 	told->up = segment->up;
+	told->stranger_count =
+		strangers_list(&segment->strangers, (enum base_family)prefix->address.family,
+			       engine_now(segment->engine), told->strangers);
 }
 
 /* Every interface that could be a segment, so that the controller knows who is where. */
@@ -54,6 +57,9 @@ static void add_segments(struct engine *engine, struct message_node_status *stat
 
 		if (!links[i].ethernet)
 			continue;
+		for (struct segment *open = engine->segments; open; open = open->next)
+			if (open->index == links[i].index)
+				as.strangers = open->strangers;
 		memcpy(as.name, links[i].name, sizeof as.name);
 		for (unsigned j = 0; j < links[i].address_count; j++)
 			if (status->segment_count < MESSAGE_SEGMENTS_MAX &&

@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "daemon/engine/router.h"
+#include "daemon/engine/strangers.h"
 
 /*
  * One interface towards a LAN segment: its sockets, who is on it, and when each was heard last.
@@ -52,6 +53,7 @@ struct segment {
 	unsigned peer_count;
 	struct segment_peer peers[SEGMENT_PEERS_MAX];
 	struct segment_waiting waiting[SEGMENT_WAITING_MAX];
+	struct strangers strangers;
 };
 
 /* The segment that holds `address` and matches one of the patterns (none: every interface). */

@@ -290,6 +290,11 @@ static void code_node_status(struct coder *coder, struct message_node_status *st
 		code_address(coder, &segment->gateway);
 		code_bytes(coder, segment->mac, sizeof segment->mac);
 		code_bool(coder, &segment->up);
+		code_count(coder, &segment->stranger_count, MESSAGE_STRANGERS_MAX);
+		for (uint32_t j = 0; j < segment->stranger_count && !coder->failed; j++) {
+			code_u8(coder, &segment->strangers[j].virtual_router_id);
+			code_address(coder, &segment->strangers[j].source);
+		}
 	}
 }
 

@@ -38,6 +38,7 @@
 #define MESSAGE_PREPARED_MAX	 64
 #define MESSAGE_RANGES_MAX	 2048
 #define MESSAGE_SEGMENTS_MAX	 16
+#define MESSAGE_STRANGERS_MAX	 8
 
 enum message_type {
 	MESSAGE_HELLO = 1,
@@ -253,6 +254,12 @@ struct message_router_status {
 	uint64_t since_ms; /* how long it has been so */
 };
 
+/* Somebody outside the cluster who sends adverts with this virtual router ID. */
+struct message_stranger {
+	uint8_t virtual_router_id;
+	struct base_address source;
+};
+
 struct message_segment {
 	char interface[MESSAGE_INTERFACE_SIZE];
 	struct base_prefix prefix;    /* of the subnet */
@@ -260,6 +267,8 @@ struct message_segment {
 	struct base_address gateway; /* none: unknown */
 	uint8_t mac[6];
 	bool up;
+	uint32_t stranger_count; /* of the family of the prefix */
+	struct message_stranger strangers[MESSAGE_STRANGERS_MAX];
 };
 
 enum message_fence {

@@ -2,6 +2,8 @@
 
     api     Cluster (test/lab/cluster.py), up and with deploy/ installed; shared by the whole session
     fresh   the same, with nothing left in it of the test before; what the sanitizers found fails the test
+    world   World (test/lab/controllers.py): `fresh` with three nodes and the pool `lab`, no controller yet
+    running the same with a controller that leads
 """
 import pathlib
 import sys
@@ -11,6 +13,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 
 from cluster import Cluster  # noqa: E402
+from controllers import World  # noqa: E402
 from lab import sweep  # noqa: E402
 
 
@@ -33,6 +36,24 @@ def fresh(api):
     if api.lab is None:
         api.reset()
     assert api.sanitizer_reports()[known:] == []
+
+
+@pytest.fixture
+def world(fresh):
+    world = World(fresh)
+    for number in (1, 2, 3):
+        world.node(f"n{number}", number)
+    fresh.pool()
+    yield world
+    for process in world.controllers:
+        if process.alive():
+            assert process.stop() == 0, process.output()[-3000:]
+
+
+@pytest.fixture
+def running(world):
+    world.start()
+    return world
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -7,6 +7,7 @@ import manifests
 import vipd
 from cluster import GROUP, SYSTEM
 from lab import Lab, wait_for
+from stranger import Stranger, advert
 
 SERVICES = "/api/v1/namespaces/vms/services"
 
@@ -131,6 +132,31 @@ def test_owner_is_lost(cluster, loss):
     seen, kept = arp.stop(), held.stop()
     assert seen["two"] == 0 and not seen["dark"], seen
     assert kept["kept"] == 10 and kept["corrupt"] == 0, kept
+
+
+def test_a_stranger_with_its_virtual_router_id_is_made_room_for(cluster):
+    api, lab = cluster.api, cluster.lab
+    api.create(SERVICES, steered("room", cluster))
+    address = api.external_ip("room")
+    cluster.serves(address, vm="test-vm-2")
+    owner, before = cluster.owner(address), api.vips()[address]["spec"]["virtualRouterID"]
+    wait_for("the VirtualIP to name its owner", lambda: status_owner(api, address) == owner)
+    ping, arp = lab.client.probe("ping", address, 2), lab.client.probe("arp", "eth1", address, 2)
+    held = lab.client.probe("stream", address, 22, 10, 10)
+    stranger, packet = Stranger(lab.client), advert(before, ("192.0.2.150",), priority=100)
+
+    def moved():
+        stranger.send(packet)
+        return api.vips()[address]["spec"]["virtualRouterID"] != before
+    wait_for("another virtual router", moved, 15, every=0.5)
+    wait_for("its Lease", lambda: [name for name in routers(api) if not name.endswith(f".{before}")])
+    time.sleep(2)
+    pings, seen, kept = ping.stop(), arp.stop(), held.stop()
+    print("virtual router ID changed:", pings, seen, kept)
+    assert cluster.owner(address) == owner, "the same node has it, on another virtual router"
+    assert seen["two"] == 0 and kept["kept"] == 10 and kept["corrupt"] == 0, (seen, kept)
+    note, = [event["note"] for event in api.events() if event["reason"] == "ForeignVirtualRouter"]
+    assert f"192.0.2.150, which is no node, sends VRRP adverts with virtual router ID {before}" in note
 
 
 def steered(name, cluster):
