@@ -303,10 +303,12 @@ struct ipam_router {
  * while its ID is allowed by the pool, not in `avoid` (IDs of strangers on the segment; may be NULL)
  * and used by no other virtual router. Else an unused ID, the last octet of the address first and
  * then upwards from there; when none is left, the virtual router of this pool and family that
- * carries the fewest addresses.
+ * carries the fewest addresses. `kin` is a number for what placement asks of the address beside its pool
+ * (allowed nodes, endpoints): others of its kin come first, and it leaves those that are not for them or
+ * for an unused ID. Kin is not recorded; 0 goes with everybody.
  * 0, POOL_EXHAUSTED with a sentence, -ENOENT (not held, or its pool is gone), -ENOMEM.
  */
-int ipam_router_choose(struct ipam *ipam, const struct base_address *address,
+int ipam_router_choose(struct ipam *ipam, const struct base_address *address, uint64_t kin,
 		       const struct ipam_ids *avoid, struct ipam_router *router,
 		       struct base_error *error);
 
@@ -317,3 +319,7 @@ int ipam_router_choose(struct ipam *ipam, const struct base_address *address,
  */
 bool ipam_router_leader(const struct ipam *ipam, const struct base_address *address,
 			struct base_address *leader);
+
+/* Every address of the virtual router that carries this one, in order; none if none does. */
+void ipam_router_each(const struct ipam *ipam, const struct base_address *address,
+		      ipam_record_fn *callback, void *userdata);

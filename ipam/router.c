@@ -132,6 +132,22 @@ static bool usable(const struct pool *pool, const struct ipam_ids *avoid, unsign
 	       !(avoid && ipam_ids_contain(avoid, id));
 }
 
+static struct entry *carried_of(struct ipam_tree_node *node)
+{
+	return IPAM_TREE_ITEM(node, struct entry, of_router);
+}
+
+/* Do those that it carries, this one apart, ask the same of nodes? The first of them tells. */
+static bool of_kin(const struct router *router, const struct entry *entry)
+{
+	struct ipam_tree_node *node = ipam_tree_first(&router->carried);
+
+	if (node && carried_of(node) == entry)
+		node = ipam_tree_next(node);
+	return !node || !entry->kin || !carried_of(node)->kin ||
+	       carried_of(node)->kin == entry->kin;
+}
+
 static bool may_stay(const struct ipam *ipam, const struct entry *entry,
 		     const struct ipam_ids *avoid)
 {
@@ -159,7 +175,7 @@ static unsigned unused_id(const struct ipam *ipam, const struct entry *entry,
 }
 
 static struct router *least_filled(const struct ipam *ipam, const struct entry *entry,
-				   const struct ipam_ids *avoid)
+				   const struct ipam_ids *avoid, bool kin)
 {
 	unsigned f = family_index(&entry->address);
 	struct router *best = NULL;
@@ -169,6 +185,7 @@ static struct router *least_filled(const struct ipam *ipam, const struct entry *
 			if (router->pool != entry->pool || router == entry->router ||
 			    !usable(entry->pool, avoid, id) ||
 			    router->carried.count >= IPAM_ROUTER_ADDRESSES_MAX ||
+			    (kin && !of_kin(router, entry)) ||
 			    ipam_router_rival(ipam, f, (uint8_t)id, router->pool, router->name))
 				continue;
 			if (!best || router->carried.count < best->carried.count)
@@ -212,32 +229,47 @@ static int none_left(const struct ipam *ipam, const struct entry *entry,
 			      family, entry->pool->name, IPAM_ROUTER_ADDRESSES_MAX);
 }
 
-int ipam_router_choose(struct ipam *ipam, const struct base_address *address,
+/* Where it goes: an unused ID, its kin, anybody; NULL with no memory, or (`*r` says why) nowhere. */
+static struct router *find_router(struct ipam *ipam, const struct entry *entry,
+				  const struct ipam_ids *avoid, struct base_error *error, int *r)
+{
+	unsigned f = family_index(&entry->address), id = unused_id(ipam, entry, avoid);
+	char name[IPAM_ROUTER_NAME_SIZE];
+	struct router *router;
+
+	*r = -ENOMEM;
+	if (id) {
+		snprintf(name, sizeof name, "%s.%s.%u", entry->pool->name,
+			 f == V6 ? "ipv6" : "ipv4", id);
+		return ipam_router_get(ipam, entry->pool, f, name, (uint8_t)id);
+	}
+	router = least_filled(ipam, entry, avoid, true);
+	if (router)
+		return router;
+	if (may_stay(ipam, entry, avoid)) /* among strangers, but there is nothing better */
+		return entry->router;
+	router = least_filled(ipam, entry, avoid, false);
+	if (!router)
+		*r = none_left(ipam, entry, avoid, error);
+	return router;
+}
+
+int ipam_router_choose(struct ipam *ipam, const struct base_address *address, uint64_t kin,
 		       const struct ipam_ids *avoid, struct ipam_router *answer,
 		       struct base_error *error)
 {
 	struct entry *entry = ipam_entry_find(ipam, address);
-	unsigned f = family_index(address), id;
 	struct router *router;
+	int r;
 
 	if (!entry || entry->state != ENTRY_HELD || !entry->pool->present)
 		return -ENOENT;
+	entry->kin = kin;
 	router = entry->router;
-	if (!may_stay(ipam, entry, avoid)) {
-		id = unused_id(ipam, entry, avoid);
-		if (id) {
-			char name[IPAM_ROUTER_NAME_SIZE];
-
-			snprintf(name, sizeof name, "%s.%s.%u", entry->pool->name,
-				 f == V6 ? "ipv6" : "ipv4", id);
-			router = ipam_router_get(ipam, entry->pool, f, name, (uint8_t)id);
-			if (!router)
-				return -ENOMEM;
-		} else {
-			router = least_filled(ipam, entry, avoid);
-			if (!router)
-				return none_left(ipam, entry, avoid, error);
-		}
+	if (!may_stay(ipam, entry, avoid) || !of_kin(router, entry)) {
+		router = find_router(ipam, entry, avoid, error, &r);
+		if (!router)
+			return r;
 		ipam_router_attach(ipam, entry, router);
 	}
 	*answer = (struct ipam_router){ .id = router->id,
@@ -257,4 +289,21 @@ bool ipam_router_leader(const struct ipam *ipam, const struct base_address *addr
 	node = ipam_tree_first(&entry->router->carried);
 	*leader = IPAM_TREE_ITEM(node, struct entry, of_router)->address;
 	return true;
+}
+
+void ipam_router_each(const struct ipam *ipam, const struct base_address *address,
+		      ipam_record_fn *callback, void *userdata)
+{
+	const struct entry *entry = ipam_entry_find(ipam, address);
+
+	if (!entry || !entry->router)
+		return;
+	for (struct ipam_tree_node *node = ipam_tree_first(&entry->router->carried); node;
+	     node = ipam_tree_next(node)) {
+		struct ipam_record record;
+
+		ipam_record_view(carried_of(node), &record);
+		if (!callback(userdata, &record))
+			return;
+	}
 }

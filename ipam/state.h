@@ -107,6 +107,7 @@ struct entry {
 
 	struct router *router;
 	struct ipam_tree_node of_router;
+	uint64_t kin; /* 0: not known, or everybody's */
 	size_t holder_count, holder_room;
 	struct holding **holders; /* the oldest first */
 	struct ipam_name *names;  /* of the holders, for struct ipam_record */

@@ -76,6 +76,13 @@ int decide_wishes(const struct service *service, struct wishes *wishes, struct b
 			"supported by this version; remove the annotation to use the pod network");
 		return BASE_REASON_UNSUPPORTED_FEATURE;
 	}
+	if (service->port_count > SERVICE_PORTS_MAX) {
+		base_error_set(error, -E2BIG,
+			       "the Service has %zu ports, at most %d of one can be served: make "
+			       "several Services of it that share an address (vipd.dev/sharing-key)",
+			       service->port_count, SERVICE_PORTS_MAX);
+		return BASE_REASON_INVALID_CONFIGURATION;
+	}
 	while (text && *text) {
 		size_t length;
 		int r;
@@ -282,6 +289,8 @@ static void judge_serving(const struct grant *grants, unsigned count, struct ver
 		if (why == BASE_REASON_NONE)
 			continue;
 		append(condition->message, text);
+		if (!grants[i].placed)
+			verdict->unplaced = why;
 		if (reason == BASE_REASON_NONE || reason == BASE_REASON_PROVISIONING)
 			reason = why;
 	}

@@ -59,6 +59,7 @@ struct verdict {
 	bool passing;           /* not served, but likely in a moment: a handover, a failover */
 	enum base_reason event; /* the refusal that the owner of the Service should hear of; NONE */
 	char note[MESSAGE_SIZE];
+	enum base_reason unplaced; /* why nobody may own an address that it has: to be heard of, too; NONE */
 };
 
 /* `grants` in the order of the wishes. */

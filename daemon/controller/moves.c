@@ -18,7 +18,8 @@ static enum base_reason why(const struct move_question *question)
 	if (question->preferred && question->target_weight > question->owner_weight &&
 	    !(question->local_only && question->owner_endpoint && !question->target_endpoint))
 		return BASE_REASON_REBALANCED;
-	return BASE_REASON_NONE;
+	return question->rebalance && !question->local_only ? BASE_REASON_REBALANCED
+							     : BASE_REASON_NONE;
 }
 
 static uint64_t rest_us(const struct move_history *history)
@@ -50,6 +51,11 @@ struct move_answer move_decide(const struct move_question *question,
 	answer.again_us =
 		question->now_us < earliest_us ? earliest_us : question->now_us + AGAIN_US;
 	return answer;
+}
+
+bool move_rested(const struct move_history *history, uint64_t now_us)
+{
+	return !history->ordered_us || now_us >= history->ordered_us + rest_us(history);
 }
 
 void move_ordered(struct move_history *history, uint64_t now_us)

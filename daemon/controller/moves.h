@@ -27,6 +27,7 @@ struct move_question {
 	bool local_only;   /* externalTrafficPolicy: Local */
 	bool owner_endpoint, target_endpoint;
 	bool preferred; /* preemption: preferred */
+	bool rebalance; /* the first candidate is to own it, to even things out */
 	uint32_t owner_weight, target_weight;
 	unsigned moving; /* orders that stand, of all addresses */
 };
@@ -39,4 +40,6 @@ struct move_answer {
 /* The owner is not the first candidate: that was looked at before. */
 struct move_answer move_decide(const struct move_question *question,
 			       const struct move_history *history);
+/* So long ago was the last order that another may be thought of. */
+bool move_rested(const struct move_history *history, uint64_t now_us);
 void move_ordered(struct move_history *history, uint64_t now_us);

@@ -174,6 +174,11 @@ bool node_set_speaker(struct node *node, const cJSON *object)
 	return note_change(node);
 }
 
+bool node_is_up(const struct node *node)
+{
+	return node->exists && node->speaks && node->speaker.ready && !node->silent;
+}
+
 size_t node_addresses(const struct node *node, struct ipam_range *ranges)
 {
 	size_t count = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/time.h"
+#include "daemon/controller/balance.h"
 #include "daemon/controller/objects.h"
 #include "daemon/controller/queue.h"
 #include "daemon/controller/table.h"
@@ -25,6 +26,8 @@ struct node {
 	uint64_t sign_us, duration_us; /* when it was seen to change; what it says it lasts */
 	bool silent;                   /* it ran out, and a fresh read said the same */
 	bool forgotten; /* and that was NODE_FORGOTTEN_US ago: no candidate, no witness */
+	struct calm calm;
+	size_t index; /* for who counts over all nodes */
 };
 
 #define NODE_FORGOTTEN_US (300 * BASE_USEC_PER_SEC)
@@ -37,6 +40,9 @@ void nodes_clear(struct nodes *nodes);
 struct node *nodes_find(struct nodes *nodes, const char *name);
 /* Makes one if there is none; NULL: no memory. Never freed before nodes_clear(): names are borrowed. */
 struct node *nodes_make(struct nodes *nodes, const char *name);
+
+/* Node and Speaker are there, and it lives and says that it is ready. */
+bool node_is_up(const struct node *node);
 
 /* Each answers whether anything that placement looks at changed. NULL: there is none (any more). */
 bool node_set_object(struct node *node, const cJSON *object);

@@ -11,7 +11,6 @@
 #include "k8s/object.h"
 
 #define ANNOTATION_PREFIX "vipd.dev/"
-#define SERVICE_PORTS_MAX 1024
 
 static char *copy(const char *text)
 {

@@ -14,6 +14,7 @@
  * are kept at once, so trees are not. Every `_read` fills a struct that held nothing and takes nothing;
  * `_clear` frees what it holds and may be called twice.
  */
+#define SERVICE_PORTS_MAX   1024
 #define NODE_NAME_SIZE      64
 #define INTERFACE_SIZE      16 /* with the NUL, as the kernel has it */
 

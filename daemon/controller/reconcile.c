@@ -451,6 +451,19 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+static int on_balance(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct reconciler *reconciler = userdata;
+
+	(void)usec;
+	if (reconciler->state->ipam && reconciler->leads(reconciler->userdata)) {
+		reconcile_balance(reconciler);
+		reconciler_wake(reconciler);
+	}
+	sd_event_source_set_time_relative(source, BALANCE_EVERY_US);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
 int reconciler_init(struct reconciler *reconciler)
 {
 	sd_event *event = reconciler->event;
@@ -470,6 +483,9 @@ int reconciler_init(struct reconciler *reconciler)
 	if (r >= 0)
 		r = sd_event_add_time(event, &reconciler->quarantine, CLOCK_REALTIME, UINT64_MAX,
 				      100000, on_timer, reconciler);
+	if (r >= 0)
+		r = sd_event_add_time_relative(event, &reconciler->balance, CLOCK_BOOTTIME,
+					       BALANCE_EVERY_US, 100000, on_balance, reconciler);
 	return r;
 }
 
@@ -480,5 +496,7 @@ void reconciler_clear(struct reconciler *reconciler)
 	sd_event_source_disable_unref(reconciler->defer);
 	sd_event_source_disable_unref(reconciler->timer);
 	sd_event_source_disable_unref(reconciler->quarantine);
+	sd_event_source_disable_unref(reconciler->balance);
 	reconciler->defer = reconciler->timer = reconciler->quarantine = NULL;
+	reconciler->balance = NULL;
 }

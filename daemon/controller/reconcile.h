@@ -45,7 +45,7 @@ struct reconciler {
 	/* The server answered with an object of this version: its watch should show it soon. */
 	void (*known)(void *userdata, enum step_type type, const char *version);
 	void *userdata;
-	sd_event_source *defer, *timer, *quarantine;
+	sd_event_source *defer, *timer, *quarantine, *balance;
 	struct under_way *steps;
 	struct base_random random;
 	struct trouble troubles[STEP_COUNT]; /* by enum step_type */
@@ -88,6 +88,8 @@ void reconcile_vip(struct reconciler *reconciler, struct vip *vip);
 void reconcile_pool(struct reconciler *reconciler, struct pool *pool);
 void reconcile_lease(struct reconciler *reconciler, struct lease *lease);
 void reconcile_speaker(struct reconciler *reconciler, struct node *node);
+/* Now and then. */
+void reconcile_balance(struct reconciler *reconciler);
 /* Parts of reconcile_vip(); true: a request was sent. */
 bool reconcile_silent_owner(struct reconciler *reconciler, struct vip *vip);
 void reconcile_move(struct reconciler *reconciler, struct vip *vip,

@@ -158,6 +158,8 @@ void reconcile_move(struct reconciler *reconciler, struct vip *vip,
 		.owner_endpoint = placement->owner.endpoint,
 		.target_endpoint = placement->first.endpoint,
 		.preferred = preferred,
+		.rebalance = vip->rebalance && placement->candidates.count &&
+			     placement->nodes[0] == vip->rebalance,
 		.owner_weight = placement->owner.weight,
 		.target_weight = placement->first.weight,
 		.moving = state->moving,

@@ -142,6 +142,7 @@ static bool wait_for_record(struct reconciler *reconciler, struct claim *claim,
 static void tell_refusal(struct reconciler *reconciler, struct claim *claim,
 			 const struct verdict *verdict)
 {
+	const char *unplaced = verdict->conditions[SERVICE_CONDITION_SERVING].message;
 	char text[MESSAGE_SIZE] = "";
 	uint64_t digest;
 
@@ -149,6 +150,8 @@ static void tell_refusal(struct reconciler *reconciler, struct claim *claim,
 		decide_unknown_annotation(claim->service.unknown, text);
 	digest = base_hash(verdict->note, strlen(verdict->note)) ^ verdict->event ^
 		 base_hash(text, strlen(text));
+	if (verdict->unplaced != BASE_REASON_NONE)
+		digest ^= base_hash(unplaced, strlen(unplaced)) * 31;
 	if (digest == claim->told)
 		return;
 	claim->told = digest;
@@ -158,6 +161,8 @@ static void tell_refusal(struct reconciler *reconciler, struct claim *claim,
 	if (verdict->event != BASE_REASON_NONE)
 		reconciler_tell(reconciler, &claim->service, verdict->event, "",
 				claim->service.pool ? claim->service.pool : "", verdict->note);
+	if (verdict->unplaced != BASE_REASON_NONE)
+		reconciler_tell(reconciler, &claim->service, verdict->unplaced, "", "", unplaced);
 }
 
 static bool same_ingress(const struct service *service, const struct verdict *verdict)

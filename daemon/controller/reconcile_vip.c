@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/time.h"
 #include "daemon/controller/pool.h"
 #include "daemon/controller/reconcile.h"
@@ -13,6 +14,7 @@
 #define LEASE_AGE_US BASE_USEC_PER_SEC /* speakers end what they have in it */
 #define STRAY_AGE_US                                                                               \
 	(5 * BASE_USEC_PER_SEC) /* never seen in use: the watch of VirtualIPs may lag */
+#define REBALANCE_US (60 * BASE_USEC_PER_SEC) /* a handover that was not made by then is not made */
 #define QUARANTINES_MAX 5000    /* as in pool.c: more are not written down */
 
 /* --- what a VirtualIP should say --- */
@@ -40,22 +42,70 @@ static void copy_holders(struct state *state, const struct vip *vip,
 struct restriction {
 	struct state *state;
 	const struct vip_spec *spec;
+	const char *node; /* that is asked about */
+	bool allowed;
 };
 
-/* Every Service that shares the address must allow the node. */
+static bool allow_all(void *userdata, const struct ipam_record *record)
+{
+	struct restriction *restriction = userdata;
+
+	for (size_t i = 0; i < record->service_count; i++) {
+		struct claim *claim = state_claim(restriction->state, record->services[i].namespace,
+						  record->services[i].name);
+
+		if (claim && claim->exists &&
+		    !decide_node_allowed(claim->service.nodes, restriction->node))
+			restriction->allowed = false;
+	}
+	return restriction->allowed;
+}
+
+/* Every Service that shares the address must allow the node, and all that are packed with it. */
 static bool is_allowed(void *userdata, const char *node)
 {
-	const struct restriction *restriction = userdata;
+	struct restriction *restriction = userdata;
 
-	for (size_t i = 0; i < restriction->spec->holder_count; i++) {
-		const struct vip_holder *holder = &restriction->spec->holders[i];
-		struct claim *claim =
-			state_claim(restriction->state, holder->namespace, holder->name);
+	restriction->node = node;
+	restriction->allowed = true;
+	ipam_router_each(restriction->state->ipam, &restriction->spec->address, allow_all,
+			 restriction);
+	return restriction->allowed;
+}
 
-		if (claim && claim->exists && !decide_node_allowed(claim->service.nodes, node))
-			return false;
+/* What it asks of nodes, in one number: who asks the same may be packed together. */
+static uint64_t kin_of(struct state *state, const struct vip_spec *spec)
+{
+	uint64_t kin = 1;
+
+	for (size_t i = 0; i < spec->holder_count; i++) {
+		const struct vip_holder *holder = &spec->holders[i];
+		struct claim *claim = state_claim(state, holder->namespace, holder->name);
+		const char *nodes = claim && claim->exists && claim->service.nodes
+					    ? claim->service.nodes
+					    : "";
+
+		if (*nodes)
+			kin = kin * 31 + base_hash(nodes, strlen(nodes));
+		if (claim && claim->exists && claim->service.local_only)
+			kin = kin * 31 + base_hash(claim->key, strlen(claim->key));
 	}
-	return true;
+	return kin;
+}
+
+/* The one whose candidates it follows has to be placed anew: it asks for something else, or came to it. */
+static void mark_leader(struct state *state, struct vip *vip, uint64_t kin, const char *router)
+{
+	bool changed = vip->kin != kin || strcmp(vip->router, router) != 0;
+	struct base_address address;
+	struct vip *leader;
+
+	vip->kin = kin;
+	if (!changed || !ipam_router_leader(state->ipam, &vip->address, &address))
+		return;
+	leader = state_vip(state, &address);
+	if (leader && leader != vip)
+		queue_mark(&state->queue, &leader->work);
 }
 
 /* Services that share an address and say Local have the same selector: one's endpoints are the other's. */
@@ -152,19 +202,23 @@ static bool copy_leader(struct state *state, struct vip *vip, struct vip_spec *s
 	return true;
 }
 
-/* It gets another virtual router: who has the address now shall win it, so that nothing moves. */
+/*
+ * Who is to be first stands first: for another virtual router who has the address now, so that nothing
+ * moves; else who shall have it to even things out.
+ */
 static size_t list_current(const struct vip *vip, const struct vip_spec *spec,
 			   const char *current[static IPAM_CANDIDATES_MAX])
 {
 	bool other = vip->exists && strcmp(vip->router, spec->router) != 0;
-	const char *owner = NULL;
+	const char *wanted = vip->rebalance ? vip->rebalance->name : other ? vip->status.owner : NULL;
+	const char *first = NULL;
 	size_t count = 0;
 
-	for (size_t i = 0; other && i < vip->candidate_count; i++)
-		if (strcmp(vip->candidates[i], vip->status.owner) == 0)
-			owner = current[count++] = vip->candidates[i];
+	for (size_t i = 0; wanted && i < vip->candidate_count; i++)
+		if (strcmp(vip->candidates[i], wanted) == 0)
+			first = current[count++] = vip->candidates[i];
 	for (size_t i = 0; i < vip->candidate_count; i++)
-		if (vip->candidates[i] != owner)
+		if (vip->candidates[i] != first)
 			current[count++] = vip->candidates[i];
 	return count;
 }
@@ -209,6 +263,7 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	struct pool *pool = state_pool(state, record->pool);
 	struct ipam_router router = { .id = record->router_id };
 	struct ipam_ids avoid = state->openshift.ids;
+	uint64_t kin;
 	struct base_error error = { 0 };
 	int r;
 
@@ -219,7 +274,8 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	copy_holders(state, vip, record, spec);
 	/* From here on `record` is not valid any more. */
 	nodes_strangers(&state->nodes, &vip->address, 0, &avoid);
-	r = ipam_router_choose(state->ipam, &vip->address, &avoid, &router, &error);
+	kin = kin_of(state, spec);
+	r = ipam_router_choose(state->ipam, &vip->address, kin, &avoid, &router, &error);
 	if (r > 0 || !router.name[0]) {
 		set_unplaced(state, vip, BASE_REASON_POOL_EXHAUSTED,
 			     r > 0 ? error.message : "its pool is gone");
@@ -228,6 +284,7 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	}
 	snprintf(spec->router, sizeof spec->router, "%s", router.name);
 	spec->router_id = router.id;
+	mark_leader(state, vip, kin, router.name);
 	if (pool)
 		vip_settings_read(&spec->settings, pool->spec);
 	else
@@ -354,6 +411,15 @@ static bool is_preferred(struct state *state, const struct vip_spec *spec)
 	return pool && strcmp(k8s_object_text(pool->spec, "preemption"), "preferred") == 0;
 }
 
+/* It is where it should be, or nobody took it there in time. */
+static void end_rebalance(struct vip *vip)
+{
+	if (vip->rebalance &&
+	    (strcmp(vip->status.owner, vip->rebalance->name) == 0 ||
+	     base_usec_since(reconciler_now(), vip->rebalance_us) > REBALANCE_US))
+		vip->rebalance = NULL;
+}
+
 void reconcile_vip(struct reconciler *reconciler, struct vip *vip)
 {
 	struct state *state = reconciler->state;
@@ -376,6 +442,7 @@ void reconcile_vip(struct reconciler *reconciler, struct vip *vip)
 		state_forget_vip(state, vip);
 		return;
 	}
+	end_rebalance(vip);
 	if (!desire(reconciler, vip, &record, &spec, &placement))
 		return;
 	if (!vip->exists)

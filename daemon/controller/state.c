@@ -410,17 +410,8 @@ static uint64_t candidates_digest(const struct vip *vip)
 /* Addresses that are packed into one virtual router have the same candidates. */
 static void mark_companions(struct state *state, const struct vip *vip)
 {
-	struct router *router =
-		TABLE_OF(table_find(&state->routers, vip->router), struct router, entry);
-
-	if (!router || router->vips < 2)
-		return;
-	TABLE_EACH(&state->vips, entry) {
-		struct vip *other = TABLE_OF(entry, struct vip, entry);
-
-		if (other != vip && strcmp(other->router, vip->router) == 0)
-			queue_mark(&state->queue, &other->work);
-	}
+	if (state->ipam)
+		ipam_router_each(state->ipam, &vip->address, mark_record, state);
 }
 
 void state_put_vip(struct state *state, const cJSON *object, enum state_origin origin)

@@ -59,6 +59,9 @@ struct vip {
 	char *unplaced_message;
 	uint64_t order_seen_us; /* since when status.order is the one it is */
 	struct move_history moves;
+	struct node *rebalance; /* who shall own it to even things out; NULL: stays where it is */
+	uint64_t rebalance_us;  /* since when */
+	uint64_t kin;           /* as ipam was told: what it asks of nodes */
 	bool label_ignored; /* nobody without the label that excludes nodes was left */
 };
 

@@ -188,6 +188,7 @@ static void feed_node(struct state *state, const struct node *node)
 
 static void node_changed(struct state *state, struct node *node)
 {
+	calm_note(&node->calm, node_is_up(node), state->queue.now_us);
 	if (!state->ipam)
 		return;
 	feed_node(state, node);

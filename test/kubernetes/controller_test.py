@@ -195,6 +195,7 @@ REFUSALS = [
      "SharingRefused", "192.0.2.52"),
     ("full", {"annotations": {"vipd.dev/pool": "tiny"}}, "PoolExhausted", "tiny"),
     ("quota", {"annotations": {"vipd.dev/pool": "quota"}}, "QuotaExceeded", "quota"),
+    ("many-ports", {"ports": range(1, 1026)}, "InvalidConfiguration", "the Service has 1025 ports, at most 1024"),
     ("network", {"annotations": {"vipd.dev/network": "vms/lan"}}, "UnsupportedFeature", "vipd.dev/network"),
 ]
 
@@ -774,6 +775,23 @@ def test_addresses_beyond_the_last_virtual_router_are_packed_and_move_together(r
         set(lists[0]) == {"n1", "n3", "n4"} and len(set(map(tuple, lists))) == 1 for lists in routers().values()))
 
 
+def test_packed_addresses_keep_to_the_nodes_that_each_allows(running):
+    running.api.pool(vrrp={"virtualRouterIDs": ["31-32"]})
+    for number in range(4):
+        running.create(f"s{number}", annotations={"vipd.dev/nodes": "n1,n2"} if number % 2 else {})
+    address = {f"s{number}": running.api.external_ip(f"s{number}") for number in range(4)}
+
+    def nodes(name):
+        return set(candidates(running, address[name]))
+    wait_for("each to have its own", lambda: all(
+        nodes(f"s{number}") == ({"n1", "n2"} if number % 2 else {"n1", "n2", "n3"}) for number in range(4)))
+    # Asks for other nodes than those it is packed with: they are kept to as well.
+    running.change("s3", {"metadata": {"annotations": {"vipd.dev/nodes": "n2"}}})
+    wait_for("n2 alone", lambda: nodes("s3") == {"n2"})
+    assert nodes("s1") <= {"n1", "n2"} and "n2" in nodes("s1")
+    assert nodes("s0") == {"n1", "n2", "n3"} == nodes("s2")
+
+
 # --- owners
 
 
@@ -857,6 +875,35 @@ def test_preferred_nodes_get_their_addresses_back_and_others_do_not(running):
     own(running, address, "n3")
     time.sleep(1)
     assert order(running, address) == {}
+
+
+def test_what_a_node_lost_comes_back_to_it_slowly_and_in_part(running):
+    """Three nodes with four addresses each; one is lost, comes back, and gets its share by handovers."""
+    addresses = []
+    for number in range(12):
+        running.create(f"s{number}")
+        addresses.append(running.api.external_ip(f"s{number}"))
+    firsts = {address: candidates(running, address) for address in addresses}
+    for address, (first, second, _) in firsts.items():
+        own(running, address, second if first == "n3" else first)
+
+    def owners():
+        return [running.api.get(f"{VIPS}/{address}")["status"]["owner"] for address in addresses]
+    at_once = 0
+    end = time.monotonic() + 90
+    while sorted(owners().count(node) for node in ("n1", "n2", "n3")) != [4, 4, 4]:
+        assert time.monotonic() < end, owners()
+        asked = {address: order(running, address).get("to") for address in addresses
+                 if order(running, address).get("id", "") != running.api.get(f"{VIPS}/{address}")["status"]["handoverID"]}
+        assert set(asked.values()) <= {"n3"} and len(asked) <= 4, asked
+        at_once = max(at_once, len(asked))
+        for address, node in asked.items():
+            own(running, address, node)
+        time.sleep(0.5)
+    assert 1 <= at_once <= 4
+    before = owners()
+    time.sleep(12)
+    assert owners() == before and [order(running, address).get("to") for address in addresses].count("n3") == 4
 
 
 def test_speakers_that_fall_silent_are_told_of_and_their_addresses_too(running):

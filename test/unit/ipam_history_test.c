@@ -545,7 +545,7 @@ static void step_router(struct ipam *ipam)
 		i = pick(universe[f]);
 	}
 	at = nth(f, i);
-	r = ipam_router_choose(ipam, &at, NULL, &router, &error);
+	r = ipam_router_choose(ipam, &at, 0, NULL, &router, &error);
 	if (model.addresses[f][i].state != HELD || !model.pools[model.addresses[f][i].pool].present) {
 		assert_int_equal(r, -ENOENT);
 		return;

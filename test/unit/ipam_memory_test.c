@@ -259,7 +259,7 @@ static int do_router(struct ipam *ipam)
 	struct ipam_router router;
 
 	ipam_ids_add(&avoid, 2, 2);
-	return ipam_router_choose(ipam, &address, &avoid, &router, NULL);
+	return ipam_router_choose(ipam, &address, 0, &avoid, &router, NULL);
 }
 
 static int do_preview(struct ipam *ipam)

@@ -18,17 +18,23 @@ static int teardown(void **state)
 static struct base_error last_error;
 
 /* The name of the virtual router, or the word of the refusal. */
-static const char *routed_around(struct ipam *ipam, const char *address, const struct ipam_ids *avoid)
+static const char *routed_of(struct ipam *ipam, const char *address, uint64_t kin,
+			     const struct ipam_ids *avoid)
 {
 	static struct ipam_router routers[4];
 	static unsigned turn;
 	struct ipam_router *router = &routers[turn++ % 4];
 	struct base_address parsed = address_of(address);
-	int r = ipam_router_choose(ipam, &parsed, avoid, router, &last_error);
+	int r = ipam_router_choose(ipam, &parsed, kin, avoid, router, &last_error);
 
 	if (r < 0)
 		return r == -ENOENT ? "-ENOENT" : "error";
 	return r ? base_reason_word((enum base_reason)r) : router->name;
+}
+
+static const char *routed_around(struct ipam *ipam, const char *address, const struct ipam_ids *avoid)
+{
+	return routed_of(ipam, address, 0, avoid);
 }
 
 static const char *routed(struct ipam *ipam, const char *address)
@@ -115,7 +121,7 @@ static void test_addresses_are_packed_when_ids_run_out(void **state)
 		snprintf(text, sizeof text, "10.0.%u.%u", i / 200, i % 200 + 1);
 		put_record(ipam, text, "lab", "vms/a", "", 0);
 		address = address_of(text);
-		assert_int_equal(ipam_router_choose(ipam, &address, NULL, &router, NULL), 0);
+		assert_int_equal(ipam_router_choose(ipam, &address, 0, NULL, &router, NULL), 0);
 		assert_in_range(router.id, 20, 22);
 		assert_int_equal(router.address_count, ++counts[router.id - 20]);
 		assert_int_equal(router.address_count, i / 3 + 1); /* evenly */
@@ -204,6 +210,65 @@ static void test_what_records_say_is_believed(void **state)
 	assert_string_equal(routed(ipam, "192.0.2.99"), "lab.ipv4.100");
 }
 
+static bool append(void *userdata, const struct ipam_record *record)
+{
+	char text[BASE_ADDRESS_TEXT_SIZE];
+
+	strcat(strcat(userdata, base_address_format(&record->address, text)), " ");
+	return true;
+}
+
+/* Packed are those that ask the same of nodes, as long as there is room for it. */
+static void test_kin_is_packed_with_kin(void **state)
+{
+	static const struct {
+		const char *address;
+		uint64_t kin;
+		const char *router;
+	} rows[] = {
+		{ "192.0.2.10", 1, "lab.ipv4.10" },
+		{ "192.0.2.11", 2, "lab.ipv4.11" },
+		{ "192.0.2.20", 2, "lab.ipv4.11" },
+		{ "192.0.2.21", 2, "lab.ipv4.11" }, /* though the other carries fewer */
+		{ "192.0.2.22", 1, "lab.ipv4.10" },
+		{ "192.0.2.23", 3, "lab.ipv4.10" }, /* nobody is like it: the emptier one */
+		{ "192.0.2.23", 3, "lab.ipv4.10" }, /* and there it stays */
+		{ "192.0.2.22", 2, "lab.ipv4.11" }, /* it asks for something else now */
+		{ "192.0.2.10", 1, "lab.ipv4.10" },
+		{ "192.0.2.23", 1, "lab.ipv4.10" },
+	};
+	struct base_address address = address_of("192.0.2.23");
+	struct ipam *ipam = *state;
+	char list[256] = "";
+
+	put_pool(ipam, &(struct pool_text){ .name = "lab", .addresses = "192.0.2.0/24",
+					    .ids = "10-11" });
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct ipam_record record;
+		struct base_address at = address_of(rows[i].address);
+
+		if (!ipam_record_get(ipam, &at, &record))
+			put_record(ipam, rows[i].address, "lab", "vms/a", "", 0);
+		assert_string_equal(routed_of(ipam, rows[i].address, rows[i].kin, NULL),
+				    rows[i].router);
+	}
+	ipam_router_each(ipam, &address, append, list);
+	assert_string_equal(list, "192.0.2.10 192.0.2.23 ");
+}
+
+/* After a restart records say who is with whom; nobody leaves before it is known who asks for what. */
+static void test_a_restart_tears_no_kin_apart(void **state)
+{
+	static const char *const addresses[] = { "192.0.2.10", "192.0.2.20", "192.0.2.21" };
+	struct ipam *ipam = *state;
+
+	put_simple_pool(ipam, "lab", "192.0.2.0/24");
+	for (size_t i = 0; i < BASE_COUNT_OF(addresses); i++)
+		put_record(ipam, addresses[i], "lab", "vms/a", "lab.ipv4.10", 10);
+	for (size_t i = 0; i < BASE_COUNT_OF(addresses); i++)
+		assert_string_equal(routed_of(ipam, addresses[i], 7, NULL), "lab.ipv4.10");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -215,6 +280,8 @@ int main(void)
 		TEST(test_addresses_are_packed_when_ids_run_out),
 		TEST(test_the_lowest_address_speaks_for_what_is_packed),
 		TEST(test_no_id_left_says_who_has_them),
+		TEST(test_kin_is_packed_with_kin),
+		TEST(test_a_restart_tears_no_kin_apart),
 		TEST(test_what_records_say_is_believed),
 	};
 

@@ -80,10 +80,10 @@ static void test_a_hundred_thousand_addresses(void **state)
 	for (unsigned i = 0; i < 16 * IPAM_ROUTER_ADDRESSES_MAX; i++) {
 		struct base_address at = base_address_ipv4(10, 0, (uint8_t)(i >> 8), (uint8_t)i);
 
-		assert_int_equal(ipam_router_choose(ipam, &at, NULL, &router, NULL), 0);
+		assert_int_equal(ipam_router_choose(ipam, &at, 0, NULL, &router, NULL), 0);
 		assert_int_equal(router.address_count, i / 16 + 1);
 	}
-	assert_int_equal(ipam_router_choose(ipam, &(struct base_address){ 4, { 10, 1, 0, 0 } }, NULL,
+	assert_int_equal(ipam_router_choose(ipam, &(struct base_address){ 4, { 10, 1, 0, 0 } }, 0, NULL,
 					    &router, NULL),
 			 BASE_REASON_POOL_EXHAUSTED);
 	/* Every second one goes, and waits; the status counts without a walk over the rest. */
