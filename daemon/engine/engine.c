@@ -246,6 +246,7 @@ static int start(struct engine *engine)
 
 static void stop(struct engine *engine)
 {
+	engine_state_end(engine);
 	page_free(engine->page);
 	prober_free(engine->prober);
 	feeder_free(engine->feeder);

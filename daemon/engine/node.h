@@ -131,6 +131,7 @@ struct base_address engine_node_on(const struct engine_node *node, const struct 
 /* state_file.c */
 int engine_state_start(struct engine *engine);
 void engine_state_save_later(struct engine *engine);
+void engine_state_end(struct engine *engine); /* asked to end with nothing to serve: it leaves no file */
 
 /* report.c: to the feeder, if there is one */
 void engine_tell(struct engine *engine, const struct message *message);

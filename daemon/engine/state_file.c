@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "daemon/engine/node.h"
 
@@ -99,4 +100,15 @@ int engine_state_start(struct engine *engine)
 		return r;
 	return engine_add_timer(engine, &engine->state_wait, ENGINE_PRIORITY_FEEDER, on_state_wait,
 				engine->restarted ? now_us : now_us + ENGINE_STATE_WAIT_US);
+}
+
+void engine_state_end(struct engine *engine)
+{
+	char path[512];
+
+	if (!engine->stopping || !engine->options->state_dir || !engine->synced ||
+	    store_count(engine->store, MESSAGE_ROUTER) > 0)
+		return;
+	state_path(engine, path);
+	unlink(path);
 }
