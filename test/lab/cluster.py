@@ -29,7 +29,7 @@ ADDRESS, PORT = "10.98.0.254", 6443
 ADMIN = "lab-admin-token"
 SYSTEM = "vipd-system"
 GROUP = "/apis/vipd.dev/v1alpha1"
-CONTROLLERS = "endpointslice,garbagecollector,namespace,serviceaccount,serviceaccount-token"
+FIRST_SERVICE = "IP:10.96.0.1,IP:fd00:96::1"  # the Service `kubernetes`, as pods find the server
 
 
 def cache():
@@ -71,6 +71,10 @@ def custom_resource(plural, kind, short):
 
 
 class Cluster(Place):
+    # What a cluster whose pods exist only on paper does without.
+    server_options = ["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"]
+    manager_options = ["--controllers=endpointslice,garbagecollector,namespace,serviceaccount,serviceaccount-token"]
+
     def __init__(self, directory=None):
         super().__init__(directory)
         self.host = Host(self, "api")
@@ -108,10 +112,14 @@ class Cluster(Place):
                         pass
         super().down()
 
+    def people(self):
+        """(token, user, group) of everybody who is no ServiceAccount."""
+        return [(ADMIN, "admin", "system:masters")]
+
     def _certificates(self):
         folder = self.dir / "pki"
         folder.mkdir()
-        names = f"subjectAltName=IP:{ADDRESS},IP:127.0.0.1,DNS:kubernetes.default.svc"
+        names = f"subjectAltName=IP:{ADDRESS},IP:127.0.0.1,{FIRST_SERVICE},DNS:kubernetes.default.svc"
         authority, key = folder / "ca.crt", folder / "ca.key"
         run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
              "-subj", "/CN=lab CA", "-keyout", key, "-out", authority])
@@ -120,7 +128,8 @@ class Cluster(Place):
         run(["openssl", "x509", "-req", "-days", "2", "-in", folder / "server.csr", "-CA", authority, "-CAkey", key,
              "-CAcreateserial", "-out", folder / "server.crt", "-extfile", "/dev/stdin"], text=names)
         run(["openssl", "genrsa", "-out", folder / "sa.key", "2048"])
-        (folder / "tokens.csv").write_text(f'{ADMIN},admin,1,"system:masters"\n')
+        (folder / "tokens.csv").write_text("".join(
+            f'{token},{user},{user},"{group}"\n' for token, user, group in self.people()))
         self.authority = authority
         self.tls = (folder / "server.crt", folder / "server.key", authority)
         self.context = ssl.create_default_context(cafile=str(authority))
@@ -142,9 +151,8 @@ class Cluster(Place):
             f"--client-ca-file={pki / 'ca.crt'}", "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
             f"--service-account-key-file={pki / 'sa.key'}", f"--service-account-signing-key-file={pki / 'sa.key'}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--api-audiences=https://kubernetes.default.svc", "--authorization-mode=RBAC",
-            f"--token-auth-file={pki / 'tokens.csv'}", "--allow-privileged=true",
-            "--disable-admission-plugins=ServiceAccount", "--event-ttl=10m"])
+            "--api-audiences=https://kubernetes.default.svc", f"--token-auth-file={pki / 'tokens.csv'}",
+            "--allow-privileged=true", "--event-ttl=10m", *self.server_options])
         wait_for("the API server to be ready", self._ready, seconds, 0.1)
 
     def _ready(self):
@@ -173,9 +181,9 @@ class Cluster(Place):
 
     def start_manager(self):
         self.manager = self.host.start("kube-controller-manager", [
-            program("kube-controller-manager"), f"--kubeconfig={self.admin}", f"--controllers={CONTROLLERS}",
-            "--leader-elect=false", f"--service-account-private-key-file={self.dir / 'pki/sa.key'}",
-            f"--root-ca-file={self.authority}", "--bind-address=127.0.0.1", f"--cert-dir={self.dir / 'certs'}"])
+            program("kube-controller-manager"), f"--kubeconfig={self.admin}", "--leader-elect=false", f"--service-account-private-key-file={self.dir / 'pki/sa.key'}",
+            f"--root-ca-file={self.authority}", "--bind-address=127.0.0.1", f"--cert-dir={self.dir / 'certs'}",
+            *self.manager_options])
 
     # --- asking it
 
@@ -249,18 +257,23 @@ class Cluster(Place):
     # --- what has to be in it
 
     def install(self):
-        """The CustomResourceDefinitions, namespace and RBAC of deploy/ and KubeVirt's definitions."""
+        """The CustomResourceDefinitions, namespace and RBAC of deploy/, and what install_kubevirt() brings."""
         for name in ("crds.yaml", "namespace.yaml", "rbac.yaml"):
             if not (ROOT / "deploy" / name).exists():
                 raise LabError(f"deploy/{name} is missing")
             self.kubectl("apply", "-f", ROOT / "deploy" / name)
         ours = [document["metadata"]["name"] for document in
                 yaml.safe_load_all((ROOT / "deploy/crds.yaml").read_text()) if document]
-        kubevirt = [custom_resource("virtualmachines", "VirtualMachine", ["vm"]),
+        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *[f"crd/{name}" for name in ours], timeout=40)
+        return self.install_kubevirt()
+
+    def install_kubevirt(self):
+        """KubeVirt's definitions, as far as virtctl looks at them, and the namespace of the VMs."""
+        definitions = [custom_resource("virtualmachines", "VirtualMachine", ["vm"]),
                     custom_resource("virtualmachineinstances", "VirtualMachineInstance", ["vmi"])]
-        self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(kubevirt))
+        self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(definitions))
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s",
-                     *[f"crd/{name}" for name in [*ours, *(crd["metadata"]["name"] for crd in kubevirt)]], timeout=40)
+                     *[f"crd/{definition['metadata']['name']}" for definition in definitions], timeout=40)
         self.make_namespace("vms")
         return self
 
@@ -331,23 +344,25 @@ class Cluster(Place):
         self.patch(f"/api/v1/nodes/{node.name}/status", {"status": status})
 
     def add_vm(self, vm, namespace="vms"):
+        """A virtual machine and its Pod, which exists only on paper."""
+        self.create_vm(vm.name, vm.node.name, [{"name": "compute", "image": "virt-launcher"}], namespace)
+        self.vm_ready(vm, True, namespace)
+
+    def create_vm(self, vm, node, containers, namespace="vms"):
         """VirtualMachine, VirtualMachineInstance and the virt-launcher Pod in which it runs."""
         group = f"/apis/kubevirt.io/v1/namespaces/{namespace}"
         spec = {"domain": {"devices": {}}}
         self.create(f"{group}/virtualmachines", {
-            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": vm.name},
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": vm},
             "spec": {"runStrategy": "Always", "template": {"spec": spec}}})
         self.create(f"{group}/virtualmachineinstances", {
-            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": vm.name},
-            "spec": spec, "status": {"phase": "Running", "nodeName": vm.node.name}})
-        name = f"virt-launcher-{vm.name}"
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": vm},
+            "spec": spec, "status": {"phase": "Running", "nodeName": node}})
         self.create(f"/api/v1/namespaces/{namespace}/pods", {
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "labels": {"kubevirt.io": "virt-launcher", "vmi.kubevirt.io/id": vm.name,
-                                                  "vm.kubevirt.io/name": vm.name}},
-            "spec": {"nodeName": vm.node.name, "containers": [{"name": "compute", "image": "virt-launcher"}],
-                     "terminationGracePeriodSeconds": 0}})
-        self.vm_ready(vm, True, namespace)
+            "metadata": {"name": f"virt-launcher-{vm}", "labels": {
+                "kubevirt.io": "virt-launcher", "vmi.kubevirt.io/id": vm, "vm.kubevirt.io/name": vm}},
+            "spec": {"nodeName": node, "containers": containers, "terminationGracePeriodSeconds": 0}})
 
     def vm_ready(self, vm, ready, namespace="vms"):
         value = "True" if ready else "False"

@@ -1,0 +1,145 @@
+"""The DaemonSet and the Deployment of deploy/ as they are, on real kubelets, from the image that is built offline."""
+import pathlib
+import re
+import time
+
+from conftest import DEPLOY, SERVICES
+from cluster import SYSTEM
+from kubelets import command_of
+from lab import wait_for
+import manifests
+
+CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_NICE": 23}
+
+
+def expose(site, name, vm="test-vm-1"):
+    """By the user's own command; the address, once it answers."""
+    site.api.expose(vm, name)
+    address = site.api.external_ip(name)
+    site.serves(address, vm=vm)
+    return address
+
+
+def steered(site, name, *nodes):
+    """An address whose owner is one of these nodes; its VM is on n3."""
+    site.api.create(SERVICES, manifests.service(name, [], selector={"vmi.kubevirt.io/id": "test-vm-2"},
+                                                annotations={"vipd.dev/nodes": ",".join(nodes)}))
+    address = site.api.external_ip(name)
+    site.serves(address, vm="test-vm-2")
+    return address
+
+
+def processes(site, node):
+    """The first two words of what runs of vipd on a node -> its /proc/PID/status."""
+    found = {}
+    for pid in site.api[node].container_pids():
+        program, *words = command_of(pid).split() or [""]
+        if program.rpartition("/")[2] == "vipd":
+            found[f"vipd {words[0]}"] = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return found
+
+
+def field(status, name):
+    return re.search(rf"(?m)^{name}:\s*(.*)$", status).group(1)
+
+
+def test_one_command_installs_it_and_it_stays_up(site):
+    assert site.speakers().keys() == site.daemons.keys()
+    pods = site.api.pods("app.kubernetes.io/part-of=vipd")
+    assert len(pods) == 5
+    for pod in pods:
+        [container] = pod["status"]["containerStatuses"]
+        assert container["ready"] and container["restartCount"] == 0, pod["metadata"]["name"]
+    controllers = {pod["spec"]["nodeName"] for pod in pods if pod["metadata"]["name"].startswith("vipd-controller")}
+    assert len(controllers) == 2
+    said = site.exec("n1", "vipd", "status")
+    assert "node n1" in said and "fence egress" in said and "rules present" in said, said
+
+
+def test_the_engine_has_what_the_manifest_grants_and_the_agent_nothing(site):
+    allowed = sum(1 << CAPABILITIES[name] for name in CAPABILITIES)
+    found = processes(site, "n1")
+    assert {"vipd speaker", "vipd agent"} <= found.keys()
+    engine, agent = found["vipd speaker"], found["vipd agent"]
+    assert int(field(engine, "CapEff"), 16) & ~allowed == 0 and int(field(engine, "CapBnd"), 16) & ~allowed == 0
+    assert int(field(engine, "CapEff"), 16) >> CAPABILITIES["NET_ADMIN"] & 1
+    assert field(engine, "Seccomp") == "2"
+    assert int(field(agent, "CapEff"), 16) == 0 and field(agent, "Uid").split()[1] == "65534"
+    assert field(agent, "NoNewPrivs") == "1"
+
+
+def test_virtctl_expose_gives_an_address_that_reaches_the_vm(site):
+    address = expose(site, "myvm-ssh")
+    owner = site.owner(address)
+    assert site.holders(address) == [owner]
+    wait_for("the VirtualIP to name its owner",
+             lambda: site.api.vips()[address].get("status", {}).get("owner") == owner)
+    assert address in site.api.kubectl("get", "svc", "-n", "vms", "myvm-ssh")
+    assert site.lab.far.reaches(address, 22) == "test-vm-1"
+
+
+def test_a_deleted_pod_hands_over_and_loses_nothing(site):
+    address = steered(site, "deleted", "n1", "n2")
+    owner = site.owner(address)
+    ping, held = site.lab.client.probe("ping", address, 1), site.lab.client.probe("stream", address, 22, 10, 5)
+    time.sleep(0.5)
+    site.api.kubectl("delete", "pod", site.speaker_pod(owner), namespace=SYSTEM, timeout=60)
+    site.owner(address, other_than=owner)
+    site.rolled_out()
+    time.sleep(0.5)
+    seen, kept = ping.stop(), held.stop()
+    assert seen["lost"] == 0 and seen["questions"] > 500, seen
+    assert kept["kept"] == 5 and kept["corrupt"] == 0, kept
+
+
+def test_a_node_whose_kubelet_and_pods_are_killed_is_taken_over(site):
+    address = steered(site, "killed", "n1", "n2")
+    owner = site.owner(address)
+    arp, held = site.lab.client.probe("arp", "eth1", address, 2), site.lab.client.probe("stream", address, 22, 10, 5)
+    time.sleep(0.5)
+    site.api[owner].kill_kubelet_and_pods()
+    heir = site.owner(address, other_than=owner)
+    site.serves(address, vm="test-vm-2")
+    time.sleep(1)
+    seen, kept = arp.stop(), held.stop()
+    assert seen["two"] == 0 and not seen["dark"], seen
+    assert kept["kept"] == 5 and kept["corrupt"] == 0, kept
+    wait_for("the VirtualIP to name the new owner", lambda: site.api.vips()[address]["status"].get("owner") == heir)
+    site.api[owner].revive()
+    site.rolled_out()
+    wait_for("the node to have nothing of what it owned", lambda: site.holders(address) == [heir], 10)
+    assert site.owner(address) == heir
+
+
+def test_an_update_of_all_speakers_loses_nothing(site):
+    addresses = [expose(site, f"update-{number}", "test-vm-2") for number in range(3)]
+    before = {pod["metadata"]["name"] for pod in site.api.pods("app.kubernetes.io/name=vipd-speaker")}
+    pings = [site.lab.client.probe("ping", address, 1) for address in addresses]
+    held = site.lab.client.probe("stream", addresses[0], 22, 10, 5)
+    time.sleep(0.5)
+    site.api.kubectl("set", "env", "daemonset/vipd-speaker", f"UPDATED={time.time()}", namespace=SYSTEM)
+    site.rolled_out()
+    time.sleep(1)
+    seen, kept = [ping.stop() for ping in pings], held.stop()
+    after = {pod["metadata"]["name"] for pod in site.api.pods("app.kubernetes.io/name=vipd-speaker")}
+    assert len(after) == 3 and not before & after
+    assert [summary["lost"] for summary in seen] == [0, 0, 0] and min(one["questions"] for one in seen) > 3000, seen
+    assert kept["kept"] == 5 and kept["corrupt"] == 0, kept
+
+
+def test_uninstalling_leaves_nothing_behind(site):
+    address = expose(site, "last")
+    assert all("vipd" in node.ruleset() for node in site.lab.nodes.values())
+    site.clear()
+    try:
+        site.api.kubectl("delete", "-k", DEPLOY, timeout=120)
+        for name, node in site.lab.nodes.items():
+            assert processes(site, name) == {}
+            assert node.leftovers(address) == []
+            assert "vipd" not in node.ruleset()
+            assert not [link["ifname"] for link in node.ip("link", "show") if "vip" in link["ifname"]]
+            own = site.api[name].dir / "own"
+            assert [path for part in ("run/vipd", "var/lib/vipd") for path in (own / part).iterdir()] == []
+    finally:
+        site.install()
+        site.api.pool()
