@@ -67,7 +67,7 @@ bool engine_fence_open(const struct router *router)
 	return nft_alive_has(&router->engine->alive, &router->wish.addresses[0]);
 }
 
-/* Somebody changed tables. */
+/* Somebody changed tables, or ours can be gone on with. */
 static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct engine *engine = userdata;
@@ -78,6 +78,7 @@ static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *use
 	(void)fd;
 	(void)revents;
 	verdict = nft_table_drain(engine->table);
+	engine_rules_continue(engine);
 	if (verdict == NFT_TABLE_UNCHANGED || !engine->routers || !engine->rules_present)
 		return 0;
 	if (verdict == NFT_TABLE_UNKNOWN && nft_table_present(engine->table)) {

@@ -188,6 +188,7 @@ void engine_probe_addresses(struct router *router);
 int engine_rules_new(struct engine *engine);
 void engine_rules_free(struct engine *engine);
 void engine_rules_apply(struct engine *engine);
+void engine_rules_continue(struct engine *engine); /* if it waits for the table, which has woken us up */
 void engine_rules_all(struct engine *engine); /* is due; whoever says so sees to the review */
 void engine_rules_port_changed(struct engine *engine, const struct base_address *address,
 			       uint8_t protocol, uint16_t port);

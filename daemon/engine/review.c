@@ -154,10 +154,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 		router_report(router);
 	}
 	engine_report_node(engine);
-	if (engine->table)
-		nft_table_rest(engine->table);
 	if (engine->trimmed_revision != store_revision(engine->store)) {
-		/* What libnftables took for a transaction goes back, too. */
 		engine->trimmed_revision = store_revision(engine->store);
 		malloc_trim(0);
 	}

@@ -24,6 +24,7 @@ struct rules {
 	size_t count, at, capacity;
 	bool all;    /* a round over everything is to begin */
 	bool busy;   /* the table has not done yet what it was told: the rest waits for it */
+	bool waiting; /* and it goes on when its fd says so */
 	bool source4[33], source6[129]; /* lengths of source ranges, of now or earlier */
 	uint64_t verified_us; /* when the kernel's elements were asked for last */
 	bool failed; /* no memory, or the kernel refused: everything anew, later */
@@ -409,7 +410,7 @@ static bool take_wishes(struct engine *engine)
 	return true;
 }
 
-/* One turn; true: there is more to do. */
+/* One turn; true: there is more to do at once. */
 static bool work(struct engine *engine)
 {
 	struct nft_skeleton skeleton;
@@ -429,7 +430,8 @@ static bool work(struct engine *engine)
 	}
 	make_skeleton(engine, &skeleton);
 	r = nft_table_commit(engine->table, &skeleton, &error);
-	engine->rules->busy = r > 0 && r & NFT_TABLE_MORE;
+	engine->rules->busy = r > 0 && r & (NFT_TABLE_MORE | NFT_TABLE_WAIT);
+	engine->rules->waiting = r > 0 && r & NFT_TABLE_WAIT;
 	if (r < 0) {
 		failed(engine, &error);
 		return false;
@@ -437,7 +439,7 @@ static bool work(struct engine *engine)
 	if (r & NFT_TABLE_ANEW)
 		open_fences(engine); /* the new ones are closed */
 	if (engine->rules->busy)
-		return true;
+		return !engine->rules->waiting;
 	if (engine->rules->count > 0 || engine->rules->all)
 		return true; /* said meanwhile */
 	done(engine);
@@ -464,6 +466,12 @@ static int on_work(sd_event_source *source, void *userdata)
 	return 0;
 }
 
+void engine_rules_continue(struct engine *engine)
+{
+	if (engine->rules->waiting)
+		sd_event_source_set_enabled(engine->rules->work, SD_EVENT_ONESHOT);
+}
+
 void engine_rules_all(struct engine *engine)
 {
 	engine->rules->all = engine->rules_due = true;
@@ -479,7 +487,7 @@ void engine_rules_apply(struct engine *engine)
 		/* Nothing is wanted: nothing of ours stays in the kernel. */
 		nft_table_remove(engine->table);
 		engine->rules->count = engine->rules->at = 0;
-		engine->rules->busy = false;
+		engine->rules->busy = engine->rules->waiting = false;
 		engine->rules->all = true; /* for the first one that comes */
 		engine->rules_present = true;
 	} else {

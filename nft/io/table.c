@@ -10,16 +10,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <nftables/libnftables.h>
-
 #include "base/array.h"
-#include "base/cleanup.h"
 #include "nft/io/guard.h"
 #include "nft/io/ledger.h"
+#include "nft/io/loader.h"
 #include "nft/io/wire.h"
 
 #define PROBE "vipd-probe" /* a table that is there for an instant when a process starts */
@@ -38,6 +37,7 @@
 enum stage {
 	STAGE_IDLE,
 	STAGE_SKELETON, /* rules */
+	STAGE_LOAD,	/* a child puts them there */
 	STAGE_FORGET,	/* what the kernel had before */
 	STAGE_READ,	/* what the kernel has, set by set */
 	STAGE_COMPARE,
@@ -45,20 +45,20 @@ enum stage {
 };
 
 struct nft_table {
-	struct nft_ctx *context;
+	struct nft_loader loader;
 	struct nft_wire *wire;
 	struct nft_ledger *ledger;
-	int events;
-	uint32_t port; /* netlink's name for the context: its changes are ours */
+	int events, watch; /* `watch`: the epoll instance of whatever the caller is to wake up for */
 	char culprit[64];
 	bool changing; /* the transaction being told touches our tables, and is not ours */
 	bool round;    /* begun and not ended */
 	bool guard_able, guarded;
 	bool loaded; /* the rules are those of `skeleton`, and `ledger` knows what the kernel has */
-	struct nft_skeleton skeleton;
+	struct nft_skeleton skeleton; /* that is there, or being loaded */
 	uint64_t revision;
 
 	enum stage stage;
+	bool forgotten; /* while it was being loaded */
 	bool reread;   /* since the commit began; a refusal is an element's own fault then */
 	bool mismatch; /* a set is not of our making */
 	bool compare;  /* the next commit is to look */
@@ -81,22 +81,6 @@ static uint64_t now_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-static int run(struct nft_table *table, const char *commands, struct base_error *error)
-{
-	int r = nft_run_cmd_from_buffer(table->context, commands);
-	const char *why = nft_ctx_get_error_buffer(table->context);
-
-	/* Draining both buffers keeps them from growing over the years. */
-	if (r != 0) {
-		char line[200];
-
-		snprintf(line, sizeof line, "%s", why && *why ? why : "no reason given");
-		line[strcspn(line, "\n")] = '\0';
-		return base_error_set(error, -EINVAL, "nftables refused: %s", line);
-	}
-	return 0;
 }
 
 /* What the wire does is not told to us: a full load would be tens of thousands of messages. */
@@ -133,6 +117,19 @@ static int open_events(uint32_t ignored)
 	return fd;
 }
 
+static int watch(struct nft_table *table, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	return epoll_ctl(table->watch, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int open_watch(struct nft_table *table)
+{
+	table->watch = epoll_create1(EPOLL_CLOEXEC);
+	return table->watch < 0 ? -errno : watch(table, table->events);
+}
+
 /* Tries in a table of its own what the skeleton will need, and takes it away again. */
 static bool probe(struct nft_table *table, const char *chain)
 {
@@ -143,7 +140,7 @@ static bool probe(struct nft_table *table, const char *chain)
 		 "add chain netdev " PROBE " c { type filter hook %s device \"lo\" priority 0; }\n"
 		 "delete table netdev " PROBE "\n",
 		 chain);
-	return run(table, text, NULL) == 0;
+	return nft_loader_run(&table->loader, text, NULL) == 0;
 }
 
 /* The first attribute of every nftables message that has one of these types is the table's name. */
@@ -180,11 +177,9 @@ static void read_event(struct nft_table *table, const struct nlmsghdr *header)
 		return;
 	}
 	name = table_name(header);
-	if (table->port == 0 && strcmp(name, PROBE) == 0)
-		table->port = header->nlmsg_pid;
-	if (header->nlmsg_pid != table->port && header->nlmsg_pid != (uint32_t)getpid() &&
+	if (strcmp(name, "vipd") == 0 && header->nlmsg_pid != (uint32_t)getpid() &&
 	    header->nlmsg_pid != nft_wire_port(table->wire) &&
-	    strcmp(name, "vipd") == 0)
+	    !nft_loader_is_own(&table->loader, header->nlmsg_pid))
 		table->changing = true; /* told when the end of the transaction says whose it was */
 }
 
@@ -218,6 +213,7 @@ int nft_table_drain(struct nft_table *table)
 	_Alignas(struct nlmsghdr) char buffer[16384];
 	int found = NFT_TABLE_UNCHANGED;
 
+	nft_loader_reap(&table->loader);
 	for (;;) {
 		ssize_t size = recv(table->events, buffer, sizeof buffer, MSG_DONTWAIT);
 		struct nlmsghdr *header = (struct nlmsghdr *)buffer;
@@ -258,20 +254,16 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 
 	if (!table)
 		return -ENOMEM;
-	table->events = -1;
+	table->events = table->watch = -1;
+	table->loader = (struct nft_loader)NFT_LOADER_NONE;
 	table->step = STEP_FIRST;
-	table->context = nft_ctx_new(NFT_CTX_DEFAULT);
-	if (!table->context) {
-		nft_table_free(table);
-		return base_error_set(error, -ENOMEM, "libnftables gave no context");
-	}
-	nft_ctx_buffer_output(table->context);
-	nft_ctx_buffer_error(table->context);
 	r = nft_ledger_new(&table->ledger);
 	if (r == 0)
 		r = nft_wire_new(&table->wire);
 	if (r == 0)
 		r = table->events = open_events(nft_wire_port(table->wire));
+	if (r >= 0)
+		r = open_watch(table);
 	if (r < 0) {
 		nft_table_free(table);
 		return base_error_set(error, r, "no netfilter socket: %s", strerror(-r));
@@ -287,7 +279,7 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	abilities->guard = table->guard_able = nft_guard_make(table->wire) == 0;
 	if (abilities->guard)
 		nft_guard_remove(table->wire);
-	nft_table_drain(table); /* learns the name of our own changes */
+	nft_table_drain(table);
 	*result = table;
 	return 0;
 }
@@ -296,8 +288,9 @@ void nft_table_free(struct nft_table *table)
 {
 	if (!table)
 		return;
-	if (table->context)
-		nft_ctx_free(table->context);
+	nft_loader_cancel(&table->loader);
+	if (table->watch >= 0)
+		close(table->watch);
 	if (table->events >= 0)
 		close(table->events);
 	nft_wire_free(table->wire);
@@ -342,22 +335,37 @@ void nft_table_retry(struct nft_table *table)
 
 /* --- the skeleton --- */
 
-static int load(struct nft_table *table, const struct nft_skeleton *skeleton, bool anew,
-		struct base_error *error)
+static int say_skeleton(const void *userdata, char *text, size_t size, struct base_error *error)
 {
-	CLEANUP(base_free_cleanup) char *text = malloc(NFT_SKELETON_SIZE);
-	int r;
+	const struct nft_table *table = userdata;
+	int r = nft_skeleton_render(&table->skeleton, table->anew, text, size);
 
-	if (!text)
-		return -ENOMEM;
-	r = nft_skeleton_render(skeleton, anew, text, NFT_SKELETON_SIZE);
 	if (r == -EINVAL)
 		return base_error_set(error, r, "an interface has a name that nftables cannot say: "
 						"rename it to letters, digits, dot, dash");
 	if (r < 0)
 		return base_error_set(error, r, "the rules have no room: too many segments, "
 						"intervals or addresses");
-	return run(table, text, error);
+	return r;
+}
+
+/* The rules of `skeleton`, into the tables that are there or into new ones. */
+static int load(struct nft_table *table, bool anew, struct base_error *error)
+{
+	int r;
+
+	table->anew = anew;
+	r = nft_loader_start(&table->loader, say_skeleton, table);
+	if (r == 0)
+		r = watch(table, table->loader.report);
+	if (r == 0 && table->loader.children[table->loader.child].fd >= 0)
+		r = watch(table, table->loader.children[table->loader.child].fd);
+	if (r < 0) {
+		nft_loader_cancel(&table->loader);
+		return base_error_set(error, r, "no process to load the rules: %s", strerror(-r));
+	}
+	table->stage = STAGE_LOAD;
+	return 0;
 }
 
 static void ignore_element(void *userdata, const struct nft_found *found)
@@ -402,29 +410,33 @@ static int begin_reading(struct nft_table *table)
 	return 0;
 }
 
-/* NFT_TABLE_ANEW or 0. */
-static int load_skeleton(struct nft_table *table, const struct nft_skeleton *skeleton,
-			 struct base_error *error)
+static int begin_load(struct nft_table *table, const struct nft_skeleton *skeleton,
+		      struct base_error *error)
 {
-	bool anew = table->mismatch || !is_there(table) || load(table, skeleton, false, NULL) < 0;
+	bool anew = table->mismatch || !is_there(table);
 
-	table->loaded = table->mismatch = false;
-	if (anew) {
-		int r = load(table, skeleton, true, error);
+	table->loaded = table->mismatch = table->forgotten = false;
+	table->skeleton = *skeleton;
+	table->revision = nft_skeleton_revision(skeleton);
+	return load(table, anew, error);
+}
 
-		if (r < 0)
-			return r;
-	}
+/* NFT_TABLE_WAIT, NFT_TABLE_ANEW or 0. */
+static int end_load(struct nft_table *table, struct base_error *error)
+{
+	int r = nft_loader_end(&table->loader, error);
+
+	if (r == -EAGAIN)
+		return NFT_TABLE_WAIT;
+	if (r < 0)
+		return table->anew ? r : load(table, true, error);
 	if (table->guard_able && !table->guarded) {
 		table->guarded = nft_guard_make(table->wire) == 0;
 		lose(table, true, false);
 	}
-	table->skeleton = *skeleton;
-	table->revision = nft_skeleton_revision(skeleton);
-	table->loaded = true;
-	table->anew = anew;
-	table->stage = STAGE_FORGET; /* a turn of its own: libnftables has taken long enough */
-	return anew ? NFT_TABLE_ANEW : 0;
+	table->loaded = !table->forgotten;
+	table->stage = STAGE_FORGET;
+	return table->anew ? NFT_TABLE_ANEW : 0;
 }
 
 static int forget(struct nft_table *table)
@@ -627,7 +639,9 @@ static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
 	case STAGE_IDLE:
 		return 0;
 	case STAGE_SKELETON:
-		return load_skeleton(table, skeleton, error); /* has said why */
+		return begin_load(table, skeleton, error); /* has said why */
+	case STAGE_LOAD:
+		return end_load(table, error);
 	case STAGE_FORGET:
 		r = forget(table);
 		break;
@@ -657,7 +671,9 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		nft_ledger_end(table->ledger);
 		table->round = false;
 	}
-	if (!is_loaded(table, skeleton)) {
+	if (table->stage == STAGE_LOAD) {
+		/* To the end, whatever is wanted now; then it is looked at. */
+	} else if (!is_loaded(table, skeleton)) {
 		table->stage = STAGE_SKELETON;
 		table->loaded = false;
 	} else if (table->stage == STAGE_IDLE && nft_ledger_dirty(table->ledger)) {
@@ -678,7 +694,11 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 			return r;
 		}
 		result |= r;
-	} while (table->stage != STAGE_IDLE && now_us() < end);
+		if (table->stage == STAGE_FORGET && !is_loaded(table, skeleton))
+			table->stage = STAGE_SKELETON; /* others are wanted meanwhile */
+	} while (table->stage != STAGE_IDLE && !(result & NFT_TABLE_WAIT) && now_us() < end);
+	if (result & NFT_TABLE_WAIT)
+		return result;
 	if (table->stage != STAGE_IDLE || table->compare)
 		return result | NFT_TABLE_MORE;
 	table->reread = false;
@@ -688,6 +708,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 void nft_table_forget(struct nft_table *table)
 {
 	table->loaded = table->comparing = false;
+	table->forgotten = true; /* before or after a child that runs did its part: nobody knows */
 }
 
 void nft_table_compare(struct nft_table *table)
@@ -705,7 +726,7 @@ size_t nft_table_differences(struct nft_table *table)
 
 int nft_table_fd(const struct nft_table *table)
 {
-	return table->events;
+	return table->watch;
 }
 
 struct revision {
@@ -777,18 +798,11 @@ bool nft_alive_has(const struct nft_alive *alive, const struct base_address *add
 		       compare_addresses);
 }
 
-void nft_table_rest(struct nft_table *table)
-{
-	/* The only way there is: after a dry run nothing is kept. */
-	nft_ctx_set_dry_run(table->context, true);
-	run(table, "\n", NULL);
-	nft_ctx_set_dry_run(table->context, false);
-}
-
 int nft_table_remove(struct nft_table *table)
 {
 	bool all[NFT_SETS];
 
+	nft_loader_cancel(&table->loader);
 	memset(all, true, sizeof all);
 	nft_ledger_begin(table->ledger);
 	nft_ledger_end(table->ledger);
@@ -803,8 +817,8 @@ int nft_table_remove(struct nft_table *table)
 	if (table->guarded)
 		nft_guard_remove(table->wire);
 	table->guarded = false;
-	return run(table,
-		   "add table netdev vipd\ndelete table netdev vipd\n"
-		   "add table inet vipd\ndelete table inet vipd\n",
-		   NULL);
+	return nft_loader_run(&table->loader,
+			      "add table netdev vipd\ndelete table netdev vipd\n"
+			      "add table inet vipd\ndelete table inet vipd\n",
+			      NULL);
 }

@@ -8,7 +8,7 @@
 #include "nft/skeleton.h"
 
 /*
- * The rules in the kernel. The skeleton goes there through libnftables, elements by nft/io/wire.h: what
+ * The rules in the kernel. The skeleton goes there by nft/io/loader.h, elements by nft/io/wire.h: what
  * sources claim (nft/io/ledger.h) becomes the difference to what the kernel has, and that goes out in
  * transactions of some milliseconds each. A change that fits into one is there as a whole or not at all;
  * of a larger one, an address is known to the rules only when all that is behind it stands.
@@ -37,12 +37,14 @@ int nft_table_want(void *userdata, const struct nft_element *element);
 /*
  * Works for some milliseconds. 0: the kernel has what is wanted; or, added up:
  * NFT_TABLE_ANEW: the tables are new, and the fence is closed until the next advert;
- * NFT_TABLE_MORE: there is more to do, call again soon, with or without new wishes.
+ * NFT_TABLE_MORE: there is more to do, call again soon, with or without new wishes;
+ * NFT_TABLE_WAIT: the skeleton is being loaded: call again when nft_table_fd() was readable.
  * An element that the kernel refuses is left out, and is among the refusals; the rest goes on. Negative:
  * nothing works. The first commit of a process keeps what its predecessor left in the tables.
  */
 #define NFT_TABLE_ANEW 1
 #define NFT_TABLE_MORE 2
+#define NFT_TABLE_WAIT 4
 int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleton,
 		     struct base_error *error);
 
@@ -69,7 +71,10 @@ void nft_table_forget(struct nft_table *table);
 void nft_table_compare(struct nft_table *table);
 size_t nft_table_differences(struct nft_table *table);
 
-/* Readable when tables changed. Drain says what somebody else did to ours since it was called last. */
+/*
+ * Readable when tables changed, and when the commit that waits can go on (until it does). Drain says what
+ * somebody else did to ours since it was called last.
+ */
 int nft_table_fd(const struct nft_table *table);
 enum nft_table_verdict {
 	NFT_TABLE_UNCHANGED,
@@ -90,11 +95,5 @@ struct nft_alive {
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive);
 bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address);
 
-/*
- * Gives back what libnftables remembers of the kernel's tables, half a megabyte a table. To be called when
- * nothing is under way; the next command reads anew what it needs.
- */
-void nft_table_rest(struct nft_table *table);
-
-/* Takes our tables out of the kernel; nobody wishes anything any more. */
+/* Takes our tables out of the kernel, and waits for it; nobody wishes anything any more. */
 int nft_table_remove(struct nft_table *table);

@@ -3,6 +3,7 @@
  * FOREIGN: so many Services in a table like that of kube-proxy stand beside it. One line a measurement.
  */
 #include <netinet/in.h>
+#include <poll.h>
 
 #include "nft/io/counters.h"
 #include "nft/io/table.h"
@@ -85,7 +86,11 @@ static void commit(uint64_t *longest_ns, unsigned *turns)
 		}
 		*longest_ns = took > *longest_ns ? took : *longest_ns;
 		++*turns;
-	} while (r & NFT_TABLE_MORE);
+		if (r & NFT_TABLE_WAIT)
+			poll(&(struct pollfd){ .fd = nft_table_fd(table), .events = POLLIN }, 1, -1);
+		if (r & NFT_TABLE_WAIT)
+			nft_table_drain(table);
+	} while (r & (NFT_TABLE_MORE | NFT_TABLE_WAIT));
 }
 
 static void report(const char *what, uint64_t begin, uint64_t longest_ns, unsigned turns)
