@@ -60,6 +60,7 @@ static void ask_for_relief(struct election_elector *e, struct election_actions *
 	lease.degraded = e->quorum_misses >= 2 ||
 			 (e->gateway_lost_us &&
 			  base_usec_since(now_us, e->gateway_lost_us) > ELECTION_GATEWAY_LOST_US);
+	e->relief = lease.degraded;
 	if (lease.degraded != e->lease.degraded)
 		elector_write_lease(e, actions, &lease, now_us);
 }

@@ -226,6 +226,7 @@ struct election_elector {
 	uint64_t prove_at_us;  /* by then */
 	uint64_t mediating_us; /* until then we outrank all that are not confirmed */
 	uint8_t successor;
+	bool relief; /* we asked for it: who has it then has it from us */
 	enum base_reason moving_why;
 	uint64_t retry_at_us; /* of a handover nobody took */
 	bool releasing;

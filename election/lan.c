@@ -46,6 +46,12 @@ static void prove(struct election_elector *e, struct election_actions *actions, 
 	e->prove_at_us = now_us + patience_us(e);
 }
 
+/* For the address; or, to an owner, that it has it. */
+static bool has_answered_since(const struct election_elector *e, uint8_t who, uint64_t since_us)
+{
+	return who < ELECTION_CANDIDATES_MAX && e->answered_us[who] >= since_us;
+}
+
 /* Two actives hear each other: rule 5. */
 static void on_rival(struct election_elector *e, const struct election_event *event,
 		     struct election_actions *actions)
@@ -53,7 +59,6 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 	bool rival_confirmed = event->priority >= ELECTION_CONFIRMED_MIN;
 	uint8_t mine = election_elector_wire_priority(e);
 	uint64_t now_us = event->now_us;
-	bool answers = elector_answered_lately(e, event->from, now_us); /* or announced it */
 	bool new = base_usec_since(now_us, e->heard_us[event->from]) > 2 * elector_interval_us(e);
 	bool stronger, deaf;
 
@@ -69,7 +74,7 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 		return;
 	}
 	if (e->confirmed && rival_confirmed && e->config.leased) {
-		if (new || answers)
+		if (new || elector_answered_lately(e, event->from, now_us))
 			e->proofs = 0;
 		elector_add(actions, ELECTION_ACTION_ANNOUNCE);
 		prove(e, actions, event->from, now_us);
@@ -84,7 +89,8 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 		if (!e->rival_us || new)
 			e->rival_us = now_us;
 		deaf = base_usec_since(now_us, e->rival_us) > elector_interval_us(e) * 3 / 2;
-		if (!deaf || (e->confirmed && elector_coordinated(e) && !answers)) {
+		if (!deaf || (e->confirmed && elector_coordinated(e) &&
+			      !has_answered_since(e, event->from, e->rival_us))) {
 			elector_add(actions, ELECTION_ACTION_ANNOUNCE);
 			if (deaf)
 				elector_disbelieve(e, actions, event->from, now_us);
@@ -124,11 +130,6 @@ static void doubt_owners(struct election_elector *e, const struct election_event
 		return;
 	e->doubted_us = now_us;
 	elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
-}
-
-static bool has_answered_since(const struct election_elector *e, uint8_t who, uint64_t since_us)
-{
-	return who < ELECTION_CANDIDATES_MAX && e->answered_us[who] >= since_us;
 }
 
 /*
@@ -261,7 +262,8 @@ void elector_on_heard(struct election_elector *e, const struct election_event *e
 	if (e->resigning && event->from == e->leaver) /* that was not its own word */
 		elector_disbelieve(e, actions, event->from, event->now_us);
 	if (!elector_owning(e)) {
-		believed = election_elector_believes(e, event->from, event->priority, event->now_us);
+		believed =
+			election_elector_believes(e, event->from, event->priority, event->now_us);
 		elector_doubt_speaker(e, event, actions);
 	}
 	if (!believed) {

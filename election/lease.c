@@ -71,8 +71,8 @@ static void win(struct election_elector *e, struct election_actions *actions, ui
 void elector_on_lease(struct election_elector *e, const struct election_lease *lease,
 		      struct election_actions *actions, uint64_t now_us)
 {
-	bool was_degraded =
-		elector_owning(e) && elector_holds(e, e->config.self) && e->lease.degraded;
+	bool was_degraded = elector_owning(e) &&
+			    (e->relief || (elector_holds(e, e->config.self) && e->lease.degraded));
 	uint8_t named = elector_holds(e, e->config.self) && e->lease.successor != ELECTION_NOBODY
 				? e->lease.successor
 				: e->successor;

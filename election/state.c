@@ -237,6 +237,7 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	e->term = e->lease.term;
 	e->rival_us = 0;
 	e->proofs = 0;
+	e->relief = false;
 	memset(e->answered_us, 0, sizeof e->answered_us); /* that was before our time */
 	e->claimed = e->proving = false;
 	e->mediating_us =

@@ -42,7 +42,7 @@ bool election_elector_believes(const struct election_elector *e, uint8_t from, u
 }
 
 void elector_disbelieve(struct election_elector *e, struct election_actions *actions, uint8_t from,
-		       uint64_t now_us)
+			uint64_t now_us)
 {
 	if (e->disbelieved_us && base_usec_since(now_us, e->disbelieved_us) < ELECTION_DOUBT_US)
 		return;
@@ -51,7 +51,7 @@ void elector_disbelieve(struct election_elector *e, struct election_actions *act
 }
 
 void elector_doubt_speaker(struct election_elector *e, const struct election_event *event,
-			  struct election_actions *actions)
+			   struct election_actions *actions)
 {
 	uint64_t now_us = event->now_us, *since_us = &e->doubted_since_us[event->from];
 	uint64_t wait_us = elector_interval_us(e);
@@ -103,7 +103,7 @@ static void accept_resignation(struct election_elector *e, struct election_actio
  * not heard for an interval. An owner that lingers does so for one and a half.
  */
 void elector_on_resigned(struct election_elector *e, const struct election_event *event,
-			struct election_actions *actions)
+			 struct election_actions *actions)
 {
 	uint64_t now_us = event->now_us;
 

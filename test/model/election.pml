@@ -1,5 +1,5 @@
 /*
- * Rules 1 to 8 of election/README.md for three nodes and one address, small enough to be searched
+ * Rules 1 to 10 of election/README.md for three nodes and one address, small enough to be searched
  * to the end. README.md here says what is left out, what is assumed, and what is shown.
  *
  * One tick is half an advert interval. Within a tick everything that is due happens in any order,
@@ -35,6 +35,17 @@
 #endif
 #define QUIET (SETTLE + 8) /* and it stays */
 
+#define GRACE  4  /* an owner without gateway or quorum asks to be relieved (in truth 60) */
+#define MOVE   6  /* for a successor to claim it (in truth 20) */
+#define LINGER 3  /* 1.5 intervals: then who resigned and heard nobody takes it back */
+
+#if defined(HANDOVER) || defined(GATEWAY) || defined(DEAF)
+#define OFFERS /* the Lease may name a successor, or ask for relief: rules 9 and 10 */
+#endif
+#if defined(DEAF) || defined(DUMB) || defined(ONEWAY)
+#define ONE_WAY
+#endif
+
 #define N      3
 #define NOBODY 3
 
@@ -54,6 +65,7 @@
 #define FOLLOWING 1
 #define CLAIMING  2
 #define OWNING    3
+#define LEAVING   4 /* resigned, and the fence is open until the successor is heard */
 
 /* A write under way */
 #define SENT     1
@@ -67,6 +79,28 @@ byte mail[9];       /* [to * 3 + from]: adverts not read yet, the last of each s
 byte alone = NOBODY;    /* cut off from the two others */
 byte between = NOBODY;  /* hears both others, which do not hear each other */
 byte mute = NOBODY;     /* its multicast is lost, its unicast is not */
+#ifdef ONE_WAY
+byte deaf = NOBODY;     /* hears nothing, and is heard */
+byte dumb = NOBODY;     /* is not heard, and hears */
+byte unheard = NOBODY;  /* is not heard by `by`, and hears it */
+byte by = NOBODY;
+byte going[N];          /* ticks for which a weaker rival has gone on */
+#endif
+#ifdef OFFERS
+byte succ = NOBODY;     /* the Lease names it */
+bit degraded;           /* the Lease asks for relief */
+byte saw_succ[N], w_succ[N]; /* as seen; as in the write under way */
+bit saw_degraded[N], w_degraded[N];
+byte lacks[N];          /* ticks for which an owner has been without gateway or quorum */
+byte moving[N];         /* ticks since it was ordered to hand over; 0: it was not */
+byte target[N];
+byte leaver[N] = NOBODY; /* resigned, and answers until the next one is heard */
+bit linger[N];          /* the kernel closes the fence as soon as the successor is heard */
+byte orders = 1;
+#endif
+#ifdef GATEWAY
+bit gone[N];            /* it does not see the gateway */
+#endif
 bit api[N];         /* it can reach the API server */
 byte holder = NOBODY;
 byte term;
@@ -102,6 +136,10 @@ bit slow[N], slow_matches[N], slow_last[N]; /* a write that lands when it likes 
 byte n, m;          /* whose turn it is; 0 between the steps */
 byte p, k, x_holder, x_term; /* within a step, 0 between */
 bit b, two_answer;
+#ifdef OFFERS
+byte x_succ;
+bit x_degraded, lasting, gap;
+#endif
 
 #ifdef COUNT_MOVES
 byte moves;
@@ -120,14 +158,35 @@ byte dual;
 #define NEXT(i)    (((i) + 1) % 3)
 #define LAST(i)    (((i) + 2) % 3)
 #define ANSWERS(i) (fence[i] > 0)
-#define HELD_BY(i, j) (ANSWERS(j) && LINK(i, j))
+#ifdef ONE_WAY
+#define HEARS(i, j) (LINK(i, j) && deaf != (i) && dumb != (j) && !(unheard == (j) && by == (i)))
+#define REACHED(i)  (deaf != (i) && dumb != (i)) /* by clients, who need both ways */
+#else
+#define HEARS(i, j) LINK(i, j)
+#define REACHED(i)  true
+#endif
+#define ASKS(i, j)  (HEARS(i, j) && HEARS(j, i))
+#define HELD_BY(i, j) (ANSWERS(j) && ASKS(i, j))
 #define HELD(i)    (HELD_BY(i, NEXT(i)) || HELD_BY(i, LAST(i)))
 
-/* Rule 6: two of three. Two candidates without a gateway have no such rule. */
+/* Rule 6: two of three; with the gateway three of four, or two if that is one of them. */
 #if defined(NO_QUORUM) || defined(PAIR)
 #define QUORUM(i) true
+#elif defined(GATEWAY)
+#define QUORUM(i) ((ASKS(i, NEXT(i)) && ASKS(i, LAST(i))) || \
+		   (!gone[i] && (ASKS(i, NEXT(i)) || ASKS(i, LAST(i)))))
 #else
-#define QUORUM(i) (LINK(i, NEXT(i)) || LINK(i, LAST(i)))
+#define QUORUM(i) (ASKS(i, NEXT(i)) || ASKS(i, LAST(i)))
+#endif
+#ifdef GATEWAY
+#define GATE(i) (!gone[i])
+#else
+#define GATE(i) true
+#endif
+#ifdef BLIND /* who relieves does not look whether it is better off */
+#define CAN_RELIEVE(i) true
+#else
+#define CAN_RELIEVE(i) (QUORUM(i) && GATE(i))
 #endif
 
 #ifdef NO_HEARD
@@ -146,20 +205,41 @@ byte dual;
 		    age[i] >= LEASE)
 #define WRITE_PENDING(i) (writing[i] && waited[i] <= BOUND)
 #define FIRST_WITHOUT(i, j) (3 - (i) - (j) > (i)) /* nobody but j comes before i */
+#ifdef OFFERS
+#define NAMED(i)    (seen[i] && saw_succ[i] == (i) && !HOLDS(i, i) && !UNHELD(i))
+#define RELIEVES(i) (seen[i] && saw_degraded[i] && !HOLDS(i, i) && !UNHELD(i))
+#else
+#define NAMED(i)    false
+#define RELIEVES(i) false
+#endif
 
 /* --- adverts --- */
 inline post(i, j, what) {
 	if
-	:: LINK(i, j) && mute != (i) && proc[j] != DEAD -> mail[(j) * 3 + (i)] = what
+	:: HEARS(j, i) && mute != (i) && proc[j] != DEAD -> mail[(j) * 3 + (i)] = what
+	:: else
+	fi;
+#ifdef OFFERS
+	if /* the kernel does that, whatever became of the process */
+	:: HEARS(j, i) && mute != (i) && what != ZERO && linger[j] -> fence[j] = 0; linger[j] = 0
 	:: else
 	fi
+#endif
 }
 
 /* Rule 1: the advert itself keeps the fence open. */
 inline say(i, what) {
 	if
+#ifdef OFFERS
+	:: what == ZERO && linger[i]
+#endif
+#ifdef OFFERS
+	:: what == ZERO && !linger[i] -> fence[i] = 0
+	:: else -> fence[i] = FENCE; adv[i] = 0; linger[i] = 0
+#else
 	:: what == ZERO -> fence[i] = 0
 	:: else -> fence[i] = FENCE; adv[i] = 0
+#endif
 	fi;
 	post(i, NEXT(i), what);
 	post(i, LAST(i), what)
@@ -176,7 +256,13 @@ inline advertise(i) {
 inline become_following(i) {
 	st[i] = FOLLOWING;
 	confirmed[i] = 0; claimed[i] = 0; proving[i] = 0; offered[i] = 0;
-	look[i] = 0; misses[i] = 0; watched[i] = 0; proved[i] = 0; own_term[i] = 0; adv[i] = 0
+	look[i] = 0; misses[i] = 0; watched[i] = 0; proved[i] = 0; own_term[i] = 0; adv[i] = 0;
+#ifdef OFFERS
+	lacks[i] = 0; moving[i] = 0; target[i] = NOBODY;
+#endif
+#ifdef ONE_WAY
+	going[i] = 0;
+#endif
 }
 
 inline listen_anew(i) {
@@ -204,7 +290,14 @@ inline yield(i) {
 	listen_anew(i)
 }
 
+#ifdef OFFERS
+#define NOTHING_OFFERED(i) w_succ[i] = NOBODY; w_degraded[i] = 0
+#else
+#define NOTHING_OFFERED(i) skip
+#endif
+
 inline put_write(i) {
+	NOTHING_OFFERED(i);
 	writing[i] = 1; waited[i] = 0; slow_last[i] = 0;
 	newer[i] = 0; landed_term[i] = 0;
 	if
@@ -248,9 +341,22 @@ inline fall_back(i) {
 	fi
 }
 
-/* Rule 3. */
+/* Make before break: resigned, but it answers until the successor is heard. Rule 10. */
+inline become_leaving(i) {
+#ifndef NO_LINGER
+	linger[i] = 1;
+#endif
+	say(i, ZERO);
+	become_following(i);
+	listen_anew(i);
+	st[i] = LEAVING
+}
+
+/* Rules 3, 9 and 10. */
 inline consider(i) {
 	if
+	:: LISTENS(i) && COORDINATED(i) && !writing[i] && (NAMED(i) || RELIEVES(i)) ->
+		offered[i] = 1; witnessed[i] = QUORUM(i)
 	:: LISTENS(i) && COORDINATED(i) && !writing[i] && speaker[i] == NOBODY &&
 	   (UNHELD(i) || HOLDS(i, i)) -> offered[i] = 1; witnessed[i] = QUORUM(i)
 	:: else
@@ -268,6 +374,20 @@ inline win(i) {
 
 /* x_holder, x_term: what it says. */
 inline learn(i) {
+#ifdef OFFERS
+	/* k: who may have it from us, as we last saw or wanted it */
+	k = NOBODY;
+	if
+	:: st[i] == OWNING && HOLDS(i, i) && saw_succ[i] != NOBODY -> k = saw_succ[i]
+	:: st[i] == OWNING && !(HOLDS(i, i) && saw_succ[i] != NOBODY) && moving[i] -> k = target[i]
+	:: else
+	fi;
+	if
+	:: st[i] == OWNING && HOLDS(i, i) && (saw_degraded[i] || w_degraded[i]) && x_holder != NOBODY && x_holder != i -> k = x_holder
+	:: else
+	fi;
+	saw_succ[i] = x_succ; saw_degraded[i] = x_degraded;
+#endif
 	b = !seen[i] || saw_term[i] != x_term || saw_holder[i] != x_holder;
 	age[i] = 0;
 	if
@@ -286,7 +406,12 @@ inline learn(i) {
 	:: st[i] == OWNING && !HOLDS(i, i) ->
 #ifndef NO_DEPOSED
 		if
+#ifdef OFFERS
+		:: saw_holder[i] == k && k != NOBODY -> become_leaving(i)
+		:: !(saw_holder[i] == k && k != NOBODY) && saw_holder[i] != NOBODY && saw_term[i] > own_term[i] -> /* rule 7 */
+#else
 		:: saw_holder[i] != NOBODY && saw_term[i] > own_term[i] -> /* rule 7 */
+#endif
 			say(i, ZERO);
 			yield(i)
 		:: else -> doubt(i); try_confirm(i)
@@ -301,6 +426,9 @@ inline learn(i) {
 		:: else
 		fi
 	:: LISTENS(i) -> become_following(i); consider(i)
+#ifdef OFFERS
+	:: st[i] == LEAVING
+#endif
 	fi
 }
 
@@ -318,6 +446,9 @@ inline land(i, how, what) {
 		:: else
 		fi;
 		assert(term < 250);
+#ifdef OFFERS
+		succ = w_succ[i]; degraded = w_degraded[i];
+#endif
 		current[0] = 0; current[1] = 0; current[2] = 0;
 		matches[0] = 0; matches[1] = 0; matches[2] = 0;
 		slow_matches[0] = 0; slow_matches[1] = 0; slow_matches[2] = 0;
@@ -342,8 +473,15 @@ inline do_slow(i) {
 	slow_matches[i] = 0
 }
 
+#ifdef OFFERS
+#define TOLD(what, how) x_succ = what; x_degraded = how
+#else
+#define TOLD(what, how) skip
+#endif
+
 inline do_lease(i) {
 	x_holder = holder; x_term = term;
+	TOLD(succ, degraded);
 	current[i] = 1; newer[i] = 0; due[i] = 0; reachable[i] = 1;
 	learn(i)
 }
@@ -354,8 +492,8 @@ inline do_answer(i) {
 	if
 	:: p == LANDED ->
 		if
-		:: newer[i] -> x_holder = i; x_term = landed_term[i]; current[i] = matches[i]
-		:: else -> x_holder = saw_holder[i]; x_term = saw_term[i]
+		:: newer[i] -> x_holder = i; x_term = landed_term[i]; current[i] = matches[i]; TOLD(w_succ[i], w_degraded[i])
+		:: else -> x_holder = saw_holder[i]; x_term = saw_term[i]; TOLD(saw_succ[i], saw_degraded[i])
 		fi;
 		newer[i] = 0; landed_term[i] = 0; matches[i] = 0;
 		learn(i);
@@ -416,6 +554,23 @@ inline rival(i, j) {
 	:: !b -> advertise(i)
 	:: else
 	fi;
+#ifdef ONE_WAY
+	/* Weaker, and it goes on: it does not hear us. A confirmed owner wants to see it answer, too. */
+	if
+	:: b || (confirmed[i] && p == CONFIRMED) || recent[i * 3 + j] + 2 * ADVERT < RECENT -> going[i] = 0
+	:: else
+	fi;
+#ifndef NO_YIELD_TO_DEAF
+	if
+	:: !b && !(confirmed[i] && p == CONFIRMED) && going[i] >= LATE && ANSWERS(j) -> yield(i); due[i] = 1
+	:: else
+	fi;
+#endif
+	if
+	:: !b && !(confirmed[i] && p == CONFIRMED) && st[i] == OWNING && !going[i] -> going[i] = 1
+	:: else
+	fi;
+#endif
 	if
 	:: confirmed[i] && p == CONFIRMED -> prove(i)
 	:: !(confirmed[i] && p == CONFIRMED) && b ->
@@ -437,6 +592,9 @@ inline resigned(i, j) {
 	if
 	:: speaker[i] == j || HOLDS(i, j) ->
 		speaker[i] = NOBODY;
+#ifdef OFFERS
+		leaver[i] = j;
+#endif
 #ifndef NO_END_OF_TERM
 		recent[i * 3 + j] = 0; /* nor was it heard in a term that it may begin now */
 #endif
@@ -444,7 +602,7 @@ inline resigned(i, j) {
 		:: st[i] == CLAIMING && claimed[i] -> become_owning(i, 1)
 		:: LISTENS(i) && COORDINATED(i) ->
 			if
-			:: HOLDS(i, j) && HEARD_IN_TERM(i) && FIRST_WITHOUT(i, j) && !writing[i] ->
+			:: HOLDS(i, j) && !HELD_BY(i, j) && HEARD_IN_TERM(i) && FIRST_WITHOUT(i, j) && !writing[i] ->
 				become_claiming(i)
 			:: else -> consider(i)
 			fi
@@ -471,10 +629,17 @@ inline hear(i, j) {
 	:: else ->
 		if
 		:: st[i] == OWNING -> rival(i, j)
-		:: st[i] == CLAIMING -> sil[i] = 0; suspected[i] = 0; silent[i] = 0; lone[i] = 0
+		:: st[i] == CLAIMING || (LISTENS(i) && offered[i] && (NAMED(i) || RELIEVES(i)) && HOLDS(i, j)) ->
+			sil[i] = 0; suspected[i] = 0; silent[i] = 0; lone[i] = 0
 		:: else -> become_following(i); listen_anew(i)
 		fi;
 		note(i, j);
+#ifdef OFFERS
+		if
+		:: leaver[i] == j -> leaver[i] = NOBODY
+		:: else
+		fi;
+#endif
 		if
 		:: HOLDS(i, j) -> heard_in_term[i] = 1
 		:: else
@@ -482,10 +647,16 @@ inline hear(i, j) {
 	fi
 }
 
+#ifdef OFFERS
+#define LEFT(i, j) (leaver[i] == (j))
+#else
+#define LEFT(i, j) false
+#endif
+
 /* j answers for the address although its adverts are not heard: rule 2. */
 inline held(i, j) {
 	if
-	:: st[i] == OWNING || claimed[i] || (offered[i] && seen[i])
+	:: st[i] == OWNING || claimed[i] || (offered[i] && seen[i]) || LEFT(i, j)
 	:: else ->
 		lone[i] = 0;
 		note(i, j);
@@ -547,6 +718,51 @@ inline do_try(i) {
 inline do_offer(i) {
 	become_claiming(i)
 }
+
+#ifdef OFFERS
+/* An order from outside, to the next one. */
+inline do_order(i) {
+	orders = 0;
+	if
+#ifndef BREAK_FIRST
+	:: COORDINATED(i) && confirmed[i] ->
+		target[i] = NEXT(i); moving[i] = 1;
+		if
+		:: !writing[i] -> put_write(i); w_succ[i] = target[i]
+		:: else
+		fi
+#endif
+	:: else -> become_leaving(i) /* by the LAN alone */
+	fi
+}
+
+inline do_name(i) {
+	put_write(i); w_succ[i] = target[i]
+}
+
+inline do_give_up(i) {
+	moving[i] = 0; target[i] = NOBODY;
+	if
+	:: !writing[i] && COORDINATED(i) && HOLDS(i, i) -> put_write(i)
+	:: else
+	fi
+}
+
+/* Nobody was heard. Who was relieved, or reaches nobody, is deaf rather than the last one. */
+inline do_end_leaving(i) {
+	if
+	:: !QUORUM(i) || !GATE(i) -> become_following(i)
+	:: QUORUM(i) && GATE(i) && COORDINATED(i) && !writing[i] -> become_claiming(i); speaker[i] = NOBODY
+	:: else -> become_owning(i, 0)
+	fi
+}
+
+/* Rule 9: asks to be relieved, or not any more; and what was named and given up is taken back. */
+inline do_mark(i) {
+	put_write(i);
+	w_degraded[i] = (lacks[i] >= GRACE)
+}
+#endif
 
 inline do_advert(i) {
 	advertise(i)
@@ -621,7 +837,24 @@ inline pass(i) {
 		:: st[i] == OWNING ->
 			up_to(adv[i], FENCE);
 			up_to(look[i], LOOK);
-			up_to(proved[i], 2 * ADVERT)
+			up_to(proved[i], 2 * ADVERT);
+#ifdef OFFERS
+			if
+			:: QUORUM(i) && GATE(i) -> lacks[i] = 0
+			:: else -> up_to(lacks[i], GRACE)
+			fi;
+			if
+			:: moving[i] -> up_to(moving[i], MOVE)
+			:: else
+			fi;
+#endif
+#ifdef ONE_WAY
+			if
+			:: going[i] -> up_to(going[i], LATE)
+			:: else
+			fi;
+#endif
+			skip
 		:: else -> up_to(sil[i], SILENCE + LATE)
 		fi;
 		if
@@ -649,7 +882,11 @@ inline forget(i) {
 	age[i] = 0; saw_holder[i] = NOBODY; saw_term[i] = 0; waited[i] = 0;
 	seen[i] = 0; heard_in_term[i] = 0; ever[i] = 0; contact[i] = 0; reachable[i] = 0; writing[i] = 0;
 	write[i] = NONE; current[i] = 0; matches[i] = 0; newer[i] = 0; landed_term[i] = 0; due[i] = 0;
-	slow_last[i] = 0
+	slow_last[i] = 0;
+#ifdef OFFERS
+	leaver[i] = NOBODY; saw_succ[i] = NOBODY; saw_degraded[i] = 0; w_succ[i] = NOBODY; w_degraded[i] = 0;
+#endif
+	skip
 }
 
 inline do_crash(i) {
@@ -672,6 +909,7 @@ inline do_resume(i) {
 	if
 #ifndef NO_OVERSLEPT
 	:: st[i] == OWNING && adv[i] >= FENCE -> yield(i)
+	:: st[i] == LEAVING && sil[i] >= LINGER + LATE -> become_following(i); listen_anew(i)
 #endif
 	:: st[i] == CLAIMING && ((!claimed[i] && waited[i] >= BOUND + LATE) ||
 				 (claimed[i] && sil[i] >= SILENCE + LATE)) ->
@@ -703,9 +941,24 @@ inline do_cut_api(i) {
 #define TRY(i)     (RUNS(i) && LISTENS(i) && silent[i] && ALLOWED(i) && (witnessed[i] || QUORUM(i)) && \
 		    !(COORDINATED(i) && WRITE_PENDING(i)))
 #define OFFER(i)   (RUNS(i) && offered[i] && LISTENS(i) && COORDINATED(i) && !writing[i] && \
-		    speaker[i] == NOBODY && (UNHELD(i) || HOLDS(i, i)) && QUORUM(i) && \
-		    (ever[i] || !HELD(i)))
-#define BUSY(i)    (LAND(i) || ANSWER(i) || READ(i) || BACK(i) || SAY(i) || LOOKS(i) || UNPROVEN(i) || \
+		    ((speaker[i] == NOBODY && (UNHELD(i) || HOLDS(i, i)) && QUORUM(i) && \
+		      (ever[i] || !HELD(i))) || NAMED(i) || (RELIEVES(i) && CAN_RELIEVE(i))))
+#ifdef OFFERS
+#define STEADY(i)  (RUNS(i) && st[i] == OWNING && confirmed[i] && COORDINATED(i) && !writing[i] && HOLDS(i, i))
+#define ORDER(i)   (RUNS(i) && st[i] == OWNING && !moving[i] && orders && !calm)
+#define NAME(i)    (STEADY(i) && moving[i] && saw_succ[i] != target[i])
+#define GIVE_UP(i) (RUNS(i) && st[i] == OWNING && moving[i] >= MOVE)
+#define END_LEAVING(i) (RUNS(i) && st[i] == LEAVING && sil[i] >= LINGER)
+#ifndef NO_RELIEF
+#define MARK(i)    (STEADY(i) && !moving[i] && (saw_succ[i] != NOBODY || saw_degraded[i] != (lacks[i] >= GRACE)))
+#else
+#define MARK(i)    (STEADY(i) && !moving[i] && saw_succ[i] != NOBODY)
+#endif
+#define MOVES(i)   (NAME(i) || GIVE_UP(i) || END_LEAVING(i) || MARK(i))
+#else
+#define MOVES(i)   false
+#endif
+#define BUSY(i)    (MOVES(i) || LAND(i) || ANSWER(i) || READ(i) || BACK(i) || SAY(i) || LOOKS(i) || UNPROVEN(i) || \
 		    OVERDUE(i) || FORGOTTEN(i) || SUSPECTS(i) || SILENT(i) || TRY(i) || OFFER(i))
 
 /* Not due, but possible. */
@@ -715,15 +968,21 @@ inline do_cut_api(i) {
 
 /* --- judge --- */
 #define SIDE(i, j) (alone == NOBODY || (alone != (i) && alone != (j))) /* one client sees both */
-#define BOTH(i, j) (ANSWERS(i) && ANSWERS(j) && SIDE(i, j))
+#define SERVES(i) (ANSWERS(i) && REACHED(i))
+#define BOTH(i, j) (SERVES(i) && SERVES(j) && SIDE(i, j))
 #define DUAL       (BOTH(0, 1) || BOTH(0, 2) || BOTH(1, 2))
-#define COUNT_ANSWERS (ANSWERS(0) + ANSWERS(1) + ANSWERS(2))
+#define COUNT_ANSWERS (SERVES(0) + SERVES(1) + SERVES(2))
 
 #ifdef ANYWHERE
 byte everywhere;
 #endif
 #ifdef DARK
 byte dark;
+#endif
+#ifdef WITHOUT
+byte without; /* ticks for which who answers has no gateway, although another node has */
+#define IN_VAIN(i, j) (SERVES(i) && gone[i] && !gone[j] && RUNS(j))
+#define WORSE(i) (IN_VAIN(i, NEXT(i)) || IN_VAIN(i, LAST(i)))
 #endif
 
 inline judge_tick() {
@@ -745,10 +1004,21 @@ inline judge_tick() {
 	:: else -> dark = 0
 	fi;
 #endif
+#ifdef WITHOUT
+	if
+	:: WORSE(0) || WORSE(1) || WORSE(2) -> without++; assert(without <= WITHOUT)
+	:: else -> without = 0
+	fi;
+#endif
 	if
 	:: calm ->
 		since++;
-		assert(since < SETTLE || COUNT_ANSWERS == 1)
+		assert(since < SETTLE || COUNT_ANSWERS == 1);
+#ifdef OFFERS
+		lasting = (degraded && since >= SETTLE);
+		assert(!lasting);
+#endif
+		skip
 	:: else
 	fi;
 	printf("tick; answering: %d%d%d, the Lease names n%d\n", ANSWERS(0), ANSWERS(1), ANSWERS(2), holder)
@@ -759,12 +1029,27 @@ inline judge_tick() {
 #else
 #define API_WELL (api[0] && api[1] && (api[2] || GONE(2)))
 #endif
-#define ALL_WELL (RUNS(0) && RUNS(1) && (RUNS(2) || GONE(2)) && API_WELL && \
+#ifdef ONE_WAY
+#define ONE_WAY_WELL (deaf == NOBODY && dumb == NOBODY && unheard == NOBODY)
+#else
+#define ONE_WAY_WELL true
+#endif
+#ifdef GATEWAY
+#define GATES_WELL (!gone[0] && !gone[1] && !gone[2])
+#else
+#define GATES_WELL true
+#endif
+#define ALL_WELL (ONE_WAY_WELL && GATES_WELL && RUNS(0) && RUNS(1) && (RUNS(2) || GONE(2)) && API_WELL && \
 		  alone == NOBODY && between == NOBODY && mute == NOBODY && !slow[0] && !slow[1] && !slow[2])
 
 #define MAY_FAIL (faults > 0 && !calm)
 #define WHO(what) if :: what(0) -> n = 0 :: what(1) -> n = 1 :: what(2) -> n = 2 fi
-#define END n = 0; m = 0; p = 0; k = 0; x_holder = 0; x_term = 0; b = 0
+#ifdef OFFERS
+#define END_OFFERS x_succ = 0; x_degraded = 0
+#else
+#define END_OFFERS skip
+#endif
+#define END END_OFFERS; n = 0; m = 0; p = 0; k = 0; x_holder = 0; x_term = 0; b = 0
 #define TELL(how) printf("n%d ", n); printf(#how); printf(": %d%d%d\n", st[n], confirmed[n], claimed[n])
 #define ON(what, how) atomic { WHO(what); d_step { how(n); TELL(how); END } }
 #define FAULT(what, how) atomic { if \
@@ -782,6 +1067,11 @@ inline judge_tick() {
 #define IS_APART(i)   (alone == (i))
 #define CAN_MUTE(i)   (mute == NOBODY)
 #define CAN_SPLIT(i)  (between == NOBODY)
+#define CAN_DEAFEN(i) (deaf == NOBODY)
+#define CAN_SILENCE(i) (dumb == NOBODY)
+#define CAN_UNHEAR(i) (unheard == NOBODY)
+#define CAN_LOSE_GATE(i) (!gone[i])
+#define LOST_GATE(i)  (gone[i])
 
 inline do_pause(i) { proc[i] = PAUSED }
 inline do_mend_api(i) { api[i] = 1; due[i] = (proc[i] != DEAD) }
@@ -792,6 +1082,13 @@ inline do_part(i) { alone = i }
 inline do_heal(i) { alone = NOBODY }
 inline do_mute(i) { mute = i }
 inline do_split(i) { between = i }
+inline do_deafen(i) { deaf = i }
+inline do_silence_all(i) { dumb = i }
+inline do_unhear_next(i) { unheard = i; by = NEXT(i) }
+inline do_unhear_last(i) { unheard = i; by = LAST(i) }
+inline do_lose_gate(i) { gone[i] = 1 }
+inline do_lose_gates(i) { gone[0] = 1; gone[1] = 1; gone[2] = 1 }
+inline do_find_gate(i) { gone[i] = 0 }
 inline do_cut_all(i) { do_cut_api(0); do_cut_api(1); do_cut_api(2) }
 
 active proctype cluster() {
@@ -812,6 +1109,9 @@ active proctype cluster() {
 		:: else -> break
 		od;
 		n = 0;
+#ifdef OFFERS
+		saw_succ[0] = NOBODY; saw_succ[1] = NOBODY; saw_succ[2] = NOBODY;
+#endif
 		recent[0] = 0; heard_in_term[0] = 0; speaker[0] = NOBODY;
 		st[0] = OWNING; confirmed[0] = 1; own_term[0] = 1; proved[0] = 2 * ADVERT;
 		watched[0] = 1; witnessed[0] = 1; fence[0] = FENCE;
@@ -828,6 +1128,10 @@ active proctype cluster() {
 	}
 	do
 	:: atomic { MAIL ->
+#ifdef NO_GAP
+		gap = (COUNT_ANSWERS == 0);
+		assert(!gap);
+#endif
 		if
 		:: RUNS(0) && mail[1] -> n = 0; m = 1
 		:: RUNS(0) && mail[2] -> n = 0; m = 2
@@ -848,6 +1152,10 @@ active proctype cluster() {
 		two_answer = DUAL;
 		assert(!two_answer);
 #endif
+#ifdef NO_GAP
+		gap = (COUNT_ANSWERS == 0);
+		assert(!gap);
+#endif
 		if
 		:: ON(LAND, do_land)
 		:: ON(ANSWER, do_answer)
@@ -865,6 +1173,35 @@ active proctype cluster() {
 		:: ON(UNKNOWN, do_unknown)
 		:: ON(AWAY, do_away)
 		:: ON(SLOW, do_slow)
+#ifdef OFFERS
+		:: ON(NAME, do_name)
+		:: ON(GIVE_UP, do_give_up)
+		:: ON(END_LEAVING, do_end_leaving)
+		:: ON(MARK, do_mark)
+#endif
+#ifdef HANDOVER
+		:: ON(ORDER, do_order)
+#endif
+#ifdef LOSE_GATE
+		:: FAULT(CAN_LOSE_GATE, do_lose_gate)
+		:: ON(LOST_GATE, do_find_gate)
+#endif
+#ifdef LOSE_GATES
+		:: FAULT(CAN_LOSE_GATE, do_lose_gates)
+#endif
+#ifdef DEAF
+		:: FAULT(CAN_DEAFEN, do_deafen)
+		:: d_step { deaf != NOBODY -> deaf = NOBODY }
+#endif
+#ifdef DUMB
+		:: FAULT(CAN_SILENCE, do_silence_all)
+		:: d_step { dumb != NOBODY -> dumb = NOBODY }
+#endif
+#ifdef ONEWAY
+		:: FAULT(CAN_UNHEAR, do_unhear_next)
+		:: FAULT(CAN_UNHEAR, do_unhear_last)
+		:: d_step { unheard != NOBODY -> unheard = NOBODY; by = NOBODY }
+#endif
 #ifdef CRASH
 		:: FAULT(CAN_CRASH, do_crash)
 		:: ON(IS_DEAD, do_restart)

@@ -74,6 +74,21 @@ static void test_two_confirmed_owners_prove_it_and_who_cannot_is_the_weaker(void
 	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
 }
 
+static void test_relief_that_comes_before_the_answer_is_relief(void **state)
+{
+	(void)state;
+	own(true);
+	look_around(1 << A | 1 << C, true);
+	for (unsigned i = 0; i < 5 && !did(ELECTION_ACTION_WRITE); i++) {
+		now_us += 1000 * MS;
+		look_around(1 << A | 1 << C, false);
+	}
+	assert_true(written().degraded);
+	see(C, 7, 70); /* the watch was faster than the answer, and told only of the newest */
+	assert_int_equal(e.state, ELECTION_STATE_LEAVING);
+	assert_true(find(ELECTION_ACTION_RESIGN)->planned);
+}
+
 static void test_a_proof_that_conflicts_asks_what_the_lease_says(void **state)
 {
 	(void)state;
@@ -529,6 +544,7 @@ int main(void)
 		cmocka_unit_test(test_confirmed_beats_unconfirmed_whatever_the_priority),
 		cmocka_unit_test(test_two_unconfirmed_owners_are_ordered_as_in_the_rfc),
 		cmocka_unit_test(test_two_confirmed_owners_prove_it_and_who_cannot_is_the_weaker),
+		cmocka_unit_test(test_relief_that_comes_before_the_answer_is_relief),
 		cmocka_unit_test(test_a_proof_that_conflicts_asks_what_the_lease_says),
 		cmocka_unit_test(test_a_weaker_rival_that_goes_on_is_deaf_and_gets_it),
 		cmocka_unit_test(test_who_hears_two_owners_asks_both_and_takes_it_from_both),

@@ -215,11 +215,13 @@ int main(void)
 		cmocka_unit_test(test_who_resigned_and_does_not_answer_did_resign),
 		cmocka_unit_test(test_who_answers_but_is_not_heard_for_an_interval_did_resign),
 		cmocka_unit_test(test_a_resignation_that_the_lease_confirms_is_one),
-		cmocka_unit_test(test_without_lease_or_api_server_a_resignation_is_believed_at_once),
+		cmocka_unit_test(
+			test_without_lease_or_api_server_a_resignation_is_believed_at_once),
 		cmocka_unit_test(test_whom_the_lease_does_not_name_has_to_answer_for_the_address),
 		cmocka_unit_test(test_when_the_lease_expires_its_holder_has_to_answer_too),
 		cmocka_unit_test(test_a_stranger_is_never_believed),
-		cmocka_unit_test(test_a_confirmed_owner_yields_to_a_deaf_rival_only_if_that_answers),
+		cmocka_unit_test(
+			test_a_confirmed_owner_yields_to_a_deaf_rival_only_if_that_answers),
 		cmocka_unit_test(test_answers_from_before_it_owned_are_no_witness_against_an_owner),
 		cmocka_unit_test(test_a_rival_that_goes_on_is_proved_wrong_less_and_less_often),
 	};
