@@ -275,6 +275,8 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 {
 	struct leader *leader = userdata;
 
+	if (response->result == K8S_RESULT_UNREACHABLE) /* as in watches.c */
+		k8s_informer_restart(leader->informer, true);
 	if (response->result == K8S_RESULT_OK)
 		trouble_over(&leader->watch_trouble, "watching the controller's Lease");
 	else

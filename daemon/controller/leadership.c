@@ -47,8 +47,9 @@ static void become_released(struct leadership *leadership)
 	leadership->next_us = BASE_USEC_NEVER;
 }
 
+/* An answer to a READ is what there is, also when versions went back because a backup was restored. */
 static void observe(struct leadership *leadership, const struct leadership_record *record,
-		    uint64_t now_us)
+		    bool answer, uint64_t now_us)
 {
 	bool changed = !leadership->known ||
 		       strcmp(record->version, leadership->record.version) != 0 ||
@@ -56,7 +57,7 @@ static void observe(struct leadership *leadership, const struct leadership_recor
 
 	leadership->known = true;
 	/* The watch may lag behind the answers to our own writes. */
-	if (!changed || (record->exists && leadership->record.exists &&
+	if (!changed || (!answer && record->exists && leadership->record.exists &&
 			 k8s_version_compare(record->version, leadership->record.version) < 0))
 		return;
 	leadership->record = *record;
@@ -146,13 +147,13 @@ enum leadership_action leadership_step(struct leadership *leadership,
 			leadership->busy = false;
 			leadership->stale = false;
 		}
-		observe(leadership, event->record, event->now_us);
+		observe(leadership, event->record, event->answer, event->now_us);
 		plan_again(leadership);
 		break;
 	case LEADERSHIP_EVENT_WRITTEN:
 		leadership->busy = false;
 		leadership->stale = false;
-		observe(leadership, event->record, event->now_us);
+		observe(leadership, event->record, false, event->now_us);
 		if (leadership->state == LEADERSHIP_STATE_RELEASED)
 			return leadership->record.holder[0] ? write_release(leadership)
 							    : LEADERSHIP_ACTION_NONE;

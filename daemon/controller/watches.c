@@ -192,6 +192,9 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 	struct watches *watches = watch->watches;
 	bool away = is_of_all(response->result);
 
+	/* A server that was down may be set back to a backup, and waits for versions it had already. */
+	if (response->result == K8S_RESULT_UNREACHABLE)
+		k8s_informer_restart(watch->informer, true);
 	watches->away_count += (unsigned)away - (unsigned)watch->away;
 	watch->away = away;
 	if (watch->kind >= WATCH_INFRASTRUCTURES && !away && response->result != K8S_RESULT_OK) {
@@ -258,9 +261,8 @@ void watches_restart(struct watches *watches)
 	watches->silent = true;
 	if (log_gate_pass(&watches->silent_gate, NULL))
 		log_line(LOG_WARNING, BASE_REASON_API_UNREACHABLE, LOG_NO_FIELDS,
-			 "API server: it took what was written, but the watch has not shown it for "
-			 "%u s: everything is listed and watched anew",
-			 (unsigned)(ECHO_US / BASE_USEC_PER_SEC));
+			 "API server: it took what was written, but its watch does not show it: "
+			 "everything is listed and watched anew");
 	for (int i = 0; i < WATCH_COUNT; i++)
 		if (watches->items[i].informer)
 			k8s_informer_restart(watches->items[i].informer, true);

@@ -430,9 +430,9 @@ uint64_t k8s_informer_watching_us(struct k8s_informer *informer)
 
 void k8s_informer_restart(struct k8s_informer *informer, bool relist)
 {
-	if (!informer->request || !informer->watching)
-		return;
 	informer->relist = informer->relist || relist;
+	if (!informer->request || !informer->watching)
+		return; /* listing; or waiting, and then it does as it is told */
 	if (k8s_request_break(informer->request))
 		return; /* on_watch_end() follows */
 	k8s_request_cancel(informer->request);

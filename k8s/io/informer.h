@@ -35,7 +35,7 @@ void k8s_informer_free(struct k8s_informer *informer);
 void k8s_informer_kick(struct k8s_informer *informer);
 /*
  * The watch seems to say less than it should: its connection is broken and a new one taken. With
- * `relist` everything is listed first. Nothing happens unless a watch is under way.
+ * `relist` everything is listed first, also when no watch is under way just now.
  */
 void k8s_informer_restart(struct k8s_informer *informer, bool relist);
 uint64_t k8s_informer_watching_us(struct k8s_informer *informer); /* how long; 0: it does not */

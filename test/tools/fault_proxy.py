@@ -10,6 +10,7 @@ With tls=(certificate, key, authority) it ends TLS itself, speaks HTTP/1.1 and c
 place of the server's:
 
     proxy.answer(429, {"Retry-After": "2"}, count=3, match=r"PUT .*/leases/")
+    proxy.after(r"POST ", process.kill)   when the server has answered one: called, and nobody hears the answer
     proxy.swallow(r"GET .*watch=")    what is left of the answers under way never arrives; new requests are answered
 """
 import asyncio
@@ -29,6 +30,7 @@ class FaultProxy:
         self.delay = 0.0
         self.rate = None
         self.requests = []  # "METHOD path" of every request seen (with tls)
+        self.trap = None
         self.answers = []   # [pattern, left, status, headers, body]
         self._under_way = []  # ["METHOD path user-agent", swallowed]
         self.connections = 0
@@ -89,6 +91,11 @@ class FaultProxy:
         for entry in found:
             entry[1] = True
         return len(found)
+
+    def after(self, match, action):
+        """Once: the next request that matches lands, then action() is called and all connections are cut. None: not
+        any more."""
+        self.trap = (re.compile(match), action) if match else None
 
     def close(self):
         self._do(self._unlisten())
@@ -242,6 +249,11 @@ class FaultProxy:
                 continue
             await self._pass(up_writer, head + body, False)
             head, first, fields = await self._head(up_reader)
+            if self.trap and self.trap[0].search(request):
+                action, self.trap = self.trap[1], None
+                action()
+                await self._reset()
+                return
             if not await self._pass(writer, head, True):
                 return
             # The client may go away in the middle of a watch: then nobody reads the rest.

@@ -152,6 +152,27 @@ static void test_unclear_write_is_read_before_the_next(void **state)
 	assert_int_equal(a.write.transitions, 0); /* the holder stays */
 }
 
+static void test_what_is_read_is_believed_though_versions_went_back(void **state)
+{
+	struct leadership a = one("a");
+	struct leadership_record renewed = lease("a", 90), restored = lease("a", 40);
+	struct leadership_record anew = lease("a", 41);
+
+	(void)state;
+	lead(&a, 10 * S, 10 * S);
+	feed(&a, LEADERSHIP_EVENT_WRITTEN, 11 * S, &renewed, false);
+	/* The server is gone for a while, and back as it was an hour ago. */
+	tick(&a, 20 * S);
+	assert_int_equal(a.state, LEADERSHIP_STATE_FOLLOWING);
+	assert_int_equal(feed(&a, LEADERSHIP_EVENT_UNCLEAR, 20 * S, NULL, false),
+			 LEADERSHIP_ACTION_READ);
+	assert_int_equal(feed(&a, LEADERSHIP_EVENT_OBSERVED, 20 * S, &restored, true),
+			 LEADERSHIP_ACTION_WRITE);
+	assert_string_equal(a.write.version, "40");
+	feed(&a, LEADERSHIP_EVENT_WRITTEN, 20 * S, &anew, false);
+	assert_true(leadership_leads(&a, 20 * S));
+}
+
 static void test_release_gives_back_and_never_leads_again(void **state)
 {
 	struct leadership a = one("a");
@@ -258,6 +279,7 @@ int main(void)
 		cmocka_unit_test(test_watch_that_lags_does_not_depose),
 		cmocka_unit_test(test_another_holder_deposes_whatever_the_clock_says),
 		cmocka_unit_test(test_unclear_write_is_read_before_the_next),
+		cmocka_unit_test(test_what_is_read_is_believed_though_versions_went_back),
 		cmocka_unit_test(test_release_gives_back_and_never_leads_again),
 		cmocka_unit_test(test_two_never_lead_at_once),
 	};
