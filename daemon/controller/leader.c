@@ -275,8 +275,6 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 {
 	struct leader *leader = userdata;
 
-	if (response->result == K8S_RESULT_UNREACHABLE) /* as in watches.c */
-		k8s_informer_restart(leader->informer, true);
 	if (response->result == K8S_RESULT_OK)
 		trouble_over(&leader->watch_trouble, "watching the controller's Lease");
 	else
@@ -323,6 +321,7 @@ int leader_new(struct leader **result, struct k8s_client *client, sd_event *even
 		leader_free(leader);
 		return r;
 	}
+	k8s_informer_distrust(leader->informer);
 	*result = leader;
 	return 0;
 }

@@ -192,9 +192,6 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 	struct watches *watches = watch->watches;
 	bool away = is_of_all(response->result);
 
-	/* A server that was down may be set back to a backup, and waits for versions it had already. */
-	if (response->result == K8S_RESULT_UNREACHABLE)
-		k8s_informer_restart(watch->informer, true);
 	watches->away_count += (unsigned)away - (unsigned)watch->away;
 	watch->away = away;
 	if (watch->kind >= WATCH_INFRASTRUCTURES && !away && response->result != K8S_RESULT_OK) {
@@ -362,13 +359,17 @@ static int start(struct watches *watches, enum watch_kind kind)
 	struct watch *watch = &watches->items[kind];
 	const char *selector;
 	char path[128];
+	int r;
 
 	path_of(watches, kind, path, &selector);
 	watch->watches = watches;
 	watch->kind = kind;
 	snprintf(watch->doing, sizeof watch->doing, "watching %s", path);
-	return k8s_informer_new(&watch->informer, watches->options.client, watches->options.event,
-				path, selector, &handlers, watch);
+	r = k8s_informer_new(&watch->informer, watches->options.client, watches->options.event,
+			     path, selector, &handlers, watch);
+	if (r >= 0)
+		k8s_informer_distrust(watch->informer);
+	return r;
 }
 
 int watches_new(struct watches **result, const struct watches_options *options)

@@ -43,6 +43,7 @@ struct k8s_informer {
 	char *next_page;
 	bool synced, troubled, relist, broken;
 	bool watching; /* the request is a watch */
+	bool distrustful;
 	bool patient; /* the server said how long to wait */
 	uint64_t backoff_us, started_us;
 	struct base_random random;
@@ -234,7 +235,8 @@ static void on_watch_end(void *userdata, const struct k8s_response *response)
 	bool ended = response->result == K8S_RESULT_OK && !informer->broken;
 
 	informer->request = NULL;
-	if (response->result == K8S_RESULT_GONE || response->malformed)
+	if (response->result == K8S_RESULT_GONE || response->malformed ||
+	    (informer->distrustful && !ended))
 		informer->relist = true;
 	if (lasted_us > HEALTHY_US)
 		informer->backoff_us = BACKOFF_FIRST_US;
@@ -419,6 +421,11 @@ void k8s_informer_kick(struct k8s_informer *informer)
 	informer->backoff_us = BACKOFF_FIRST_US;
 	/* Not all nodes at once, when a server has come back for all of them. */
 	later(informer, base_random_below(&informer->random, SOON_US));
+}
+
+void k8s_informer_distrust(struct k8s_informer *informer)
+{
+	informer->distrustful = true;
 }
 
 uint64_t k8s_informer_watching_us(struct k8s_informer *informer)

@@ -38,6 +38,12 @@ void k8s_informer_kick(struct k8s_informer *informer);
  * `relist` everything is listed first, also when no watch is under way just now.
  */
 void k8s_informer_restart(struct k8s_informer *informer, bool relist);
+/*
+ * A stream that breaks is followed by a list, always: a server that was down may have been set back to a
+ * backup, and a watch from the version it had before would wait for what comes after that. For the few
+ * who may not miss it; many would overwhelm a server that has just come back.
+ */
+void k8s_informer_distrust(struct k8s_informer *informer);
 uint64_t k8s_informer_watching_us(struct k8s_informer *informer); /* how long; 0: it does not */
 bool k8s_informer_synced(const struct k8s_informer *informer);
 const char *k8s_informer_path(const struct k8s_informer *informer);
