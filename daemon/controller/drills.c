@@ -6,24 +6,14 @@
 #include <string.h>
 
 #include "base/time.h"
-#include "daemon/controller/drill.h"
+#include "daemon/controller/drill_course.h"
+#include "daemon/controller/drill_record.h"
 #include "k8s/object.h"
 
 #define GROUP       "/apis/vipd.dev/v1alpha1"
 #define STEP_US     (200 * BASE_USEC_PER_MSEC)
 #define RETRY_US    (1 * BASE_USEC_PER_SEC)
-#define BEGIN_US    (6 * BASE_USEC_PER_SEC)  /* for lookers-on to begin */
-#define PATIENCE_US (2 * BASE_USEC_PER_SEC)  /* with those that do not, if another one did */
-#define END_US      (10 * BASE_USEC_PER_SEC) /* after the probing should have ended */
-#define EXPIRES_S   20
 #define NODES_MAX   512
-
-struct looker {
-	struct looker *next;
-	char node[DRILL_NAME_SIZE];
-	char ordered[96]; /* id of the order in its status */
-	cJSON *probe;     /* status.probe; NULL: none */
-};
 
 struct drill {
 	struct drill *next;
@@ -39,50 +29,12 @@ struct drill {
 struct drills {
 	struct reconciler *reconciler;
 	struct drill *list;
-	struct looker *lookers;
+	struct drill_lookers *lookers;
 	sd_event_source *timer;
 	struct trouble trouble;
 };
 
 /* --- what is known --- */
-
-static struct looker *looker_of(struct drills *drills, const char *node, bool make)
-{
-	struct looker *looker = drills->lookers;
-
-	while (looker && strcmp(looker->node, node) != 0)
-		looker = looker->next;
-	if (looker || !make)
-		return looker;
-	looker = calloc(1, sizeof *looker);
-	if (!looker)
-		return NULL;
-	snprintf(looker->node, sizeof looker->node, "%s", node);
-	looker->next = drills->lookers;
-	drills->lookers = looker;
-	return looker;
-}
-
-/* Of a node: what it said about this run; NULL: nothing yet. */
-static const cJSON *said(struct drills *drills, const char *node, const char *id)
-{
-	struct looker *looker = looker_of(drills, node, false);
-
-	return looker && strcmp(k8s_object_text(looker->probe, "id"), id) == 0 ? looker->probe
-									       : NULL;
-}
-
-static bool is_done(const cJSON *probe)
-{
-	return strcmp(k8s_object_text(probe, "state"), "Done") == 0;
-}
-
-static double decimal(const cJSON *object, const char *path)
-{
-	const cJSON *item = k8s_object_get(object, path);
-
-	return cJSON_IsNumber(item) && item->valuedouble >= 0 ? item->valuedouble : 0;
-}
 
 static bool leads(const struct drills *drills)
 {
@@ -178,30 +130,6 @@ static void write_status(struct drill *drill, cJSON *status)
 
 /* --- the end of a run --- */
 
-static cJSON *make_run(const struct drill *drill, enum drill_verdict verdict,
-		       const struct drill_measure *measure, const char *message)
-{
-	const cJSON *run = k8s_object_get(drill->object, "status/run");
-	cJSON *made = cJSON_CreateObject();
-	char now[K8S_TIME_SIZE];
-	const char *const copied[] = { "started", "virtualIP", "from", "to" };
-
-	for (size_t i = 0; i < sizeof copied / sizeof *copied; i++)
-		if (*k8s_object_text(run, copied[i]))
-			cJSON_AddStringToObject(made, copied[i], k8s_object_text(run, copied[i]));
-	k8s_time_format(now, reconciler_wall(), false);
-	cJSON_AddStringToObject(made, "finished", now);
-	cJSON_AddStringToObject(made, "verdict", drill_verdict_word(verdict));
-	cJSON_AddStringToObject(made, "message", message);
-	if (!measure || measure->probers == 0)
-		return made;
-	cJSON_AddNumberToObject(made, "outageMilliseconds", measure->outage_ms);
-	cJSON_AddNumberToObject(made, "answeredByTwoMilliseconds", measure->two_ms);
-	cJSON_AddNumberToObject(made, "probesSent", (double)measure->sent);
-	cJSON_AddNumberToObject(made, "probesLost", (double)measure->lost);
-	return made;
-}
-
 static void finish(struct drill *drill, enum drill_verdict verdict,
 		   const struct drill_measure *measure, const char *message)
 {
@@ -210,56 +138,11 @@ static void finish(struct drill *drill, enum drill_verdict verdict,
 		[DRILL_VERDICT_FAILED] = BASE_REASON_DRILL_FAILED,
 		[DRILL_VERDICT_REFUSED] = BASE_REASON_DRILL_REFUSED,
 	};
-	const cJSON *before = k8s_object_get(drill->object, "status/runs");
-	cJSON *status = cJSON_CreateObject(), *runs, *run;
-	char target[DRILL_NAME_SIZE];
 
 	drill->reason = reasons[verdict];
 	snprintf(drill->note, sizeof drill->note, "%s", message);
-	run = make_run(drill, verdict, measure, message);
-	runs = before ? cJSON_Duplicate(before, true) : cJSON_CreateArray();
-	while (cJSON_GetArraySize(runs) >= DRILL_RUNS_MAX)
-		cJSON_DeleteItemFromArray(runs, 0);
-	cJSON_AddItemToArray(runs, cJSON_Duplicate(run, true));
-	drill_target(drill->object, target);
-	cJSON_AddStringToObject(status, "target", target);
-	cJSON_AddStringToObject(status, "phase", drill_verdict_word(verdict));
-	cJSON_AddNumberToObject(status, "observedGeneration",
-				decimal(drill->object, "metadata/generation"));
-	/* Of `last` nothing of the run before may stay. */
-	for (const char *const *name =
-		     (const char *const[]){ "from", "to", "virtualIP", "started",
-					    "outageMilliseconds", "probesSent", "probesLost",
-					    "answeredByTwoMilliseconds", NULL };
-	     *name; name++)
-		if (!cJSON_GetObjectItemCaseSensitive(run, *name))
-			cJSON_AddNullToObject(run, *name);
-	cJSON_AddItemToObject(status, "last", run);
-	cJSON_AddItemToObject(status, "runs", runs);
-	cJSON_AddNullToObject(status, "run");
-	write_status(drill, status);
-}
-
-static void measure_run(struct drill *drill, struct drill_measure *measure)
-{
-	const char *id = k8s_object_text(drill->object, "status/run/id");
-	const cJSON *node;
-
-	memset(measure, 0, sizeof *measure);
-	cJSON_ArrayForEach(node, k8s_object_get(drill->object, "status/run/probers")) {
-		const cJSON *probe =
-			said(drill->drills, cJSON_IsString(node) ? node->valuestring : "", id);
-
-		if (!probe || !is_done(probe) || *k8s_object_text(probe, "message"))
-			continue;
-		measure->probers++;
-		measure->sent += (uint64_t)decimal(probe, "sent");
-		measure->lost += (uint64_t)decimal(probe, "lost");
-		if (decimal(probe, "outageMilliseconds") > measure->outage_ms)
-			measure->outage_ms = decimal(probe, "outageMilliseconds");
-		if (decimal(probe, "answeredByTwoMilliseconds") > measure->two_ms)
-			measure->two_ms = decimal(probe, "answeredByTwoMilliseconds");
-	}
+	write_status(drill, drill_record_end(drill->object, verdict, measure, message,
+					     reconciler_wall()));
 }
 
 static void on_judged(void *userdata, const struct k8s_response *response)
@@ -273,7 +156,7 @@ static void on_judged(void *userdata, const struct k8s_response *response)
 	    (response->result != K8S_RESULT_OK && response->result != K8S_RESULT_NOT_FOUND) ||
 	    !leads(drill->drills))
 		return;
-	measure_run(drill, &measure);
+	drill_lookers_measure(drill->drills->lookers, drill->object, &measure);
 	verdict = drill_judge(drill->object,
 			      response->result == K8S_RESULT_OK ? response->body : NULL, &measure,
 			      &message);
@@ -292,17 +175,6 @@ static void vip_path(const struct drill *drill, char path[static 512])
 	snprintf(path, 512, GROUP "/virtualips/%s", name);
 }
 
-static cJSON *annotate(const char *key, const cJSON *value)
-{
-	cJSON *body = cJSON_CreateObject(), *notes;
-	char *text = cJSON_PrintUnformatted(value);
-
-	notes = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "metadata"), "annotations");
-	cJSON_AddStringToObject(notes, key, text ? text : "");
-	cJSON_free(text);
-	return body;
-}
-
 static void on_probe_ordered(void *userdata, const struct k8s_response *response)
 {
 	struct drill *drill = userdata;
@@ -312,118 +184,68 @@ static void on_probe_ordered(void *userdata, const struct k8s_response *response
 
 static void order_probe(struct drill *drill, const char *node)
 {
-	cJSON *body = cJSON_CreateObject(), *order;
 	char path[512];
 
-	order = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "status"), "lookout");
-	cJSON_AddStringToObject(order, "id", k8s_object_text(drill->object, "status/run/id"));
-	cJSON_AddStringToObject(order, "address",
-				k8s_object_text(drill->object, "status/run/virtualIP"));
-	cJSON_AddNumberToObject(order, "intervalMilliseconds",
-				(double)k8s_object_number(drill->object,
-							  "spec/probe/intervalMilliseconds", 1,
-							  1000, DRILL_INTERVAL_MS));
-	cJSON_AddNumberToObject(order, "durationMilliseconds", DRILL_DURATION_MS);
-	cJSON_AddNumberToObject(order, "expires",
-				(double)(reconciler_wall() / BASE_USEC_PER_SEC + EXPIRES_S));
 	snprintf(path, sizeof path, GROUP "/speakers/%s/status", node);
-	send_request(drill, "PATCH", path, body, on_probe_ordered);
+	send_request(drill, "PATCH", path, drill_record_lookout(drill->object, reconciler_wall()),
+		     on_probe_ordered);
 }
 
 static void on_handover_ordered(void *userdata, const struct k8s_response *response)
 {
 	struct drill *drill = userdata;
-	cJSON *status;
 
 	if (!answered(drill, response, "ordering the handover of a drill") ||
 	    response->result != K8S_RESULT_OK || !leads(drill->drills))
 		return;
-	status = cJSON_CreateObject();
-	cJSON_AddBoolToObject(cJSON_AddObjectToObject(status, "run"), "ordered", true);
-	write_status(drill, status);
+	write_status(drill, drill_record_ordered());
 }
 
 static void order_handover(struct drill *drill)
 {
-	cJSON *order = cJSON_CreateObject();
 	char path[512];
 
-	cJSON_AddStringToObject(order, "to", k8s_object_text(drill->object, "status/run/to"));
-	cJSON_AddStringToObject(order, "id", k8s_object_text(drill->object, "status/run/id"));
 	vip_path(drill, path);
-	send_request(drill, "PATCH", path, annotate("vipd.dev/handover", order),
+	send_request(drill, "PATCH", path, drill_record_handover(drill->object),
 		     on_handover_ordered);
-	cJSON_Delete(order);
 }
 
-struct progress {
-	unsigned probers, begun, done, failed;
-	const char *unasked; /* one that was not told yet; NULL: none */
-	char why[200];       /* of one that failed */
-};
-
-static void look(struct drill *drill, struct progress *progress)
+static void tell_looker(struct drill *drill, int index)
 {
-	const char *id = k8s_object_text(drill->object, "status/run/id");
-	const cJSON *item;
+	const char *node = cJSON_GetStringValue(cJSON_GetArrayItem(
+		k8s_object_get(drill->object, "status/run/probers"), index));
 
-	memset(progress, 0, sizeof *progress);
-	cJSON_ArrayForEach(item, k8s_object_get(drill->object, "status/run/probers")) {
-		const char *node = cJSON_IsString(item) ? item->valuestring : "";
-		const cJSON *probe = said(drill->drills, node, id);
-		struct looker *looker = looker_of(drill->drills, node, false);
-
-		if ((!looker || strcmp(looker->ordered, id) != 0) && !probe &&
-		    !(drill->asked & 1u << progress->probers))
-			progress->unasked = node;
-		if (progress->unasked == node)
-			drill->asked |= 1u << progress->probers;
-		progress->probers++;
-		if (!probe)
-			continue;
-		if (*k8s_object_text(probe, "message")) {
-			progress->failed++;
-			snprintf(progress->why, sizeof progress->why, "%s: %s", node,
-				 k8s_object_text(probe, "message"));
-		} else if (is_done(probe)) {
-			progress->done++;
-		} else {
-			progress->begun++;
-		}
-		if (progress->unasked)
-			return;
-	}
+	drill->asked |= 1u << index;
+	if (node)
+		order_probe(drill, node);
 }
 
 static void step_running(struct drill *drill)
 {
-	uint64_t started_us = 0, now_us = reconciler_wall(), age_us;
-	struct progress progress;
-	char path[512], why[300];
+	uint64_t started_us = 0;
+	struct base_error why = { 0 };
+	struct drill_progress progress;
+	char path[512];
 
 	k8s_time_parse(k8s_object_text(drill->object, "status/run/started"), &started_us);
-	age_us = base_usec_since(now_us, started_us);
-	look(drill, &progress);
-	if (k8s_object_bool(drill->object, "status/run/ordered", false)) {
-		if (progress.begun == 0 ||
-		    age_us > BEGIN_US + DRILL_DURATION_MS * BASE_USEC_PER_MSEC + END_US) {
-			vip_path(drill, path);
-			send_request(drill, "GET", path, NULL, on_judged);
-		}
-	} else if (progress.unasked) {
-		order_probe(drill, progress.unasked);
-	} else if (progress.begun > 0 &&
-		   (progress.begun + progress.failed == progress.probers || age_us > PATIENCE_US)) {
+	drill_lookers_look(drill->drills->lookers, drill->object, drill->asked, &progress);
+	switch (drill_course(drill->object, &progress,
+			     base_usec_since(reconciler_wall(), started_us), &why)) {
+	case DRILL_STEP_WAIT:
+		return;
+	case DRILL_STEP_TELL:
+		tell_looker(drill, progress.untold);
+		return;
+	case DRILL_STEP_ORDER:
 		order_handover(drill);
-	} else if (progress.failed == progress.probers || age_us > BEGIN_US) {
-		if (progress.done > 0)
-			snprintf(why, sizeof why,
-				 "no controller led when the handover was to be ordered: nothing "
-				 "moved");
-		else
-			snprintf(why, sizeof why, "nobody could look on: %s",
-				 progress.why[0] ? progress.why : "no speaker answered in time");
-		finish(drill, DRILL_VERDICT_REFUSED, NULL, why);
+		return;
+	case DRILL_STEP_JUDGE:
+		vip_path(drill, path);
+		send_request(drill, "GET", path, NULL, on_judged);
+		return;
+	case DRILL_STEP_REFUSE:
+		finish(drill, DRILL_VERDICT_REFUSED, NULL, why.message);
+		return;
 	}
 }
 
@@ -494,31 +316,11 @@ static size_t list_nodes(struct drills *drills, const struct base_address *addre
 
 static void start_run(struct drill *drill, const struct drill_plan *plan, const char *address)
 {
-	cJSON *status = cJSON_CreateObject(), *run = cJSON_AddObjectToObject(status, "run"),
-	      *probers;
-	char target[DRILL_NAME_SIZE], now[K8S_TIME_SIZE], id[96];
-	uint64_t wall_us = reconciler_wall();
-
-	snprintf(id, sizeof id, "drill-%.40s-%llu", drill->name,
-		 (unsigned long long)(wall_us / BASE_USEC_PER_MSEC));
-	k8s_time_format(now, wall_us, false);
-	drill_target(drill->object, target);
-	cJSON_AddStringToObject(status, "target", target);
-	cJSON_AddStringToObject(status, "phase", "Running");
-	cJSON_AddStringToObject(run, "id", id);
-	cJSON_AddStringToObject(run, "started", now);
-	cJSON_AddStringToObject(run, "virtualIP", address);
-	cJSON_AddStringToObject(run, "from", plan->from);
-	cJSON_AddStringToObject(run, "to", plan->to);
-	cJSON_AddBoolToObject(run, "ordered", false);
-	probers = cJSON_AddArrayToObject(run, "probers");
-	for (unsigned i = 0; i < plan->prober_count; i++)
-		cJSON_AddItemToArray(probers, cJSON_CreateString(plan->probers[i]));
 	drill->asked = 0;
 	drill->reason = BASE_REASON_DRILL_STARTED;
 	snprintf(drill->note, sizeof drill->note, "%s is to go from %s to %s", address, plan->from,
 		 plan->to);
-	write_status(drill, status);
+	write_status(drill, drill_record_begin(drill->object, plan, address, reconciler_wall()));
 }
 
 static void on_planned(void *userdata, const struct k8s_response *response)
@@ -652,16 +454,7 @@ void drills_drop(struct drills *drills, const char *name)
 
 void drills_speaker(struct drills *drills, const cJSON *object)
 {
-	const cJSON *probe = k8s_object_get(object, "status/probe");
-	const char *id = k8s_object_text(object, "status/lookout/id");
-	struct looker *looker =
-		looker_of(drills, k8s_object_text(object, "metadata/name"), probe || *id);
-
-	if (!looker)
-		return;
-	cJSON_Delete(looker->probe);
-	looker->probe = probe ? cJSON_Duplicate(probe, true) : NULL;
-	snprintf(looker->ordered, sizeof looker->ordered, "%s", id);
+	drill_lookers_put(drills->lookers, object);
 	if (drills->list)
 		step_soon(drills, 0);
 }
@@ -693,6 +486,11 @@ int drills_new(struct drills **drills, struct reconciler *reconciler)
 	if (!new)
 		return -ENOMEM;
 	new->reconciler = reconciler;
+	new->lookers = drill_lookers_new();
+	if (!new->lookers) {
+		drills_free(new);
+		return -ENOMEM;
+	}
 	r = sd_event_add_time(reconciler->event, &new->timer, CLOCK_BOOTTIME, UINT64_MAX, 1000,
 			      on_timer, new);
 	if (r >= 0)
@@ -712,12 +510,6 @@ void drills_free(struct drills *drills)
 	sd_event_source_disable_unref(drills->timer);
 	while (drills->list)
 		forget(drills->list);
-	while (drills->lookers) {
-		struct looker *next = drills->lookers->next;
-
-		cJSON_Delete(drills->lookers->probe);
-		free(drills->lookers);
-		drills->lookers = next;
-	}
+	drill_lookers_free(drills->lookers);
 	free(drills);
 }

@@ -1,7 +1,8 @@
 /* Drills: what is refused because it would be an outage, who looks on, and the verdict. */
 #include <string.h>
 
-#include "daemon/controller/drill.h"
+#include "base/time.h"
+#include "daemon/controller/drill_course.h"
 #include "test/unit/unit.h"
 
 static const struct drill_node four[] = {
@@ -215,6 +216,76 @@ static void test_a_drill_runs_once_for_each_of_its_specs(void **state)
 	}
 }
 
+#define SAYS(state) "\"probe\":{\"id\":\"r1\",\"state\":\"" state "\",\"message\":\"\"}"
+#define REFUSED     "\"probe\":{\"id\":\"r1\",\"state\":\"Done\",\"message\":\"not on it\"}"
+#define TOLD        "\"lookout\":{\"id\":\"r1\"}"
+#define RUN(ordered)                                                                               \
+	"{\"status\":{\"run\":{\"id\":\"r1\",\"ordered\":" ordered ",\"probers\":[\"n3\",\"n4\"]}" \
+								   "}}"
+#define LONG_AGO_S 40
+
+/* What two lookers-on say, each of them the status of a Speaker, and what the controller does then. */
+static const struct {
+	const char *name, *n3, *n4;
+	bool ordered;
+	unsigned age_s;
+	enum drill_step step;
+	const char *why;
+} courses[] = {
+	{ "nobody was told", "", "", false, 0, DRILL_STEP_TELL, NULL },
+	{ "one was told", TOLD, "", false, 0, DRILL_STEP_TELL, NULL },
+	{ "both were told", TOLD, TOLD, false, 1, DRILL_STEP_WAIT, NULL },
+	{ "one has begun", SAYS("Probing"), TOLD, false, 1, DRILL_STEP_WAIT, NULL },
+	{ "one has begun, the other takes its time", SAYS("Probing"), TOLD, false, 3,
+	  DRILL_STEP_ORDER, NULL },
+	{ "both have begun", SAYS("Probing"), SAYS("Probing"), false, 1, DRILL_STEP_ORDER, NULL },
+	{ "one has begun, the other cannot", SAYS("Probing"), REFUSED, false, 1, DRILL_STEP_ORDER,
+	  NULL },
+	{ "neither can", REFUSED, REFUSED, false, 1, DRILL_STEP_REFUSE, "n4: not on it" },
+	{ "no answer", TOLD, TOLD, false, 7, DRILL_STEP_REFUSE, "no speaker answered" },
+	{ "they ended before anything was ordered", SAYS("Done"), SAYS("Done"), false, 9,
+	  DRILL_STEP_REFUSE, "nothing moved" },
+	{ "it was ordered", SAYS("Probing"), SAYS("Done"), true, 3, DRILL_STEP_WAIT, NULL },
+	{ "they are done", SAYS("Done"), SAYS("Done"), true, 8, DRILL_STEP_JUDGE, NULL },
+	{ "one of them died", SAYS("Probing"), SAYS("Done"), true, LONG_AGO_S, DRILL_STEP_JUDGE,
+	  NULL },
+};
+
+static void put_looker(struct drill_lookers *lookers, const char *node, const char *status)
+{
+	char text[256];
+	cJSON *object;
+
+	snprintf(text, sizeof text, "{\"metadata\":{\"name\":\"%s\"},\"status\":{%s}}", node,
+		 status);
+	object = cJSON_Parse(text);
+	assert_non_null(object);
+	drill_lookers_put(lookers, object);
+	cJSON_Delete(object);
+}
+
+static void test_the_course_of_a_run(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(courses); i++) {
+		struct drill_lookers *lookers = drill_lookers_new();
+		struct drill_progress progress;
+		struct base_error why = { 0 };
+		cJSON *drill = cJSON_Parse(courses[i].ordered ? RUN("true") : RUN("false"));
+
+		put_looker(lookers, "n3", courses[i].n3);
+		put_looker(lookers, "n4", courses[i].n4);
+		drill_lookers_look(lookers, drill, 0, &progress);
+		ASSERT_ROW(courses[i].name,
+			   drill_course(drill, &progress, courses[i].age_s * BASE_USEC_PER_SEC,
+					&why) == courses[i].step);
+		if (courses[i].why)
+			ASSERT_ROW(courses[i].name, strstr(why.message, courses[i].why) != NULL);
+		drill_lookers_free(lookers);
+		cJSON_Delete(drill);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +293,7 @@ int main(void)
 		cmocka_unit_test(test_what_this_version_cannot_do_is_said),
 		cmocka_unit_test(test_the_verdict_is_what_was_measured_against_the_budget),
 		cmocka_unit_test(test_a_drill_runs_once_for_each_of_its_specs),
+		cmocka_unit_test(test_the_course_of_a_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,31 @@
+#pragma once
+
+#include "daemon/controller/drill.h"
+
+/*
+ * What speakers said of drills: Speaker.status.lookout is what each was told, status.probe what it
+ * answered. Kept of every node that ever looked on.
+ */
+struct drill_lookers;
+
+struct drill_lookers *drill_lookers_new(void); /* NULL on ENOMEM */
+void drill_lookers_free(struct drill_lookers *lookers);
+
+/* A Speaker as the watch has it. */
+void drill_lookers_put(struct drill_lookers *lookers, const cJSON *object);
+
+/*
+ * How far those are that `drill` named in status.run.probers. `asked`: a bit for each of them that was
+ * told and whose Speaker the watch has not shown since.
+ */
+struct drill_progress {
+	unsigned lookers, begun, done, failed;
+	int untold;    /* index of one that has to be told; -1: none */
+	char why[200]; /* of one that failed */
+};
+void drill_lookers_look(const struct drill_lookers *lookers, const cJSON *drill, unsigned asked,
+			struct drill_progress *progress);
+
+/* The worst of what those saw that asked until the end. */
+void drill_lookers_measure(const struct drill_lookers *lookers, const cJSON *drill,
+			   struct drill_measure *measure);

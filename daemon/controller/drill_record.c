@@ -1,0 +1,137 @@
+#include "daemon/controller/drill_record.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/array.h"
+#include "base/time.h"
+#include "k8s/object.h"
+
+#define EXPIRES_S 20
+
+/* --- orders --- */
+
+cJSON *drill_record_lookout(const cJSON *drill, uint64_t wall_us)
+{
+	cJSON *body = cJSON_CreateObject(), *order;
+
+	order = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "status"), "lookout");
+	cJSON_AddStringToObject(order, "id", k8s_object_text(drill, "status/run/id"));
+	cJSON_AddStringToObject(order, "address", k8s_object_text(drill, "status/run/virtualIP"));
+	cJSON_AddNumberToObject(order, "intervalMilliseconds",
+				(double)k8s_object_number(drill, "spec/probe/intervalMilliseconds",
+							  1, 1000, DRILL_INTERVAL_MS));
+	cJSON_AddNumberToObject(order, "durationMilliseconds", DRILL_DURATION_MS);
+	cJSON_AddNumberToObject(order, "expires",
+				(double)(wall_us / BASE_USEC_PER_SEC + EXPIRES_S));
+	return body;
+}
+
+cJSON *drill_record_handover(const cJSON *drill)
+{
+	cJSON *order = cJSON_CreateObject(), *body = cJSON_CreateObject(), *notes;
+	char *text;
+
+	cJSON_AddStringToObject(order, "to", k8s_object_text(drill, "status/run/to"));
+	cJSON_AddStringToObject(order, "id", k8s_object_text(drill, "status/run/id"));
+	text = cJSON_PrintUnformatted(order);
+	notes = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "metadata"), "annotations");
+	cJSON_AddStringToObject(notes, "vipd.dev/handover", text ? text : "");
+	cJSON_free(text);
+	cJSON_Delete(order);
+	return body;
+}
+
+/* --- status --- */
+
+cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, const char *address,
+			  uint64_t wall_us)
+{
+	cJSON *status = cJSON_CreateObject(), *run = cJSON_AddObjectToObject(status, "run"),
+	      *probers;
+	char target[DRILL_NAME_SIZE], now[K8S_TIME_SIZE], id[96];
+
+	snprintf(id, sizeof id, "drill-%.40s-%llu", k8s_object_text(drill, "metadata/name"),
+		 (unsigned long long)(wall_us / BASE_USEC_PER_MSEC));
+	k8s_time_format(now, wall_us, false);
+	drill_target(drill, target);
+	cJSON_AddStringToObject(status, "target", target);
+	cJSON_AddStringToObject(status, "phase", "Running");
+	cJSON_AddStringToObject(run, "id", id);
+	cJSON_AddStringToObject(run, "started", now);
+	cJSON_AddStringToObject(run, "virtualIP", address);
+	cJSON_AddStringToObject(run, "from", plan->from);
+	cJSON_AddStringToObject(run, "to", plan->to);
+	cJSON_AddBoolToObject(run, "ordered", false);
+	probers = cJSON_AddArrayToObject(run, "probers");
+	for (unsigned i = 0; i < plan->prober_count; i++)
+		cJSON_AddItemToArray(probers, cJSON_CreateString(plan->probers[i]));
+	return status;
+}
+
+cJSON *drill_record_ordered(void)
+{
+	cJSON *status = cJSON_CreateObject();
+
+	cJSON_AddBoolToObject(cJSON_AddObjectToObject(status, "run"), "ordered", true);
+	return status;
+}
+
+static cJSON *make_run(const cJSON *drill, enum drill_verdict verdict,
+		       const struct drill_measure *measure, const char *message, uint64_t wall_us)
+{
+	static const char *const copied[] = { "started", "virtualIP", "from", "to" };
+	const cJSON *run = k8s_object_get(drill, "status/run");
+	cJSON *made = cJSON_CreateObject();
+	char now[K8S_TIME_SIZE];
+
+	for (size_t i = 0; i < BASE_COUNT_OF(copied); i++)
+		if (*k8s_object_text(run, copied[i]))
+			cJSON_AddStringToObject(made, copied[i], k8s_object_text(run, copied[i]));
+	k8s_time_format(now, wall_us, false);
+	cJSON_AddStringToObject(made, "finished", now);
+	cJSON_AddStringToObject(made, "verdict", drill_verdict_word(verdict));
+	cJSON_AddStringToObject(made, "message", message);
+	if (!measure || measure->probers == 0)
+		return made;
+	cJSON_AddNumberToObject(made, "outageMilliseconds", measure->outage_ms);
+	cJSON_AddNumberToObject(made, "answeredByTwoMilliseconds", measure->two_ms);
+	cJSON_AddNumberToObject(made, "probesSent", (double)measure->sent);
+	cJSON_AddNumberToObject(made, "probesLost", (double)measure->lost);
+	return made;
+}
+
+/* A merge patch: of what stood in `last` before, nothing may stay. */
+static void clear_what_is_missing(cJSON *run, const cJSON *before)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, before)
+		if (!cJSON_GetObjectItemCaseSensitive(run, item->string))
+			cJSON_AddNullToObject(run, item->string);
+}
+
+cJSON *drill_record_end(const cJSON *drill, enum drill_verdict verdict,
+			const struct drill_measure *measure, const char *message, uint64_t wall_us)
+{
+	const cJSON *before = k8s_object_get(drill, "status/runs");
+	cJSON *status = cJSON_CreateObject(), *runs, *run;
+	char target[DRILL_NAME_SIZE];
+
+	run = make_run(drill, verdict, measure, message, wall_us);
+	runs = before ? cJSON_Duplicate(before, true) : cJSON_CreateArray();
+	while (cJSON_GetArraySize(runs) >= DRILL_RUNS_MAX)
+		cJSON_DeleteItemFromArray(runs, 0);
+	cJSON_AddItemToArray(runs, cJSON_Duplicate(run, true));
+	drill_target(drill, target);
+	cJSON_AddStringToObject(status, "target", target);
+	cJSON_AddStringToObject(status, "phase", drill_verdict_word(verdict));
+	cJSON_AddNumberToObject(
+		status, "observedGeneration",
+		(double)k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0));
+	clear_what_is_missing(run, k8s_object_get(drill, "status/last"));
+	cJSON_AddItemToObject(status, "last", run);
+	cJSON_AddItemToObject(status, "runs", runs);
+	cJSON_AddNullToObject(status, "run");
+	return status;
+}
