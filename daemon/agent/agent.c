@@ -21,6 +21,7 @@
 #include "daemon/agent/room.h"
 #include "daemon/agent/scratch.h"
 #include "daemon/agent/speaker.h"
+#include "daemon/agent/victim.h"
 #include "daemon/metrics/counters.h"
 #include "daemon/options.h"
 #include "k8s/object.h"
@@ -295,6 +296,7 @@ static void on_object(void *userdata, const cJSON *object)
 	if (source->kind == AGENT_SPEAKERS) {
 		speaker_object(agent->speaker, object);
 		lookout_object(agent->lookout, object);
+		victim_object(agent->victim, object);
 	}
 	if (source->kind == AGENT_NODES)
 		speaker_node(agent->speaker, object);
@@ -493,6 +495,9 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_PROBE_RESULT:
 		lookout_result(agent->lookout, &message->probe_result);
 		return;
+	case MESSAGE_FAULT_REFUSED:
+		victim_refused(agent->victim, &message->fault_refused);
+		return;
 	case MESSAGE_SYNC_BEGIN:
 	case MESSAGE_SYNC_END:
 	case MESSAGE_NODE:
@@ -506,6 +511,7 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_SETTINGS:
 	case MESSAGE_RENEWAL:
 	case MESSAGE_PROBE:
+	case MESSAGE_FAULT:
 	case MESSAGE_TYPE_COUNT:
 		return; /* not for an engine to say */
 	}
@@ -684,6 +690,8 @@ static int start(struct agent *agent)
 	if (r >= 0)
 		r = lookout_new(&agent->lookout, agent);
 	if (r >= 0)
+		r = victim_new(&agent->victim, agent);
+	if (r >= 0)
 		r = event_queue_new(&agent->events, agent);
 	return r;
 }
@@ -695,6 +703,7 @@ static void stop(struct agent *agent)
 	event_queue_free(agent->events);
 	liveness_free(agent->liveness);
 	lookout_free(agent->lookout);
+	victim_free(agent->victim);
 	speaker_free(agent->speaker);
 	address_book_free(agent->addresses);
 	lease_book_free(agent->leases);

@@ -64,6 +64,7 @@ struct agent {
 	struct speaker *speaker;
 	struct liveness *liveness;
 	struct lookout *lookout;
+	struct victim *victim;
 	struct event_queue *events;
 	struct log_gate transport_gate, gates[AGENT_TASK_COUNT];
 	bool transport_trouble, trouble[AGENT_TASK_COUNT];

@@ -24,14 +24,50 @@ bool drill_is_running(const cJSON *drill)
 	return strcmp(k8s_object_text(drill, "status/phase"), "Running") == 0;
 }
 
+bool drill_is_wanted(const cJSON *drill)
+{
+	return !k8s_object_bool(drill, "spec/suspend", false) &&
+	       !k8s_object_get(drill, "metadata/deletionTimestamp");
+}
+
 bool drill_is_due(const cJSON *drill)
 {
 	int64_t generation = k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0);
 	int64_t observed = k8s_object_number(drill, "status/observedGeneration", 0, INT64_MAX, -1);
 
-	return !drill_is_running(drill) && generation != observed &&
-	       !k8s_object_bool(drill, "spec/suspend", false) &&
-	       !k8s_object_get(drill, "metadata/deletionTimestamp");
+	return !drill_is_running(drill) && generation != observed && drill_is_wanted(drill);
+}
+
+enum drill_action drill_action(const char *word)
+{
+	static const char *const words[DRILL_ACTION_COUNT] = {
+		[DRILL_ACTION_HANDOVER] = "Handover",
+		[DRILL_ACTION_CRASH] = "Crash",
+		[DRILL_ACTION_HANG] = "Hang",
+		[DRILL_ACTION_ISOLATE] = "Isolate",
+	};
+	unsigned action = 0;
+
+	while (action < DRILL_ACTION_COUNT && strcmp(words[action], word) != 0)
+		action++;
+	return (enum drill_action)action;
+}
+
+enum drill_action drill_run_action(const cJSON *drill)
+{
+	const char *word = k8s_object_text(drill, "status/run/action");
+
+	return *word ? drill_action(word) : DRILL_ACTION_HANDOVER;
+}
+
+uint32_t drill_run_hold_ms(const cJSON *drill)
+{
+	return (uint32_t)k8s_object_number(drill, "status/run/holdMilliseconds", 0, 300000, 0);
+}
+
+uint32_t drill_run_duration_ms(const cJSON *drill)
+{
+	return DRILL_DURATION_MS + drill_run_hold_ms(drill);
 }
 
 int drill_check_spec(const cJSON *drill, struct base_error *error)
@@ -39,18 +75,10 @@ int drill_check_spec(const cJSON *drill, struct base_error *error)
 	const char *action = k8s_object_text(drill, "spec/action");
 	const char *protocol = k8s_object_text(drill, "spec/probe/protocol");
 
-	if (strcmp(action, "Handover") != 0)
+	if (drill_action(action) == DRILL_ACTION_COUNT)
 		return base_error_set(error, -EOPNOTSUPP,
-				      "spec.action %s: this version drills Handover only", action);
-	if (k8s_object_get(drill, "spec/schedule"))
-		return base_error_set(
-			error, -EOPNOTSUPP,
-			"spec.schedule: this version runs drills once; make one from a "
-			"CronJob instead");
-	if (!k8s_object_get(drill, "spec/target/virtualIP") &&
-	    !k8s_object_get(drill, "spec/target/service"))
-		return base_error_set(error, -EOPNOTSUPP,
-				      "spec.target: this version takes virtualIP or service");
+				      "spec.action %s: say Handover, Crash, Hang or Isolate",
+				      action);
 	if (*protocol && strcmp(protocol, "ARP") != 0)
 		return base_error_set(
 			error, -EOPNOTSUPP,
@@ -71,6 +99,12 @@ void drill_target(const cJSON *drill, char text[static DRILL_NAME_SIZE])
 		snprintf(text, DRILL_NAME_SIZE, "%s/%s",
 			 k8s_object_text(drill, "spec/target/service/namespace"),
 			 k8s_object_text(drill, "spec/target/service/name"));
+	else if (k8s_object_get(drill, "spec/target/node"))
+		snprintf(text, DRILL_NAME_SIZE, "node %s",
+			 k8s_object_text(drill, "spec/target/node"));
+	else if (k8s_object_get(drill, "spec/target/pool"))
+		snprintf(text, DRILL_NAME_SIZE, "pool %s",
+			 k8s_object_text(drill, "spec/target/pool"));
 	else
 		snprintf(text, DRILL_NAME_SIZE, "%s",
 			 k8s_object_text(drill, "spec/target/virtualIP"));
@@ -137,27 +171,52 @@ static bool find_heir(const cJSON *vip, const struct drill_node *nodes, size_t c
 	return false;
 }
 
-int drill_plan(const cJSON *vip, const struct drill_node *nodes, size_t count,
-	       struct drill_plan *plan, struct base_error *error)
+/* Up to some that have no part in it. */
+static void find_lookers(const struct drill_node *nodes, size_t count, struct drill_plan *plan)
 {
-	const char *owner = k8s_object_text(vip, "status/owner");
-	const char *state = k8s_object_text(vip, "status/state");
-	const char *address = k8s_object_text(vip, "spec/address");
-
-	memset(plan, 0, sizeof *plan);
-	snprintf(plan->from, sizeof plan->from, "%s", owner);
-	if (is_moving(vip))
-		return base_error_set(error, -EBUSY, "%s is on the move already", address);
-	if (!*owner || strcmp(state, "Active") != 0)
-		return base_error_set(error, -EBUSY, "%s has no owner that is well: state %s",
-				      address, *state ? state : "unknown");
-	if (!find_heir(vip, nodes, count, plan, error))
-		return -EBUSY;
 	for (size_t i = 0; i < count && plan->prober_count < DRILL_PROBERS_MAX; i++)
 		if (nodes[i].fit && nodes[i].on_segment && strcmp(nodes[i].name, plan->from) != 0 &&
 		    strcmp(nodes[i].name, plan->to) != 0)
 			snprintf(plan->probers[plan->prober_count++], sizeof plan->probers[0], "%s",
 				 nodes[i].name);
+}
+
+/* The node that is the target, and what of it is to be broken. */
+static int check_owner(const cJSON *drill, const cJSON *vip, struct drill_plan *plan,
+		       struct base_error *error)
+{
+	const char *node = k8s_object_text(drill, "spec/target/node");
+	bool handover =
+		drill_action(k8s_object_text(drill, "spec/action")) == DRILL_ACTION_HANDOVER;
+
+	snprintf(plan->from, sizeof plan->from, "%s", k8s_object_text(vip, "status/owner"));
+	if (*node && strcmp(node, plan->from) != 0)
+		return base_error_set(error, -EBUSY, "%s is not at %s any more",
+				      k8s_object_text(vip, "spec/address"), node);
+	if (!*node || handover)
+		snprintf(plan->router, sizeof plan->router, "%s",
+			 k8s_object_text(vip, "spec/virtualRouter"));
+	if (!*node && !handover && !*plan->router)
+		return base_error_set(error, -EBUSY, "VirtualIP %s names no spec.virtualRouter",
+				      k8s_object_text(vip, "spec/address"));
+	return 0;
+}
+
+int drill_plan(const cJSON *drill, const cJSON *vip, const struct drill_node *nodes, size_t count,
+	       struct drill_plan *plan, struct base_error *error)
+{
+	const char *state = k8s_object_text(vip, "status/state");
+	const char *address = k8s_object_text(vip, "spec/address");
+
+	memset(plan, 0, sizeof *plan);
+	if (is_moving(vip))
+		return base_error_set(error, -EBUSY, "%s is on the move already", address);
+	if (!*k8s_object_text(vip, "status/owner") || strcmp(state, "Active") != 0)
+		return base_error_set(error, -EBUSY, "%s has no owner that is well: state %s",
+				      address, *state ? state : "unknown");
+	if (check_owner(drill, vip, plan, error) < 0 || !find_heir(vip, nodes, count, plan, error))
+		return -EBUSY;
+	find_lookers(nodes, count, plan);
 	if (plan->prober_count == 0)
 		return base_error_set(
 			error, -EBUSY,
@@ -168,12 +227,26 @@ int drill_plan(const cJSON *vip, const struct drill_node *nodes, size_t count,
 
 /* --- after --- */
 
+/*
+ * After a fault somebody has it and stands by it. An engine that is started again at once may have kept
+ * it; a router that was broken alone cannot.
+ */
+static bool has_recovered(const cJSON *drill, const cJSON *vip)
+{
+	const char *owner = k8s_object_text(vip, "status/owner");
+
+	return *owner && strcmp(k8s_object_text(vip, "status/state"), "Active") == 0 &&
+	       (!*k8s_object_text(drill, "status/run/virtualRouter") ||
+		strcmp(owner, k8s_object_text(drill, "status/run/from")) != 0);
+}
+
 enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 			       const struct drill_measure *measure, struct base_error *message)
 {
 	const char *from = k8s_object_text(drill, "status/run/from");
 	const char *to = k8s_object_text(drill, "status/run/to");
 	const char *owner = k8s_object_text(vip, "status/owner");
+	bool handover = drill_run_action(drill) == DRILL_ACTION_HANDOVER;
 	int64_t budget =
 		k8s_object_number(drill, "spec/budget/outageMilliseconds", 0, 600000, 600000);
 
@@ -182,7 +255,7 @@ enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 			       *owner ? owner : "nobody");
 		return DRILL_VERDICT_FAILED;
 	}
-	if (strcmp(owner, to) != 0) {
+	if (handover ? strcmp(owner, to) != 0 : !has_recovered(drill, vip)) {
 		base_error_set(message, -EIO, "it was to go from %s to %s and is at %s", from, to,
 			       *owner ? owner : "nobody");
 		return DRILL_VERDICT_FAILED;
@@ -196,7 +269,7 @@ enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 		base_error_set(message, -EIO, "two nodes answered for %.1f ms", measure->two_ms);
 		return DRILL_VERDICT_FAILED;
 	}
-	base_error_set(message, 0, "from %s to %s; nobody answered for %.1f ms", from, to,
+	base_error_set(message, 0, "from %s to %s; nobody answered for %.1f ms", from, owner,
 		       measure->outage_ms);
 	return DRILL_VERDICT_SUCCEEDED;
 }

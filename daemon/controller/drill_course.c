@@ -12,8 +12,13 @@
 enum drill_step drill_course(const cJSON *drill, const struct drill_progress *progress,
 			     uint64_t age_us, struct base_error *why)
 {
-	uint64_t over_us = BEGIN_US + DRILL_DURATION_MS * BASE_USEC_PER_MSEC + END_US;
+	uint64_t over_us = BEGIN_US + drill_run_duration_ms(drill) * BASE_USEC_PER_MSEC + END_US;
 
+	if (progress->unbroken[0]) {
+		base_error_set(why, -EBUSY, "%s: %s", k8s_object_text(drill, "status/run/from"),
+			       progress->unbroken);
+		return DRILL_STEP_REFUSE;
+	}
 	if (k8s_object_bool(drill, "status/run/ordered", false))
 		return progress->begun == 0 || age_us > over_us ? DRILL_STEP_JUDGE
 								: DRILL_STEP_WAIT;
@@ -28,7 +33,7 @@ enum drill_step drill_course(const cJSON *drill, const struct drill_progress *pr
 		return DRILL_STEP_WAIT;
 	if (progress->done > 0)
 		base_error_set(why, -EIO,
-			       "no controller led when the handover was to be ordered: nothing "
+			       "no controller led when the failover was to be ordered: nothing "
 			       "moved");
 	else
 		base_error_set(why, -EIO, "nobody could look on: %s",

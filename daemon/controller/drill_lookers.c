@@ -11,6 +11,7 @@ struct looker {
 	char node[DRILL_NAME_SIZE];
 	char told[96]; /* id of the order in its status */
 	cJSON *probe;  /* status.probe; NULL: none */
+	cJSON *taken;  /* status.faultTaken; NULL: none */
 };
 
 struct drill_lookers {
@@ -60,16 +61,19 @@ static double decimal(const cJSON *object, const char *path)
 void drill_lookers_put(struct drill_lookers *lookers, const cJSON *object)
 {
 	const cJSON *probe = k8s_object_get(object, "status/probe");
+	const cJSON *taken = k8s_object_get(object, "status/faultTaken");
 	const char *id = k8s_object_text(object, "status/lookout/id");
 	const char *node = k8s_object_text(object, "metadata/name");
 	struct looker *looker = find(lookers, node);
 
-	if (!looker && (probe || *id))
+	if (!looker && (probe || taken || *id))
 		looker = add(lookers, node);
 	if (!looker)
 		return;
 	cJSON_Delete(looker->probe);
+	cJSON_Delete(looker->taken);
 	looker->probe = probe ? cJSON_Duplicate(probe, true) : NULL;
+	looker->taken = taken ? cJSON_Duplicate(taken, true) : NULL;
 	snprintf(looker->told, sizeof looker->told, "%s", id);
 }
 
@@ -77,6 +81,7 @@ void drill_lookers_look(const struct drill_lookers *lookers, const cJSON *drill,
 			struct drill_progress *progress)
 {
 	const char *id = k8s_object_text(drill, "status/run/id");
+	const struct looker *victim = find(lookers, k8s_object_text(drill, "status/run/from"));
 	const cJSON *item;
 
 	*progress = (struct drill_progress){ .untold = -1 };
@@ -101,6 +106,9 @@ void drill_lookers_look(const struct drill_lookers *lookers, const cJSON *drill,
 			progress->begun++;
 		}
 	}
+	if (victim && strcmp(k8s_object_text(victim->taken, "id"), id) == 0)
+		snprintf(progress->unbroken, sizeof progress->unbroken, "%s",
+			 k8s_object_text(victim->taken, "message"));
 }
 
 void drill_lookers_measure(const struct drill_lookers *lookers, const cJSON *drill,
@@ -119,6 +127,8 @@ void drill_lookers_measure(const struct drill_lookers *lookers, const cJSON *dri
 		measure->probers++;
 		measure->sent += (uint64_t)decimal(probe, "sent");
 		measure->lost += (uint64_t)decimal(probe, "lost");
+		if (!measure->timeline || decimal(probe, "outageMilliseconds") > measure->outage_ms)
+			measure->timeline = k8s_object_get(probe, "timeline");
 		if (decimal(probe, "outageMilliseconds") > measure->outage_ms)
 			measure->outage_ms = decimal(probe, "outageMilliseconds");
 		if (decimal(probe, "answeredByTwoMilliseconds") > measure->two_ms)
@@ -137,6 +147,7 @@ void drill_lookers_free(struct drill_lookers *lookers)
 		struct looker *next = lookers->list->next;
 
 		cJSON_Delete(lookers->list->probe);
+		cJSON_Delete(lookers->list->taken);
 		free(lookers->list);
 		lookers->list = next;
 	}

@@ -4,7 +4,8 @@
 
 /*
  * What speakers said of drills: Speaker.status.lookout is what each was told, status.probe what it
- * answered. Kept of every node that ever looked on.
+ * answered; status.faultTaken is what one that was to be broken answered. Kept of every node that ever had
+ * a part in it.
  */
 struct drill_lookers;
 
@@ -20,8 +21,9 @@ void drill_lookers_put(struct drill_lookers *lookers, const cJSON *object);
  */
 struct drill_progress {
 	unsigned lookers, begun, done, failed;
-	int untold;    /* index of one that has to be told; -1: none */
-	char why[200]; /* of one that failed */
+	int untold;         /* index of one that has to be told; -1: none */
+	char why[200];      /* of one that failed */
+	char unbroken[200]; /* why the node that was to be broken refused; "": it did not */
 };
 void drill_lookers_look(const struct drill_lookers *lookers, const cJSON *drill, unsigned asked,
 			struct drill_progress *progress);

@@ -21,7 +21,22 @@ cJSON *drill_record_lookout(const cJSON *drill, uint64_t wall_us)
 	cJSON_AddNumberToObject(order, "intervalMilliseconds",
 				(double)k8s_object_number(drill, "spec/probe/intervalMilliseconds",
 							  1, 1000, DRILL_INTERVAL_MS));
-	cJSON_AddNumberToObject(order, "durationMilliseconds", DRILL_DURATION_MS);
+	cJSON_AddNumberToObject(order, "durationMilliseconds", drill_run_duration_ms(drill));
+	cJSON_AddNumberToObject(order, "expires",
+				(double)(wall_us / BASE_USEC_PER_SEC + EXPIRES_S));
+	return body;
+}
+
+cJSON *drill_record_fault(const cJSON *drill, uint64_t wall_us)
+{
+	cJSON *body = cJSON_CreateObject(), *order;
+
+	order = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "status"), "fault");
+	cJSON_AddStringToObject(order, "id", k8s_object_text(drill, "status/run/id"));
+	cJSON_AddStringToObject(order, "action", k8s_object_text(drill, "status/run/action"));
+	cJSON_AddStringToObject(order, "virtualRouter",
+				k8s_object_text(drill, "status/run/virtualRouter"));
+	cJSON_AddNumberToObject(order, "holdMilliseconds", drill_run_hold_ms(drill));
 	cJSON_AddNumberToObject(order, "expires",
 				(double)(wall_us / BASE_USEC_PER_SEC + EXPIRES_S));
 	return body;
@@ -44,9 +59,18 @@ cJSON *drill_record_handover(const cJSON *drill)
 
 /* --- status --- */
 
-cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, const char *address,
-			  uint64_t wall_us)
+static uint32_t wanted_hold_ms(const cJSON *drill, enum drill_action action)
 {
+	if (action != DRILL_ACTION_HANG && action != DRILL_ACTION_ISOLATE)
+		return 0;
+	return 1000 *
+	       (uint32_t)k8s_object_number(drill, "spec/holdSeconds", 1, 300, DRILL_HOLD_MS / 1000);
+}
+
+cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, const char *address,
+			  const cJSON *left, uint64_t wall_us)
+{
+	const char *action = k8s_object_text(drill, "spec/action");
 	cJSON *status = cJSON_CreateObject(), *run = cJSON_AddObjectToObject(status, "run"),
 	      *probers;
 	char target[DRILL_NAME_SIZE], now[K8S_TIME_SIZE], id[96];
@@ -62,6 +86,13 @@ cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, con
 	cJSON_AddStringToObject(run, "virtualIP", address);
 	cJSON_AddStringToObject(run, "from", plan->from);
 	cJSON_AddStringToObject(run, "to", plan->to);
+	cJSON_AddStringToObject(run, "action", action);
+	cJSON_AddNumberToObject(run, "holdMilliseconds",
+				wanted_hold_ms(drill, drill_action(action)));
+	if (*plan->router)
+		cJSON_AddStringToObject(run, "virtualRouter", plan->router);
+	if (cJSON_GetArraySize(left) > 0)
+		cJSON_AddItemToObject(run, "left", cJSON_Duplicate(left, true));
 	cJSON_AddBoolToObject(run, "ordered", false);
 	probers = cJSON_AddArrayToObject(run, "probers");
 	for (unsigned i = 0; i < plan->prober_count; i++)
@@ -80,7 +111,7 @@ cJSON *drill_record_ordered(void)
 static cJSON *make_run(const cJSON *drill, enum drill_verdict verdict,
 		       const struct drill_measure *measure, const char *message, uint64_t wall_us)
 {
-	static const char *const copied[] = { "started", "virtualIP", "from", "to" };
+	static const char *const copied[] = { "started", "virtualIP", "action", "from", "to" };
 	const cJSON *run = k8s_object_get(drill, "status/run");
 	cJSON *made = cJSON_CreateObject();
 	char now[K8S_TIME_SIZE];
@@ -92,12 +123,17 @@ static cJSON *make_run(const cJSON *drill, enum drill_verdict verdict,
 	cJSON_AddStringToObject(made, "finished", now);
 	cJSON_AddStringToObject(made, "verdict", drill_verdict_word(verdict));
 	cJSON_AddStringToObject(made, "message", message);
+	if (measure && measure->owner && *measure->owner)
+		cJSON_ReplaceItemInObjectCaseSensitive(made, "to",
+						       cJSON_CreateString(measure->owner));
 	if (!measure || measure->probers == 0)
 		return made;
 	cJSON_AddNumberToObject(made, "outageMilliseconds", measure->outage_ms);
 	cJSON_AddNumberToObject(made, "answeredByTwoMilliseconds", measure->two_ms);
 	cJSON_AddNumberToObject(made, "probesSent", (double)measure->sent);
 	cJSON_AddNumberToObject(made, "probesLost", (double)measure->lost);
+	if (measure->timeline)
+		cJSON_AddItemToObject(made, "timeline", cJSON_Duplicate(measure->timeline, true));
 	return made;
 }
 
@@ -111,11 +147,35 @@ static void clear_what_is_missing(cJSON *run, const cJSON *before)
 			cJSON_AddNullToObject(run, item->string);
 }
 
+/* Another address of this round comes after it: what `run` says of this one has to go. */
+static cJSON *make_rest(const cJSON *drill, enum drill_verdict verdict, const cJSON *left)
+{
+	cJSON *run = cJSON_CreateObject();
+
+	cJSON_AddItemToObject(run, "left", cJSON_Duplicate(left, true));
+	cJSON_AddBoolToObject(run, "failed",
+			      verdict != DRILL_VERDICT_SUCCEEDED ||
+				      k8s_object_bool(drill, "status/run/failed", false));
+	clear_what_is_missing(run, k8s_object_get(drill, "status/run"));
+	return run;
+}
+
+static const char *phase_after(const cJSON *drill, enum drill_verdict verdict, bool more)
+{
+	if (more)
+		return "Running";
+	return drill_verdict_word(k8s_object_bool(drill, "status/run/failed", false)
+					  ? DRILL_VERDICT_FAILED
+					  : verdict);
+}
+
 cJSON *drill_record_end(const cJSON *drill, enum drill_verdict verdict,
-			const struct drill_measure *measure, const char *message, uint64_t wall_us)
+			const struct drill_measure *measure, const char *message, const cJSON *left,
+			uint64_t wall_us)
 {
 	const cJSON *before = k8s_object_get(drill, "status/runs");
 	cJSON *status = cJSON_CreateObject(), *runs, *run;
+	bool more = cJSON_GetArraySize(left) > 0;
 	char target[DRILL_NAME_SIZE];
 
 	run = make_run(drill, verdict, measure, message, wall_us);
@@ -125,13 +185,34 @@ cJSON *drill_record_end(const cJSON *drill, enum drill_verdict verdict,
 	cJSON_AddItemToArray(runs, cJSON_Duplicate(run, true));
 	drill_target(drill, target);
 	cJSON_AddStringToObject(status, "target", target);
-	cJSON_AddStringToObject(status, "phase", drill_verdict_word(verdict));
-	cJSON_AddNumberToObject(
-		status, "observedGeneration",
-		(double)k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0));
+	cJSON_AddStringToObject(status, "phase", phase_after(drill, verdict, more));
+	if (!more)
+		cJSON_AddNumberToObject(
+			status, "observedGeneration",
+			(double)k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0));
 	clear_what_is_missing(run, k8s_object_get(drill, "status/last"));
 	cJSON_AddItemToObject(status, "last", run);
 	cJSON_AddItemToObject(status, "runs", runs);
-	cJSON_AddNullToObject(status, "run");
+	cJSON_AddItemToObject(status, "run",
+			      more ? make_rest(drill, verdict, left) : cJSON_CreateNull());
+	if (k8s_object_get(drill, "status/nextRun"))
+		cJSON_AddNullToObject(status, "nextRun"); /* it is reckoned anew */
+	return status;
+}
+
+cJSON *drill_record_next(const cJSON *drill, uint64_t next_us)
+{
+	cJSON *status = cJSON_CreateObject();
+	char target[DRILL_NAME_SIZE], next[K8S_TIME_SIZE];
+
+	drill_target(drill, target);
+	k8s_time_format(next, next_us, false);
+	cJSON_AddStringToObject(status, "target", target);
+	if (!*k8s_object_text(drill, "status/phase"))
+		cJSON_AddStringToObject(status, "phase", "Pending");
+	cJSON_AddStringToObject(status, "nextRun", next);
+	cJSON_AddNumberToObject(
+		status, "observedGeneration",
+		(double)k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0));
 	return status;
 }

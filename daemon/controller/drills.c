@@ -5,15 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/time.h"
 #include "daemon/controller/drill_course.h"
 #include "daemon/controller/drill_record.h"
+#include "daemon/controller/drill_targets.h"
+#include "daemon/controller/zone.h"
 #include "k8s/object.h"
 
-#define GROUP       "/apis/vipd.dev/v1alpha1"
-#define STEP_US     (200 * BASE_USEC_PER_MSEC)
-#define RETRY_US    (1 * BASE_USEC_PER_SEC)
-#define NODES_MAX   512
+#define GROUP     "/apis/vipd.dev/v1alpha1"
+#define STEP_US   (200 * BASE_USEC_PER_MSEC)
+#define RETRY_US  (1 * BASE_USEC_PER_SEC)
+#define NODES_MAX 512
+#define LOOK_US   (60 * BASE_USEC_PER_SEC)  /* at the clock, which may be set */
+#define MISSED_US (600 * BASE_USEC_PER_SEC) /* a run that nobody led to is left out */
 
 struct drill {
 	struct drill *next;
@@ -21,10 +26,13 @@ struct drill {
 	char name[DRILL_NAME_SIZE];
 	cJSON *object;
 	bool busy, gone;         /* a request of it is under way; it was deleted meanwhile */
+	cJSON *left;             /* being planned: addresses that come after it; NULL: nothing is */
 	unsigned asked;          /* probers whose order was written by us */
 	enum base_reason reason; /* to be told when the status is written; NONE: nothing */
 	char note[300];
 };
+
+DEFINE_CLEANUP(cJSON, cJSON_Delete)
 
 struct drills {
 	struct reconciler *reconciler;
@@ -50,6 +58,7 @@ static void forget(struct drill *drill)
 		slot = &(*slot)->next;
 	*slot = drill->next;
 	cJSON_Delete(drill->object);
+	cJSON_Delete(drill->left);
 	free(drill);
 }
 
@@ -108,6 +117,7 @@ static void on_status(void *userdata, const struct k8s_response *response)
 {
 	struct drill *drill = userdata;
 
+	cJSON_Delete(TAKE(drill->left));
 	if (!answered(drill, response, "writing the status of a FailoverDrill") ||
 	    response->result != K8S_RESULT_OK || !response->body)
 		return;
@@ -130,6 +140,11 @@ static void write_status(struct drill *drill, cJSON *status)
 
 /* --- the end of a run --- */
 
+static const cJSON *addresses_left(const struct drill *drill)
+{
+	return drill->left ? drill->left : k8s_object_get(drill->object, "status/run/left");
+}
+
 static void finish(struct drill *drill, enum drill_verdict verdict,
 		   const struct drill_measure *measure, const char *message)
 {
@@ -142,7 +157,7 @@ static void finish(struct drill *drill, enum drill_verdict verdict,
 	drill->reason = reasons[verdict];
 	snprintf(drill->note, sizeof drill->note, "%s", message);
 	write_status(drill, drill_record_end(drill->object, verdict, measure, message,
-					     reconciler_wall()));
+					     addresses_left(drill), reconciler_wall()));
 }
 
 static void on_judged(void *userdata, const struct k8s_response *response)
@@ -157,6 +172,8 @@ static void on_judged(void *userdata, const struct k8s_response *response)
 	    !leads(drill->drills))
 		return;
 	drill_lookers_measure(drill->drills->lookers, drill->object, &measure);
+	if (drill_run_action(drill->object) != DRILL_ACTION_HANDOVER)
+		measure.owner = k8s_object_text(response->body, "status/owner");
 	verdict = drill_judge(drill->object,
 			      response->result == K8S_RESULT_OK ? response->body : NULL, &measure,
 			      &message);
@@ -191,29 +208,36 @@ static void order_probe(struct drill *drill, const char *node)
 		     on_probe_ordered);
 }
 
-static void on_handover_ordered(void *userdata, const struct k8s_response *response)
+static void on_ordered(void *userdata, const struct k8s_response *response)
 {
 	struct drill *drill = userdata;
 
-	if (!answered(drill, response, "ordering the handover of a drill") ||
+	if (!answered(drill, response, "ordering the failover of a drill") ||
 	    response->result != K8S_RESULT_OK || !leads(drill->drills))
 		return;
 	write_status(drill, drill_record_ordered());
 }
 
-static void order_handover(struct drill *drill)
+static void order_failover(struct drill *drill)
 {
 	char path[512];
 
-	vip_path(drill, path);
-	send_request(drill, "PATCH", path, drill_record_handover(drill->object),
-		     on_handover_ordered);
+	if (drill_run_action(drill->object) == DRILL_ACTION_HANDOVER) {
+		vip_path(drill, path);
+		send_request(drill, "PATCH", path, drill_record_handover(drill->object),
+			     on_ordered);
+		return;
+	}
+	snprintf(path, sizeof path, GROUP "/speakers/%s/status",
+		 k8s_object_text(drill->object, "status/run/from"));
+	send_request(drill, "PATCH", path, drill_record_fault(drill->object, reconciler_wall()),
+		     on_ordered);
 }
 
 static void tell_looker(struct drill *drill, int index)
 {
-	const char *node = cJSON_GetStringValue(cJSON_GetArrayItem(
-		k8s_object_get(drill->object, "status/run/probers"), index));
+	const char *node = cJSON_GetStringValue(
+		cJSON_GetArrayItem(k8s_object_get(drill->object, "status/run/probers"), index));
 
 	drill->asked |= 1u << index;
 	if (node)
@@ -237,7 +261,7 @@ static void step_running(struct drill *drill)
 		tell_looker(drill, progress.untold);
 		return;
 	case DRILL_STEP_ORDER:
-		order_handover(drill);
+		order_failover(drill);
 		return;
 	case DRILL_STEP_JUDGE:
 		vip_path(drill, path);
@@ -254,41 +278,9 @@ static void step_running(struct drill *drill)
 static const struct drill *other_running(const struct drill *drill)
 {
 	for (const struct drill *other = drill->drills->list; other; other = other->next)
-		if (other != drill && (drill_is_running(other->object) || other->busy))
+		if (other != drill && (drill_is_running(other->object) || other->left))
 			return other;
 	return NULL;
-}
-
-/* The address of the target; false: there is none, and `error` says why. */
-static bool find_address(const struct drill *drill, char address[static BASE_ADDRESS_TEXT_SIZE],
-			 struct base_error *error)
-{
-	const struct state *state = drill->drills->reconciler->state;
-	const char *namespace = k8s_object_text(drill->object, "spec/target/service/namespace");
-	const char *name = k8s_object_text(drill->object, "spec/target/service/name");
-	struct base_address parsed;
-
-	if (!*name) {
-		if (!base_address_parse(k8s_object_text(drill->object, "spec/target/virtualIP"),
-					&parsed)) {
-			base_error_set(error, -EINVAL, "spec.target.virtualIP is no address");
-			return false;
-		}
-		base_address_format(&parsed, address);
-		return true;
-	}
-	TABLE_EACH(&state->vips, entry) {
-		const struct vip *vip = TABLE_OF(entry, struct vip, entry);
-
-		for (size_t i = 0; vip->exists && i < vip->holder_count; i++)
-			if (strcmp(vip->holders[i].namespace, namespace) == 0 &&
-			    strcmp(vip->holders[i].name, name) == 0) {
-				base_address_format(&vip->address, address);
-				return true;
-			}
-	}
-	base_error_set(error, -ENOENT, "Service %s/%s has no address", namespace, name);
-	return false;
 }
 
 static size_t list_nodes(struct drills *drills, const struct base_address *address,
@@ -318,9 +310,10 @@ static void start_run(struct drill *drill, const struct drill_plan *plan, const 
 {
 	drill->asked = 0;
 	drill->reason = BASE_REASON_DRILL_STARTED;
-	snprintf(drill->note, sizeof drill->note, "%s is to go from %s to %s", address, plan->from,
-		 plan->to);
-	write_status(drill, drill_record_begin(drill->object, plan, address, reconciler_wall()));
+	snprintf(drill->note, sizeof drill->note, "%s: %s is to go from %s to %s",
+		 k8s_object_text(drill->object, "spec/action"), address, plan->from, plan->to);
+	write_status(drill, drill_record_begin(drill->object, plan, address, drill->left,
+					       reconciler_wall()));
 }
 
 static void on_planned(void *userdata, const struct k8s_response *response)
@@ -347,36 +340,124 @@ static void on_planned(void *userdata, const struct k8s_response *response)
 	if (!base_address_parse(k8s_object_text(response->body, "spec/address"), &address))
 		return;
 	count = list_nodes(drill->drills, &address, nodes);
-	if (drill_plan(response->body, nodes, count, &plan, &error) < 0)
+	if (drill_plan(drill->object, response->body, nodes, count, &plan, &error) < 0)
 		finish(drill, DRILL_VERDICT_REFUSED, NULL, error.message);
 	else
 		start_run(drill, &plan, base_address_format(&address, text));
+}
+
+/* The first of the addresses that are left; the others wait. */
+static void plan_next_address(struct drill *drill)
+{
+	CLEANUP(cJSON_Delete_cleanup) cJSON *first = cJSON_DetachItemFromArray(drill->left, 0);
+	const char *text = cJSON_GetStringValue(first);
+	char name[BASE_ADDRESS_NAME_SIZE] = "", path[512];
+	struct base_address address;
+
+	if (text && base_address_parse(text, &address))
+		base_address_name(&address, name);
+	snprintf(path, sizeof path, GROUP "/virtualips/%s", name);
+	send_request(drill, "GET", path, NULL, on_planned);
 }
 
 static void begin(struct drill *drill)
 {
 	const struct drill *other = other_running(drill);
 	struct base_error error = { 0 };
-	struct base_address address;
-	char text[BASE_ADDRESS_TEXT_SIZE], name[BASE_ADDRESS_NAME_SIZE], path[512];
 
+	if (other && k8s_object_get(drill->object, "spec/schedule"))
+		return; /* it is still due when that one has ended */
 	if (other)
 		base_error_set(&error, -EBUSY, "drill %s is running: one after another",
 			       other->name);
 	if (other || drill_check_spec(drill->object, &error) < 0 ||
-	    !find_address(drill, text, &error)) {
+	    drill_targets(drill->drills->reconciler->state, drill->object, &drill->left, &error) <
+		    0)
 		finish(drill, DRILL_VERDICT_REFUSED, NULL, error.message);
-		return;
+	else
+		plan_next_address(drill);
+}
+
+/* One address of a round was judged. */
+static void go_on(struct drill *drill)
+{
+	const cJSON *left = k8s_object_get(drill->object, "status/run/left");
+
+	drill->left = left ? cJSON_Duplicate(left, true) : cJSON_CreateArray();
+	plan_next_address(drill);
+}
+
+/* --- by schedule --- */
+
+static void reckon_next(struct drill *drill, uint64_t now_us)
+{
+	const char *text = k8s_object_text(drill->object, "spec/schedule");
+	const char *zone = k8s_object_text(drill->object, "spec/timeZone");
+	struct base_error error = { 0 };
+	struct schedule schedule;
+	uint64_t next_s = 0;
+	int r;
+
+	r = schedule_parse(&schedule, text, &error);
+	if (r >= 0)
+		r = zone_next(&schedule, zone, now_us / BASE_USEC_PER_SEC, &next_s, &error);
+	if (r >= 0 && next_s == 0)
+		r = base_error_set(&error, -EINVAL,
+				   "spec.schedule %s: there is no such time in the next five years",
+				   text);
+	if (r >= 0)
+		write_status(drill, drill_record_next(drill->object, next_s * BASE_USEC_PER_SEC));
+	else if (drill_is_due(drill->object)) /* else it was said before */
+		finish(drill, DRILL_VERDICT_REFUSED, NULL, error.message);
+}
+
+/* Answers how long it may be left alone. */
+static uint64_t step_scheduled(struct drill *drill)
+{
+	uint64_t now_us = reconciler_wall(), next_us = 0;
+
+	if (drill_is_due(drill->object) ||
+	    !k8s_time_parse(k8s_object_text(drill->object, "status/nextRun"), &next_us)) {
+		reckon_next(drill, now_us);
+		return LOOK_US;
 	}
-	base_address_parse(text, &address);
-	base_address_name(&address, name);
-	snprintf(path, sizeof path, GROUP "/virtualips/%s", name);
-	send_request(drill, "GET", path, NULL, on_planned);
+	if (now_us < next_us)
+		return next_us - now_us < LOOK_US ? next_us - now_us : LOOK_US;
+	if (now_us - next_us < MISSED_US) {
+		begin(drill);
+		return STEP_US;
+	}
+	log_line(LOG_WARNING, BASE_REASON_DRILL_REFUSED, LOG_NO_FIELDS,
+		 "drill %s: its run of %s is left out: no controller led then", drill->name,
+		 k8s_object_text(drill->object, "status/nextRun"));
+	reckon_next(drill, now_us);
+	return LOOK_US;
+}
+
+/* Answers how long it may be left alone. */
+static uint64_t step(struct drill *drill)
+{
+	if (drill->busy)
+		return STEP_US;
+	cJSON_Delete(TAKE(drill->left));
+	if (drill_is_running(drill->object)) {
+		if (*k8s_object_text(drill->object, "status/run/id"))
+			step_running(drill);
+		else
+			go_on(drill);
+		return STEP_US;
+	}
+	if (k8s_object_get(drill->object, "spec/schedule"))
+		return drill_is_wanted(drill->object) ? step_scheduled(drill) : BASE_USEC_NEVER;
+	if (!drill_is_due(drill->object))
+		return BASE_USEC_NEVER;
+	begin(drill);
+	return STEP_US;
 }
 
 static void step_all(struct drills *drills)
 {
-	bool running = false;
+	uint64_t wait_us = BASE_USEC_NEVER;
 
 	if (!leads(drills) || !drills->list)
 		return;
@@ -385,17 +466,15 @@ static void step_all(struct drills *drills)
 		return;
 	}
 	for (struct drill *drill = drills->list, *next; drill; drill = next) {
+		uint64_t its_us;
+
 		next = drill->next;
-		if (drill->busy)
-			continue;
-		if (drill_is_running(drill->object))
-			step_running(drill);
-		else if (drill_is_due(drill->object))
-			begin(drill);
-		running |= drill->busy || drill_is_running(drill->object);
+		its_us = step(drill);
+		if (its_us < wait_us)
+			wait_us = its_us;
 	}
-	if (running)
-		step_soon(drills, STEP_US);
+	if (wait_us != BASE_USEC_NEVER)
+		step_soon(drills, wait_us);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)

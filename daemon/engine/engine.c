@@ -17,6 +17,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/array.h"
+#include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
 #include "daemon/engine/served.h"
@@ -78,6 +79,7 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
 	(void)source;
 	if (engine->stopping)
 		return 0;
+	fault_end(engine->fault);
 	engine->stopping = true;
 	sd_notify(0, "STOPPING=1");
 	log_line(LOG_NOTICE, BASE_REASON_STOPPED, LOG_NO_FIELDS, "%s: handing everything over",
@@ -233,6 +235,8 @@ static int start(struct engine *engine)
 		r = engine_feeder_start(engine);
 	if (r >= 0)
 		r = prober_new(&engine->prober, engine);
+	if (r >= 0)
+		r = fault_new(&engine->fault, engine);
 	if (r >= 0) {
 		page_new(&engine->page, engine);
 		feeder_share(engine->feeder, page_counters(engine->page));
@@ -249,6 +253,7 @@ static void stop(struct engine *engine)
 	engine_state_end(engine);
 	page_free(engine->page);
 	prober_free(engine->prober);
+	fault_free(engine->fault);
 	feeder_free(engine->feeder);
 	while (engine->routers) {
 		struct router *next = engine->routers->next;

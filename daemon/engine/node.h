@@ -40,6 +40,7 @@
 #define ENGINE_SAVE_DELAY_US	 (1 * BASE_USEC_PER_SEC)
 #define ENGINE_TRANSITIONS	 100
 
+struct fault;
 struct prober;
 struct rules;
 struct served;
@@ -70,6 +71,7 @@ struct engine {
 	struct status_server *status;
 	struct page *page;
 	struct prober *prober;
+	struct fault *fault;
 	struct segment *segments;
 	struct router *routers;
 	struct timers *vrrp_timers, *other_timers; /* of the routers */
@@ -122,6 +124,9 @@ int engine_feeder_start(struct engine *engine);
 void engine_set_synced(struct engine *engine); /* all of it was said */
 /* Who has the address, by wish; the node of that name; the node that an address belongs to. Or NULL. */
 struct router *engine_router_at(struct engine *engine, const struct base_address *address);
+struct router *engine_router_named(struct engine *engine, const char *name);
+/* Forgets all that it knew, and begins again with what is wanted of it; NULL: out of memory. */
+struct router *engine_router_anew(struct engine *engine, struct router *router);
 struct engine_node *engine_node_named(struct engine *engine, const char *name);
 const struct engine_node *engine_node_at(const struct engine *engine,
 					 const struct base_address *address);

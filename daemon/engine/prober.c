@@ -9,7 +9,9 @@
 #include "vrrp/io/neighbour.h"
 
 #define INTERVAL_MAX_MS 1000
-#define DURATION_MAX_MS 60000
+#define DURATION_MAX_MS 320000 /* the longest fault, and what comes before and after it */
+
+_Static_assert(PROBE_SPANS_MAX <= MESSAGE_SPANS_MAX, "what was seen can be told");
 
 struct prober {
 	struct engine *engine;
@@ -20,6 +22,41 @@ struct prober {
 	uint64_t end_us;
 	struct probe_series series;
 };
+
+static struct segment *segment_of(struct prober *prober)
+{
+	struct segment *segment = prober->engine->segments;
+
+	while (segment && segment->index != prober->interface)
+		segment = segment->next;
+	return segment && segment->neighbour ? segment : NULL;
+}
+
+static void fill_span(struct prober *prober, struct message_span *told,
+		      const struct probe_span *span)
+{
+	const struct segment *segment = segment_of(prober);
+	const struct segment_peer *member;
+	const struct engine_node *node;
+
+	told->at_us = span->at_us;
+	if (span->answerers != 1) {
+		snprintf(told->node, sizeof told->node, "%s",
+			 span->answerers ? MESSAGE_SPAN_TWO : "");
+		return;
+	}
+	base_mac_format(&span->mac, told->node);
+	if (!segment)
+		return;
+	if (memcmp(&segment->mac, &span->mac, sizeof span->mac) == 0) {
+		snprintf(told->node, sizeof told->node, "%s", prober->engine->node);
+		return;
+	}
+	member = segment_member_by_mac(segment, BASE_FAMILY_NONE, &span->mac);
+	node = member ? engine_node_at(prober->engine, &member->address) : NULL;
+	if (node)
+		snprintf(told->node, sizeof told->node, "%s", node->name);
+}
 
 static void tell(struct prober *prober, bool done, const char *why_not)
 {
@@ -33,17 +70,11 @@ static void tell(struct prober *prober, bool done, const char *why_not)
 	result->lost = (uint32_t)prober->series.lost;
 	result->outage_us = prober->series.outage_us;
 	result->two_us = prober->series.two_us;
+	result->span_count = prober->series.span_count;
+	for (unsigned i = 0; i < prober->series.span_count; i++)
+		fill_span(prober, &result->spans[i], &prober->series.spans[i]);
 	snprintf(result->why_not, sizeof result->why_not, "%s", why_not);
 	engine_tell(prober->engine, &message);
-}
-
-static struct segment *segment_of(struct prober *prober)
-{
-	struct segment *segment = prober->engine->segments;
-
-	while (segment && segment->index != prober->interface)
-		segment = segment->next;
-	return segment && segment->neighbour ? segment : NULL;
 }
 
 static void finish(struct prober *prober, const char *why_not)

@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "daemon/engine/announce.h"
+#include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/segment.h"
 #include "daemon/log.h"
@@ -314,6 +315,8 @@ void router_seen(struct router *router, struct base_address address, struct base
 	const struct segment_peer *member = segment_member_by_mac(
 		router->segment, (enum base_family)router->wish.family, &mac);
 
+	if (router->frozen)
+		return;
 	if (member && !virtual_router_owns(&router->core) &&
 	    (router->probing ||
 	     (answered && base_usec_since(engine_now(router->engine), router->asked_us) <
@@ -481,6 +484,10 @@ void router_feed(struct router *router, struct virtual_router_event *event)
 {
 	struct virtual_router_actions actions;
 
+	if (router->frozen) {
+		fault_missed(router->engine->fault, event);
+		return;
+	}
 	if (event->late_us > router->late_us)
 		router->late_us = event->late_us;
 	virtual_router_step(&router->core, event, &actions);
@@ -494,6 +501,30 @@ static void on_timer(struct timer *timer, uint64_t due_us)
 
 	event.now_us = engine_now(router->engine);
 	event.late_us = base_usec_since(event.now_us, due_us);
+	router_feed(router, &event);
+}
+
+static void stop_timers(struct router *router)
+{
+	timers_set(router->engine->vrrp_timers, &router->timer, BASE_USEC_NEVER);
+	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
+	set_timer(router, &router->probe_timer, BASE_USEC_NEVER);
+	set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
+}
+
+void router_freeze(struct router *router)
+{
+	stop_timers(router);
+	router->frozen = true;
+}
+
+void router_thaw(struct router *router, uint64_t held_us)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_TIMER,
+					      .now_us = engine_now(router->engine),
+					      .late_us = held_us };
+
+	router->frozen = false;
 	router_feed(router, &event);
 }
 
@@ -556,6 +587,8 @@ void router_review(struct router *router)
 	enum base_reason why = BASE_REASON_NONE;
 	struct segment *segment = segment_find(router->engine, &router->wish, &why);
 
+	if (router->frozen)
+		return;
 	attach(router, segment);
 	if (!router->segment && why == BASE_REASON_NONE)
 		why = BASE_REASON_INVALID_CONFIGURATION;
@@ -608,6 +641,8 @@ void router_configure(struct router *router, const struct message_router *messag
 	struct router_wish wish;
 	uint64_t now_us = engine_now(router->engine);
 
+	if (router->frozen)
+		return;
 	if (message) {
 		if (!wish_make(&wish, message))
 			return;
@@ -676,11 +711,8 @@ void router_free(struct router *router)
 			engine_send_advert(router, 0);
 	}
 	attach(router, NULL);
-	timers_set(router->engine->vrrp_timers, &router->timer, BASE_USEC_NEVER);
+	stop_timers(router);
 	timers_release(router->engine->vrrp_timers, 1);
-	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
-	set_timer(router, &router->probe_timer, BASE_USEC_NEVER);
-	set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
 	timers_release(router->engine->other_timers, 3);
 	wish_free(&router->wish);
 	free(router->candidates);
@@ -777,6 +809,8 @@ void router_report(struct router *router)
 	struct message_router_status status;
 	uint64_t hash;
 
+	if (router->frozen)
+		return;
 	fill_status(router, &status);
 	hash = base_hash(&status, sizeof status);
 	if (hash == router->told)

@@ -53,6 +53,7 @@ struct router {
 	uint64_t refused_us; /* when the kernel refused an address or adverts; 0: never */
 	uint64_t sent_us;    /* the last advert that left, or when the first was due */
 	bool released;
+	bool frozen; /* by a drill: nothing is done, the kernel is left alone */
 	bool conflict, probing;
 	uint64_t asked_us; /* when everybody was asked who has its addresses */
 	uint64_t witnesses_us; /* when what the witnesses answered is to be told; 0: nobody asked */
@@ -79,6 +80,13 @@ void router_configure(struct router *router, const struct message_router *wish);
 void router_free(struct router *router);
 
 void router_feed(struct router *router, struct virtual_router_event *event);
+
+/*
+ * As if the process had stopped, for this router alone: nothing is sent, heard or changed, the kernel
+ * goes on with what it has until its fence runs out. Thawed, it knows that it overslept by `held_us`.
+ */
+void router_freeze(struct router *router);
+void router_thaw(struct router *router, uint64_t held_us);
 
 /* The kernel's fence for it was open at `open_us`, before this process began. */
 void router_adopt(struct router *router, uint64_t open_us);

@@ -3,10 +3,11 @@
 #include <string.h>
 
 #include "daemon/engine/balancer.h"
+#include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
 
-static struct router *find_router(struct engine *engine, const char *name)
+struct router *engine_router_named(struct engine *engine, const char *name)
 {
 	for (struct router *router = engine->routers; router; router = router->next)
 		if (strcmp(router->wish.name, name) == 0)
@@ -78,6 +79,56 @@ static void port_changed(struct engine *engine, const struct message_service_por
 	engine_rules_port_changed(engine, &port->address, port->protocol, port->port);
 }
 
+/* NULL: out of memory. */
+static struct router *add_router(struct engine *engine, const struct message_router *wish)
+{
+	struct router *router = router_new(engine, wish);
+
+	if (!router)
+		return NULL;
+	router->next = engine->routers;
+	engine->routers = router;
+	address_index_forget(&engine->addresses);
+	return router;
+}
+
+static void take_router(struct engine *engine, struct router *router)
+{
+	struct router **slot = &engine->routers;
+
+	while (*slot != router)
+		slot = &(*slot)->next;
+	*slot = router->next;
+	address_index_forget(&engine->addresses);
+	router_free(router);
+}
+
+struct anew {
+	char name[MESSAGE_ROUTER_NAME_SIZE];
+	struct engine *engine;
+	struct router *made;
+};
+
+static void make_anew(void *userdata, const struct message *message)
+{
+	struct anew *anew = userdata;
+
+	if (strcmp(message->router.name, anew->name) == 0)
+		anew->made = add_router(anew->engine, &message->router);
+}
+
+struct router *engine_router_anew(struct engine *engine, struct router *router)
+{
+	struct anew anew = { .engine = engine };
+
+	snprintf(anew.name, sizeof anew.name, "%s", router->wish.name);
+	take_router(engine, router);
+	store_each(engine->store, MESSAGE_ROUTER, make_anew, &anew);
+	engine_cluster_changed(engine);
+	engine_rules_changed(engine);
+	return anew.made;
+}
+
 static void on_put(void *userdata, const struct message *message)
 {
 	struct engine *engine = userdata;
@@ -88,16 +139,18 @@ static void on_put(void *userdata, const struct message *message)
 		put_node(engine, &message->node);
 		return;
 	case MESSAGE_ROUTER:
-		router = find_router(engine, message->router.name);
+		router = engine_router_named(engine, message->router.name);
+		if (router && router->frozen) {
+			fault_end(engine->fault);
+			router = engine_router_named(engine, message->router.name);
+		}
 		if (router) {
 			addresses_changed(engine, router); /* those that it loses, too */
 			router_configure(router, &message->router);
 		} else {
-			router = router_new(engine, &message->router);
+			router = add_router(engine, &message->router);
 			if (!router)
 				return;
-			router->next = engine->routers;
-			engine->routers = router;
 			log_line(LOG_INFO, BASE_REASON_CONFIGURED,
 				 LOG_FIELDS({ "LEASE", router->wish.name },
 					    { "SERVICE", router->wish.services }),
@@ -129,19 +182,16 @@ static void on_removed(void *userdata, const struct message *message)
 				break;
 			}
 	} else if (message->type == MESSAGE_ROUTER) {
-		address_index_forget(&engine->addresses);
-		for (struct router **slot = &engine->routers; *slot; slot = &(*slot)->next)
-			if (strcmp((*slot)->wish.name, message->router.name) == 0) {
-				struct router *router = *slot;
+		struct router *router = engine_router_named(engine, message->router.name);
 
-				*slot = router->next;
-				addresses_changed(engine, router);
-				log_line(LOG_NOTICE, BASE_REASON_REMOVED,
-					 LOG_FIELDS({ "LEASE", router->wish.name }),
-					 "%s is no longer wanted", router->wish.name);
-				router_free(router);
-				break;
-			}
+		if (router) {
+			fault_router_gone(engine->fault, router);
+			addresses_changed(engine, router);
+			log_line(LOG_NOTICE, BASE_REASON_REMOVED,
+				 LOG_FIELDS({ "LEASE", router->wish.name }),
+				 "%s is no longer wanted", router->wish.name);
+			take_router(engine, router);
+		}
 	}
 	if (message->type == MESSAGE_SERVICE_PORT) {
 		port_changed(engine, &message->service_port);
@@ -196,7 +246,7 @@ static void on_settings(struct engine *engine, const struct message_settings *se
 static void on_order(struct engine *engine, const struct message_order *order)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_HANDOVER };
-	struct router *router = find_router(engine, order->router);
+	struct router *router = engine_router_named(engine, order->router);
 
 	if (!router || order->order != MESSAGE_ORDER_HANDOVER)
 		return;
@@ -237,13 +287,13 @@ static void on_message(void *userdata, const struct message *message)
 		engine_state_save_later(engine);
 		return;
 	case MESSAGE_LEASE:
-		router = find_router(engine, message->lease.router);
+		router = engine_router_named(engine, message->lease.router);
 		if (router)
 			router_lease(router, &message->lease);
 		return;
 	case MESSAGE_LEASE_RESULT:
 		engine->counts.lease_results[message->lease_result.result]++;
-		router = find_router(engine, message->lease_result.lease.router);
+		router = engine_router_named(engine, message->lease_result.lease.router);
 		if (router)
 			router_lease_result(router, &message->lease_result);
 		return;
@@ -252,6 +302,9 @@ static void on_message(void *userdata, const struct message *message)
 		return;
 	case MESSAGE_ORDER:
 		on_order(engine, &message->order);
+		return;
+	case MESSAGE_FAULT:
+		fault_begin(engine->fault, &message->fault);
 		return;
 	case MESSAGE_PROBE:
 		prober_start(engine->prober, &message->probe);
@@ -271,6 +324,7 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_SHUTDOWN:
 	case MESSAGE_ALIVE:
 	case MESSAGE_PROBE_RESULT:
+	case MESSAGE_FAULT_REFUSED:
 	case MESSAGE_TYPE_COUNT:
 		log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS,
 			 "the feeder said %s, which is not for it to say",

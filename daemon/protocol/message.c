@@ -247,7 +247,6 @@ static void code_order(struct coder *coder, struct message_order *order)
 	code_enum(coder, &order->reason, BASE_REASON_COUNT);
 	code_text(coder, order->router, sizeof order->router);
 	code_text(coder, order->node, sizeof order->node);
-	code_u32(coder, &order->hold_ms);
 }
 
 static void code_router_status(struct coder *coder, struct message_router_status *status)
@@ -326,7 +325,20 @@ static void code_probe_result(struct coder *coder, struct message_probe_result *
 	code_u32(coder, &result->lost);
 	code_u64(coder, &result->outage_us);
 	code_u64(coder, &result->two_us);
+	code_count(coder, &result->span_count, MESSAGE_SPANS_MAX);
+	for (uint32_t i = 0; i < result->span_count && !coder->failed; i++) {
+		code_u64(coder, &result->spans[i].at_us);
+		code_text(coder, result->spans[i].node, sizeof result->spans[i].node);
+	}
 	code_text(coder, result->why_not, sizeof result->why_not);
+}
+
+static void code_fault(struct coder *coder, struct message_fault *fault)
+{
+	code_u32(coder, &fault->id);
+	code_enum(coder, &fault->kind, MESSAGE_FAULT_COUNT);
+	code_text(coder, fault->router, sizeof fault->router);
+	code_u32(coder, &fault->hold_ms);
 }
 
 static void code_payload(struct coder *coder, struct message *message)
@@ -371,6 +383,13 @@ static void code_payload(struct coder *coder, struct message *message)
 		return;
 	case MESSAGE_PROBE_RESULT:
 		code_probe_result(coder, &message->probe_result);
+		return;
+	case MESSAGE_FAULT:
+		code_fault(coder, &message->fault);
+		return;
+	case MESSAGE_FAULT_REFUSED:
+		code_u32(coder, &message->fault_refused.id);
+		code_text(coder, message->fault_refused.why, sizeof message->fault_refused.why);
 		return;
 	case MESSAGE_SETTINGS:
 		code_bool(coder, &message->settings.maintenance);
@@ -459,6 +478,8 @@ const char *message_type_name(enum message_type type)
 		[MESSAGE_ALIVE] = "alive",
 		[MESSAGE_PROBE] = "probe",
 		[MESSAGE_PROBE_RESULT] = "probe-result",
+		[MESSAGE_FAULT] = "fault",
+		[MESSAGE_FAULT_REFUSED] = "fault-refused",
 	};
 
 	return (unsigned)type < MESSAGE_TYPE_COUNT && names[type] ? names[type] : "unknown";

@@ -66,6 +66,9 @@ enum message_type {
 	/* of drills: to the engine, and back when it begins and when it ends */
 	MESSAGE_PROBE,
 	MESSAGE_PROBE_RESULT,
+	/* of drills here: to the engine, and back if it cannot be done */
+	MESSAGE_FAULT,
+	MESSAGE_FAULT_REFUSED,
 	MESSAGE_TYPE_COUNT
 };
 
@@ -207,9 +210,6 @@ struct message_api_contact {
 
 enum message_order_type {
 	MESSAGE_ORDER_HANDOVER, /* router to node ("": the best) */
-	MESSAGE_ORDER_DRILL_CRASH,
-	MESSAGE_ORDER_DRILL_HANG,
-	MESSAGE_ORDER_DRILL_ISOLATE,
 	MESSAGE_ORDER_COUNT
 };
 
@@ -218,7 +218,6 @@ struct message_order {
 	uint8_t reason; /* enum base_reason */
 	char router[MESSAGE_ROUTER_NAME_SIZE];
 	char node[MESSAGE_NAME_SIZE];
-	uint32_t hold_ms;
 };
 
 /*
@@ -303,6 +302,14 @@ struct message_transition {
 	char message[MESSAGE_TEXT_SIZE];
 };
 
+/* In what was asked: from `at_us` on it was answered by `node`. */
+#define MESSAGE_SPANS_MAX 16
+#define MESSAGE_SPAN_TWO  "*" /* two or more */
+struct message_span {
+	uint64_t at_us;		      /* since the first question */
+	char node[MESSAGE_NAME_SIZE]; /* "": nobody; who is no member: its MAC */
+};
+
 /* Ask for so long who has the address, without a part in what happens to it. */
 struct message_probe {
 	uint32_t id;
@@ -315,7 +322,29 @@ struct message_probe_result {
 	bool done;   /* false: it has begun */
 	uint32_t sent, lost;
 	uint64_t outage_us, two_us; /* the longest; answered by two altogether */
+	uint32_t span_count;
+	struct message_span spans[MESSAGE_SPANS_MAX]; /* the first ones, in order */
 	char why_not[MESSAGE_TEXT_SIZE]; /* "": it was asked until the end */
+};
+
+enum message_fault_kind {
+	MESSAGE_FAULT_CRASH,   /* killed, and back some seconds later */
+	MESSAGE_FAULT_HANG,    /* stopped for hold_ms */
+	MESSAGE_FAULT_ISOLATE, /* cut off from the LAN for hold_ms */
+	MESSAGE_FAULT_COUNT
+};
+
+/* Break for a while, on purpose (daemon/engine/fault.h). */
+struct message_fault {
+	uint32_t id;
+	uint8_t kind;			       /* enum message_fault_kind */
+	char router[MESSAGE_ROUTER_NAME_SIZE]; /* "": this node's engine as a whole */
+	uint32_t hold_ms;
+};
+
+struct message_fault_refused {
+	uint32_t id; /* of the FAULT */
+	char why[MESSAGE_TEXT_SIZE];
 };
 
 struct message {
@@ -339,6 +368,8 @@ struct message {
 		struct message_transition transition;
 		struct message_probe probe;
 		struct message_probe_result probe_result;
+		struct message_fault fault;
+		struct message_fault_refused fault_refused;
 	};
 };
 

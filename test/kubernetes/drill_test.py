@@ -83,6 +83,94 @@ def test_a_handover_is_measured_as_an_outside_observer_measures_it(cluster):
     assert probe["state"] == "Done" and probe["message"] == ""
 
 
+@pytest.mark.parametrize("action,more", [("Crash", {}), ("Hang", {"holdSeconds": 2}), ("Isolate", {"holdSeconds": 2})])
+def test_a_fault_is_survived_measured_and_over_by_itself(cluster, action, more):
+    """Another node takes over, an outside observer measures the same, and the old owner is well again."""
+    owner = settled(cluster)
+    arp = cluster.lab.client.probe("arp", "eth1", cluster.address, 2)
+    drill(cluster, action=action, probe={"intervalMilliseconds": 2}, budget={"outageMilliseconds": 1000}, **more)
+    found = ended(cluster)
+    seen = arp.stop()
+    last = found["last"]
+    assert found["phase"] == "Succeeded", (found, seen)
+    assert last["from"] == owner and last["to"] == cluster.answering(cluster.address) and last["action"] == action
+    assert 20 < last["outageMilliseconds"] < 1000
+    assert abs(last["outageMilliseconds"] - seen["longest_ms"]) <= 4 + seen["late_ms"], (last, seen)
+    assert last["answeredByTwoMilliseconds"] == 0 and seen["two"] == 0
+    line = [span["answeredBy"] for span in last["timeline"]]
+    assert line[0] == owner and line[-1] == cluster.answering(cluster.address) != owner and "" in line, last
+    assert settled(cluster) == line[-1]
+    assert "vipd-drill" not in cluster.lab[owner].ruleset()
+
+
+def test_a_node_as_a_whole_crashes(cluster):
+    """The engine kills itself; what watches over it (here the test) starts it again."""
+    owner = settled(cluster)
+    arp = cluster.lab.client.probe("arp", "eth1", cluster.address, 2)
+    drill(cluster, target={"node": owner}, action="Crash", probe={"intervalMilliseconds": 2})
+    wait_for("the engine to be gone", lambda: not cluster[owner].running(), 15)
+    new = cluster.owner(cluster.address, other_than=owner)
+    cluster[owner].start()
+    found = ended(cluster)
+    seen = arp.stop()
+    assert found["phase"] == "Succeeded" and found["target"] == f"node {owner}", found
+    assert abs(found["last"]["outageMilliseconds"] - seen["longest_ms"]) <= 4 + seen["late_ms"], (found, seen)
+    assert settled(cluster) == new
+
+
+def test_a_node_as_a_whole_hangs_and_wakes_by_itself(cluster):
+    owner = settled(cluster)
+    engine = cluster[owner].process.pid
+    drill(cluster, target={"node": owner}, action="Hang", holdSeconds=2, budget={"outageMilliseconds": 1000})
+    stopped = lambda: open(f"/proc/{engine}/stat").read().rpartition(")")[2].split()[0] == "T"  # noqa: E731
+    wait_for("the engine to be stopped", stopped, 15)
+    found = ended(cluster)
+    assert found["phase"] == "Succeeded" and not stopped(), found
+    assert settled(cluster) != owner and cluster[owner].process.pid == engine
+
+
+@pytest.mark.parametrize("killed", ["engine", "controller"])
+def test_a_fault_ends_though_who_ordered_or_carries_it_out_dies(cluster, killed):
+    owner = settled(cluster)
+    drill(cluster, action="Isolate", holdSeconds=3)
+    wait_for("the isolation", lambda: "vipd-drill" in cluster.lab[owner].ruleset(), 15)
+    if killed == "engine":
+        cluster[owner].restart()
+    else:
+        cluster.kill_controllers()
+    wait_for("its elements to run out", lambda: "expires" not in cluster.lab[owner].run(
+        ["nft", "list", "table", "netdev", "vipd-drill"], check=False).stdout, 10)
+    if killed == "controller":
+        cluster.start_controller()
+    cluster.ready()
+    assert ended(cluster, seconds=60)["phase"] in ("Succeeded", "Failed")
+    settled(cluster)
+
+
+def test_every_address_of_a_pool_one_after_another(cluster):
+    cluster.api.expose("myvm", "myvm-web")
+    try:
+        other = cluster.api.external_ip("myvm-web")
+        cluster.serves(other)
+        settled(cluster)
+        drill(cluster, target={"pool": "lab"}, action="Crash")
+        found = ended(cluster, seconds=60)
+        assert found["phase"] == "Succeeded" and found["target"] == "pool lab" and "run" not in found, found
+        assert sorted(run["virtualIP"] for run in found["runs"]) == sorted([cluster.address, other])
+    finally:
+        cluster.api.delete("/api/v1/namespaces/vms/services/myvm-web")
+
+
+def test_by_schedule(cluster):
+    """Every minute, in a zone that is not ours; suspended it rests."""
+    drill(cluster, schedule="* * * * *", timeZone="Asia/Kathmandu")
+    wait_for("the time of the next run", lambda: status(cluster).get("nextRun"), 10)
+    assert status(cluster)["phase"] == "Pending"
+    found = wait_for("a run", lambda: (now := status(cluster)).get("runs") and now.get("nextRun") and now, 90)
+    assert found["phase"] == "Succeeded" and found["nextRun"] > found["last"]["started"]
+    cluster.api.patch(f"{DRILLS}/d1", {"spec": {"suspend": True}})
+
+
 def test_it_runs_again_when_its_spec_changes_and_keeps_what_was(cluster):
     drill(cluster, budget={"outageMilliseconds": 500})
     first = ended(cluster)
@@ -104,8 +192,10 @@ def test_the_address_of_a_service(cluster):
 @pytest.mark.parametrize("target,spec,says", [
     ({"virtualIP": "192.0.2.250"}, {}, "no VirtualIP of 192.0.2.250"),
     ({"service": {"namespace": "vms", "name": "none"}}, {}, "Service vms/none has no address"),
-    (None, {"action": "Crash"}, "spec.action Crash"),
-    (None, {"schedule": "@daily"}, "spec.schedule"),
+    ({"pool": "none"}, {}, "no address of AddressPool none is in use"),
+    ({"node": "n9"}, {"action": "Crash"}, "node n9 owns no address"),
+    (None, {"schedule": "61 * * * *"}, "spec.schedule 61 * * * *: 61 is no minute (0 to 59)"),
+    (None, {"schedule": "@daily", "timeZone": "Europe/Pariss"}, "spec.timeZone Europe/Pariss"),
     (None, {"budget": {"lostConnections": 0}}, "spec.budget.lostConnections"),
 ])
 def test_what_cannot_be_run_is_refused_in_words(cluster, target, spec, says):

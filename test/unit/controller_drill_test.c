@@ -12,9 +12,13 @@ static const struct drill_node four[] = {
 	{ "n4", true, false },
 };
 
+#define ADDRESS              "\"virtualIP\":\"192.0.2.10\""
+#define SPEC(action, target) "{\"spec\":{\"action\":\"" action "\",\"target\":{" target "}}}"
+#define HANDOVER             SPEC("Handover", ADDRESS)
 #define VIP(status, notes)                                                                         \
 	"{\"metadata\":{\"annotations\":{" notes "}},\"spec\":{\"address\":\"192.0.2.10\","        \
-	"\"candidates\":[{\"node\":\"n1\"},{\"node\":\"n2\"},{\"node\":\"n4\"}]},\"status\":"      \
+	"\"virtualRouter\":\"lab.ipv4.10\",\"candidates\":[{\"node\":\"n1\"},{\"node\":\"n2\"},{"  \
+	"\"node\":\"n4\"}]},\"status\":"                                                           \
 	"{" status "}}"
 #define ACTIVE "\"owner\":\"n1\",\"state\":\"Active\""
 
@@ -24,53 +28,71 @@ static const struct {
 	size_t count;
 	const char *to, *prober; /* NULL: refused, and: */
 	const char *says;
+	const char *drill;
 } plans[] = {
 	{ "from the owner to the next candidate, a third looks on", VIP(ACTIVE, ""), four, 4, "n2",
-	  "n3", NULL },
+	  "n3", NULL, HANDOVER },
 	{ "one that may not is passed over",
 	  VIP(ACTIVE ",\"notEligible\":[{\"node\":\"n2\",\"reason\":\"LinkDown\"}]", ""), four, 4,
-	  "n4", "n2", NULL },
+	  "n4", "n2", NULL, HANDOVER },
 	{ "nobody else may",
 	  VIP(ACTIVE ",\"notEligible\":[{\"node\":\"n2\",\"reason\":\"LinkDown\"},{\"node\":\"n4\","
 		     "\"reason\":\"NotOnSegment\"}]",
 	      ""),
-	  four, 4, NULL, NULL, "n2: LinkDown, n4: NotOnSegment" },
+	  four, 4, NULL, NULL, "n2: LinkDown, n4: NotOnSegment", HANDOVER },
 	{ "the others' speakers are silent", VIP(ACTIVE, ""),
 	  (const struct drill_node[]){
 		  { "n1", true, true }, { "n2", false, true }, { "n3", true, true } },
-	  3, NULL, NULL, "n2: its speaker is not ready" },
+	  3, NULL, NULL, "n2: its speaker is not ready", HANDOVER },
 	{ "nobody could look on", VIP(ACTIVE, ""), four, 2, NULL, NULL,
-	  "besides n1 and n2 no node on the segment" },
+	  "besides n1 and n2 no node on the segment", HANDOVER },
 	{ "one on another segment sees nothing", VIP(ACTIVE, ""),
 	  (const struct drill_node[]){
 		  { "n1", true, true }, { "n2", true, true }, { "n4", true, false } },
-	  3, NULL, NULL, "could look on" },
-	{ "no owner", VIP("\"state\":\"Unowned\"", ""), four, 4, NULL, NULL, "state Unowned" },
+	  3, NULL, NULL, "could look on", HANDOVER },
+	{ "no owner", VIP("\"state\":\"Unowned\"", ""), four, 4, NULL, NULL, "state Unowned",
+	  HANDOVER },
 	{ "a foreigner has it", VIP("\"owner\":\"n1\",\"state\":\"Conflict\"", ""), four, 4, NULL,
-	  NULL, "state Conflict" },
+	  NULL, "state Conflict", HANDOVER },
 	{ "it moves", VIP("\"owner\":\"n1\",\"state\":\"Moving\"", ""), four, 4, NULL, NULL,
-	  "on the move" },
+	  "on the move", HANDOVER },
 	{ "a handover was ordered",
 	  VIP(ACTIVE ",\"handoverID\":\"a\"", "\"vipd.dev/handover\":\"{\\\"id\\\":\\\"b\\\"}\""),
-	  four, 4, NULL, NULL, "on the move" },
+	  four, 4, NULL, NULL, "on the move", HANDOVER },
 	{ "a handover was carried out",
 	  VIP(ACTIVE ",\"handoverID\":\"b\"", "\"vipd.dev/handover\":\"{\\\"id\\\":\\\"b\\\"}\""),
-	  four, 4, "n2", "n3", NULL },
-	{ "an object of nonsense", "{\"spec\":[],\"status\":7}", four, 4, NULL, NULL, "no owner" },
+	  four, 4, "n2", "n3", NULL, HANDOVER },
+	{ "an object of nonsense", "{\"spec\":[],\"status\":7}", four, 4, NULL, NULL, "no owner",
+	  HANDOVER },
+	{ "a router is to crash", VIP(ACTIVE, ""), four, 4, "n2", "n3", NULL,
+	  SPEC("Crash", ADDRESS) },
+	{ "a router that has no name",
+	  "{\"spec\":{\"address\":\"192.0.2.10\"},\"status\":{" ACTIVE "}}", four, 4, NULL, NULL,
+	  "names no spec.virtualRouter", SPEC("Hang", ADDRESS) },
+	{ "a node is to hang", VIP(ACTIVE, ""), four, 4, "n2", "n3", NULL,
+	  SPEC("Hang", "\"node\":\"n1\"") },
+	{ "a node that does not own it any more", VIP(ACTIVE, ""), four, 4, NULL, NULL,
+	  "not at n2 any more", SPEC("Hang", "\"node\":\"n2\"") },
+	{ "a fault without a second node",
+	  VIP(ACTIVE ",\"notEligible\":[{\"node\":\"n2\",\"reason\":\"LinkDown\"},"
+		     "{\"node\":\"n4\",\"reason\":\"LinkDown\"}]",
+	      ""),
+	  four, 4, NULL, NULL, "it would be an outage", SPEC("Isolate", ADDRESS) },
 };
 
 static void test_a_drill_that_would_be_an_outage_is_refused(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < BASE_COUNT_OF(plans); i++) {
-		cJSON *vip = cJSON_Parse(plans[i].vip);
+		cJSON *vip = cJSON_Parse(plans[i].vip), *drill = cJSON_Parse(plans[i].drill);
 		struct base_error error = { 0 };
 		struct drill_plan plan;
 		int r;
 
-		ASSERT_ROW(plans[i].name, vip != NULL);
-		r = drill_plan(vip, plans[i].nodes, plans[i].count, &plan, &error);
+		ASSERT_ROW(plans[i].name, vip != NULL && drill != NULL);
+		r = drill_plan(drill, vip, plans[i].nodes, plans[i].count, &plan, &error);
 		cJSON_Delete(vip);
+		cJSON_Delete(drill);
 		ASSERT_ROW(plans[i].name, (r == 0) == (plans[i].to != NULL));
 		if (r < 0) {
 			ASSERT_ROW(plans[i].name, strstr(error.message, plans[i].says) != NULL);
@@ -92,13 +114,9 @@ static const struct {
 	  "{\"action\":\"Handover\",\"target\":{\"service\":{\"namespace\":\"a\",\"name\":\"b\"}},"
 	  "\"probe\":{\"protocol\":\"ARP\"},\"budget\":{\"outageMilliseconds\":100}}",
 	  NULL },
-	{ "a crash", "{\"action\":\"Crash\",\"target\":{\"virtualIP\":\"192.0.2.10\"}}",
-	  "spec.action Crash" },
-	{ "a node", "{\"action\":\"Handover\",\"target\":{\"node\":\"n1\"}}", "spec.target" },
-	{ "by schedule",
-	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"schedule\":\"@"
-	  "daily\"}",
-	  "spec.schedule" },
+	{ "a crash", "{\"action\":\"Crash\",\"target\":{\"virtualIP\":\"192.0.2.10\"}}", NULL },
+	{ "a word that is no action", "{\"action\":\"Explode\",\"target\":{\"node\":\"n1\"}}",
+	  "spec.action Explode" },
 	{ "over TCP",
 	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"probe\":{"
 	  "\"protocol\":\"TCP\"}}",
@@ -136,26 +154,38 @@ static const struct {
 } verdicts[] = {
 	{ "within the budget",
 	  "n2",
-	  { 1, 1200, 2, 10, 0 },
+	  { 1, 1200, 2, 10, 0, NULL, NULL },
 	  DRILL_VERDICT_SUCCEEDED,
 	  "answered for 10.0 ms" },
 	{ "as long as was allowed",
 	  "n2",
-	  { 1, 1200, 20, 100, 0 },
+	  { 1, 1200, 20, 100, 0, NULL, NULL },
 	  DRILL_VERDICT_SUCCEEDED,
 	  "from n1 to n2" },
-	{ "longer", "n2", { 1, 1200, 21, 100.1, 0 }, DRILL_VERDICT_FAILED, "100 ms were allowed" },
+	{ "longer",
+	  "n2",
+	  { 1, 1200, 21, 100.1, 0, NULL, NULL },
+	  DRILL_VERDICT_FAILED,
+	  "100 ms were allowed" },
 	{ "two answered",
 	  "n2",
-	  { 1, 1200, 0, 0, 5 },
+	  { 1, 1200, 0, 0, 5, NULL, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "two nodes answered for 5.0 ms" },
-	{ "it stayed", "n1", { 1, 1200, 0, 0, 0 }, DRILL_VERDICT_FAILED, "is at n1" },
-	{ "it went elsewhere", "n3", { 1, 1200, 0, 0, 0 }, DRILL_VERDICT_FAILED, "is at n3" },
-	{ "it is gone", "", { 1, 1200, 0, 0, 0 }, DRILL_VERDICT_FAILED, "is at nobody" },
+	{ "it stayed", "n1", { 1, 1200, 0, 0, 0, NULL, NULL }, DRILL_VERDICT_FAILED, "is at n1" },
+	{ "it went elsewhere",
+	  "n3",
+	  { 1, 1200, 0, 0, 0, NULL, NULL },
+	  DRILL_VERDICT_FAILED,
+	  "is at n3" },
+	{ "it is gone",
+	  "",
+	  { 1, 1200, 0, 0, 0, NULL, NULL },
+	  DRILL_VERDICT_FAILED,
+	  "is at nobody" },
 	{ "nobody saw it to the end",
 	  "n2",
-	  { 0, 0, 0, 0, 0 },
+	  { 0, 0, 0, 0, 0, NULL, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "nobody measured it" },
 };
@@ -179,6 +209,47 @@ static void test_the_verdict_is_what_was_measured_against_the_budget(void **stat
 		cJSON_Delete(vip);
 	}
 	cJSON_Delete(drill);
+}
+
+#define ROUTER_RUN                                                                                 \
+	"{\"action\":\"Crash\",\"virtualRouter\":\"lab.ipv4.10\",\"from\":\"n1\",\"to\":\"n2\"}"
+#define NODE_RUN "{\"action\":\"Crash\",\"from\":\"n1\",\"to\":\"n2\"}"
+
+static const struct {
+	const char *name, *run, *vip;
+	enum drill_verdict verdict;
+	const char *says;
+} faults[] = {
+	{ "somebody else has it", ROUTER_RUN, "{\"owner\":\"n3\",\"state\":\"Active\"}",
+	  DRILL_VERDICT_SUCCEEDED, "from n1 to n3" },
+	{ "a router alone cannot have kept it", ROUTER_RUN,
+	  "{\"owner\":\"n1\",\"state\":\"Active\"}", DRILL_VERDICT_FAILED, "is at n1" },
+	{ "an engine that came back at once can", NODE_RUN,
+	  "{\"owner\":\"n1\",\"state\":\"Active\"}", DRILL_VERDICT_SUCCEEDED, "from n1 to n1" },
+	{ "somebody has it, and is not well", NODE_RUN, "{\"owner\":\"n2\",\"state\":\"Conflict\"}",
+	  DRILL_VERDICT_FAILED, "is at n2" },
+	{ "nobody has it", NODE_RUN, "{\"state\":\"Unowned\"}", DRILL_VERDICT_FAILED,
+	  "is at nobody" },
+};
+
+static void test_after_a_fault_somebody_stands_by_it(void **state)
+{
+	const struct drill_measure measure = { .probers = 1, .sent = 100, .outage_ms = 70 };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(faults); i++) {
+		cJSON *drill = cJSON_CreateObject(), *vip = cJSON_CreateObject();
+		struct base_error message = { 0 };
+
+		cJSON_AddItemToObject(cJSON_AddObjectToObject(drill, "status"), "run",
+				      cJSON_Parse(faults[i].run));
+		cJSON_AddItemToObject(vip, "status", cJSON_Parse(faults[i].vip));
+		ASSERT_ROW(faults[i].name,
+			   drill_judge(drill, vip, &measure, &message) == faults[i].verdict);
+		ASSERT_ROW(faults[i].name, strstr(message.message, faults[i].says) != NULL);
+		cJSON_Delete(drill);
+		cJSON_Delete(vip);
+	}
 }
 
 static void test_a_drill_runs_once_for_each_of_its_specs(void **state)
@@ -221,7 +292,7 @@ static void test_a_drill_runs_once_for_each_of_its_specs(void **state)
 #define TOLD        "\"lookout\":{\"id\":\"r1\"}"
 #define RUN(ordered)                                                                               \
 	"{\"status\":{\"run\":{\"id\":\"r1\",\"ordered\":" ordered ",\"probers\":[\"n3\",\"n4\"]}" \
-								   "}}"
+	"}}"
 #define LONG_AGO_S 40
 
 /* What two lookers-on say, each of them the status of a Speaker, and what the controller does then. */
@@ -292,6 +363,7 @@ int main(void)
 		cmocka_unit_test(test_a_drill_that_would_be_an_outage_is_refused),
 		cmocka_unit_test(test_what_this_version_cannot_do_is_said),
 		cmocka_unit_test(test_the_verdict_is_what_was_measured_against_the_budget),
+		cmocka_unit_test(test_after_a_fault_somebody_stands_by_it),
 		cmocka_unit_test(test_a_drill_runs_once_for_each_of_its_specs),
 		cmocka_unit_test(test_the_course_of_a_run),
 	};

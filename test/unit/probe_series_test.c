@@ -85,10 +85,55 @@ static void test_an_answer_before_any_question_is_none(void **state)
 	assert_int_equal(series.sent, 0);
 }
 
+static const struct {
+	const char *name, *script, *spans; /* who, from which question on; x: two */
+} told[] = {
+	{ "one owner", "oooo", "o0" },
+	{ "from one to the other", "oo--hh", "o0 -2 h4" },
+	{ "two for a while", "oobhh", "o0 x2 h3" },
+	{ "from nobody", "--oo", "-0 o2" },
+};
+
+/* What a drill shows: who answered, from when on. */
+static void test_the_timeline_is_kept(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(told); i++) {
+		struct probe_series series;
+		char text[64] = "";
+
+		play(&series, told[i].script);
+		for (unsigned j = 0; j < series.span_count; j++) {
+			const struct probe_span *span = &series.spans[j];
+			size_t at = strlen(text);
+			char who = span->answerers == 0                        ? '-'
+				   : span->answerers > 1                       ? 'x'
+				   : memcmp(&span->mac, &old, sizeof old) == 0 ? 'o'
+									       : 'h';
+
+			snprintf(text + at, sizeof text - at, "%s%c%u", j ? " " : "", who,
+				 (unsigned)(span->at_us / 5000));
+		}
+		if (strcmp(text, told[i].spans) != 0)
+			fail_msg("%s: %s", told[i].name, text);
+	}
+}
+
+static void test_a_timeline_has_an_end(void **state)
+{
+	struct probe_series series;
+
+	(void)state;
+	play(&series, "ohohohohohohohohohohohohohohohohohohohohohoh");
+	assert_int_equal(series.span_count, PROBE_SPANS_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_series_count_what_was_seen),
+		cmocka_unit_test(test_the_timeline_is_kept),
+		cmocka_unit_test(test_a_timeline_has_an_end),
 		cmocka_unit_test(test_a_stall_of_who_asks_is_no_outage),
 		cmocka_unit_test(test_an_answer_before_any_question_is_none),
 	};

@@ -5,6 +5,15 @@
 
 #include "base/address.h"
 
+#define PROBE_SPANS_MAX 16
+
+/* From a question on it was answered by nobody, by `mac` or by two. */
+struct probe_span {
+	uint64_t at_us; /* since the first question */
+	unsigned answerers;
+	struct base_mac mac;
+};
+
 /*
  * How long nobody answered for an address, and how long two did: questions at an interval, answers as
  * they come. An outage lasts from the sending of the first question that nobody answered to the sending
@@ -21,6 +30,9 @@ struct probe_series {
 	uint64_t sent, lost;
 	uint64_t outage_us; /* the longest */
 	uint64_t two_us;    /* altogether */
+	uint64_t begun_us;  /* the first question */
+	unsigned span_count;
+	struct probe_span spans[PROBE_SPANS_MAX]; /* the first ones */
 };
 
 void probe_series_init(struct probe_series *series, uint64_t interval_us);
