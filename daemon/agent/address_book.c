@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/time.h"
+#include "daemon/agent/lease_book.h"
 #include "daemon/agent/leases.h"
 #include "daemon/agent/status.h"
 #include "daemon/engine/core/virtual_router.h"
@@ -553,7 +554,8 @@ static bool write_status(struct address *address, const cJSON *status, uint64_t 
 	char now[40];
 	struct status_wish wish = {
 		.node = agent->node,
-		.owned = said->owned,
+		.owned = said->owned &&
+			 !lease_book_overtaken(agent->leases, said->router, said->term),
 		.conflict = said->conflict || said->state == VIRTUAL_ROUTER_STATE_CONFLICT,
 		.announced = said->addresses_present &&
 			     (said->fence_open || held_us < FENCE_KNOWN_US),

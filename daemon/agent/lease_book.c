@@ -462,3 +462,11 @@ void lease_book_free(struct lease_book *book)
 		}
 	free(book);
 }
+
+bool lease_book_overtaken(struct lease_book *book, const char *router, uint32_t term)
+{
+	const struct lease *lease = find(book, router);
+
+	return lease && lease->last.exists && lease->last.term > term && lease->last.holder[0] &&
+	       strcmp(lease->last.holder, book->agent->node) != 0;
+}

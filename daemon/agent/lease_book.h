@@ -28,4 +28,7 @@ void lease_book_flush(struct lease_book *book);
 void lease_book_write(struct lease_book *book, const struct message_lease_write *write);
 void lease_book_read(struct lease_book *book, const char *router);
 
+/* Another node holds it in a newer term: what an engine still says of this one is what was. */
+bool lease_book_overtaken(struct lease_book *book, const char *router, uint32_t term);
+
 unsigned lease_book_writing(const struct lease_book *book); /* writes under way */

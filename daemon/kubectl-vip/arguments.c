@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/array.h"
 #include "base/time.h"
@@ -18,6 +19,8 @@ enum option {
 	OPTION_TO,
 	OPTION_FORCE,
 	OPTION_BUDGET,
+	OPTION_ACTION,
+	OPTION_HOLD,
 	OPTION_HELP,
 };
 
@@ -41,7 +44,11 @@ static const struct {
 	{ OPTION_FORCE, 0, "force", NULL, "also if an address would be left without an owner",
 	  ARGUMENTS_FORCE },
 	{ OPTION_BUDGET, 0, "budget", "MS", "how many milliseconds nobody may answer",
-	  ARGUMENTS_BUDGET },
+	  ARGUMENTS_DRILL },
+	{ OPTION_ACTION, 0, "action", "ACTION", "Handover (if not said), Crash, Hang or Isolate",
+	  ARGUMENTS_DRILL },
+	{ OPTION_HOLD, 0, "hold", "SECONDS", "of Hang and Isolate, 1 to 300 (5 if not said)",
+	  ARGUMENTS_DRILL },
 	{ OPTION_KUBECONFIG, 0, "kubeconfig", "FILE", "instead of KUBECONFIG and ~/.kube/config", 0 },
 	{ OPTION_CONTEXT, 0, "context", "NAME", "instead of the current context", 0 },
 	{ OPTION_HELP, 'h', "help", NULL, "this", 0 },
@@ -55,7 +62,10 @@ static const struct {
 	{ "json", OUTPUT_JSON },
 	{ "yaml", OUTPUT_YAML },
 	{ "name", OUTPUT_NAME },
+	{ "svg", OUTPUT_SVG },
 };
+
+static const char *const actions[] = { "Handover", "Crash", "Hang", "Isolate" };
 
 void arguments_help(FILE *file, unsigned taken)
 {
@@ -116,11 +126,13 @@ void nearest_offer(struct nearest *nearest, const char *candidate)
 
 /* --- reading --- */
 
-static int read_output(struct arguments *arguments, const char *value)
+static int read_output(struct arguments *arguments, const char *value, unsigned taken)
 {
 	struct nearest nearest = { .wanted = value };
 
 	for (size_t i = 0; i < BASE_COUNT_OF(outputs); i++) {
+		if (outputs[i].output == OUTPUT_SVG && !(taken & ARGUMENTS_DRILL))
+			continue;
 		if (strcmp(outputs[i].word, value) == 0) {
 			arguments->output = outputs[i].output;
 			return 0;
@@ -163,7 +175,32 @@ static int read_budget(struct arguments *arguments, const char *value)
 	return 0;
 }
 
-static int apply(struct arguments *arguments, enum option option, const char *value)
+static int read_action(struct arguments *arguments, const char *value)
+{
+	for (size_t i = 0; i < BASE_COUNT_OF(actions); i++)
+		if (strcasecmp(actions[i], value) == 0) {
+			arguments->action = actions[i];
+			return 0;
+		}
+	fprintf(stderr, "error: --action %s is none: say Handover, Crash, Hang or Isolate\n", value);
+	return -1;
+}
+
+static int read_hold(struct arguments *arguments, const char *value)
+{
+	char *end;
+	long number = strtol(value, &end, 10);
+
+	if (end == value || (*end && strcmp(end, "s") != 0) || number < 1 || number > 300) {
+		fprintf(stderr, "error: --hold %s is none: write seconds, 1 to 300\n", value);
+		return -1;
+	}
+	arguments->hold_s = (unsigned)number;
+	return 0;
+}
+
+static int apply(struct arguments *arguments, enum option option, const char *value,
+		 unsigned taken)
 {
 	switch (option) {
 	case OPTION_KUBECONFIG:
@@ -176,7 +213,7 @@ static int apply(struct arguments *arguments, enum option option, const char *va
 		arguments->namespace = value;
 		return 0;
 	case OPTION_OUTPUT:
-		return read_output(arguments, value);
+		return read_output(arguments, value, taken);
 	case OPTION_NO_HEADERS:
 		arguments->no_headers = true;
 		return 0;
@@ -193,6 +230,10 @@ static int apply(struct arguments *arguments, enum option option, const char *va
 		return 0;
 	case OPTION_BUDGET:
 		return read_budget(arguments, value);
+	case OPTION_ACTION:
+		return read_action(arguments, value);
+	case OPTION_HOLD:
+		return read_hold(arguments, value);
 	case OPTION_HELP:
 		arguments->help = true;
 		return 0;
@@ -221,7 +262,8 @@ int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned
 
 	*arguments = (struct arguments){ .timeout_us = 60 * BASE_USEC_PER_SEC,
 					 .to = "",
-					 .budget_ms = -1 };
+					 .budget_ms = -1,
+					 .action = actions[0] };
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *equals = strchr(word, '='), *value = NULL;
 		size_t at = 0, length = strcspn(word, "=");
@@ -263,7 +305,7 @@ int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned
 				options[at].argument);
 			return -1;
 		}
-		if (apply(arguments, options[at].option, value) < 0)
+		if (apply(arguments, options[at].option, value, taken) < 0)
 			return -1;
 	}
 	return 0;

@@ -16,6 +16,7 @@ enum output {
 	OUTPUT_JSON,
 	OUTPUT_YAML,
 	OUTPUT_NAME,
+	OUTPUT_SVG, /* of drills alone */
 };
 
 struct arguments {
@@ -24,6 +25,8 @@ struct arguments {
 	enum output output;
 	bool no_headers, wait, force, help;
 	int budget_ms; /* drill run: how long nobody may answer; -1: not said */
+	const char *action; /* drill run: "Handover" if not said */
+	unsigned hold_s;    /* drill run: 0: not said */
 	uint64_t timeout_us; /* of --wait; of one request it is the smaller of this and 30 s */
 	unsigned word_count;
 	const char *words[ARGUMENTS_WORDS_MAX]; /* borrowed from argv */
@@ -35,7 +38,7 @@ struct arguments {
 #define ARGUMENTS_WAIT	    4u
 #define ARGUMENTS_TO	    8u
 #define ARGUMENTS_FORCE	    16u
-#define ARGUMENTS_BUDGET    32u
+#define ARGUMENTS_DRILL	    32u
 #define ARGUMENTS_ALL	    63u
 
 /* 0, or -1 after saying on stderr what is wrong. */

@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include "daemon/kubectl-vip/commands.h"
 #include "daemon/kubectl-vip/output.h"
+#include "daemon/kubectl-vip/timeline.h"
 #include "k8s/object.h"
 
 #define POLL_US (500 * BASE_USEC_PER_MSEC)
@@ -40,7 +41,7 @@ static void list_table(const cJSON *items, const struct arguments *arguments)
 	struct table table;
 	const cJSON *item;
 
-	table_start(&table, "NAME|TARGET|ACTION|PHASE|OUTAGE|BUDGET|FROM|TO|LAST");
+	table_start(&table, "NAME|TARGET|ACTION|PHASE|OUTAGE|BUDGET|FROM|TO|LAST|NEXT");
 	cJSON_ArrayForEach(item, items) {
 		const char *target = k8s_object_text(item, "status/target");
 		const char *phase = k8s_object_text(item, "status/phase");
@@ -59,6 +60,7 @@ static void list_table(const cJSON *items, const struct arguments *arguments)
 		table_add(&table, "%s", k8s_object_text(item, "status/last/to"));
 		table_add(&table, "%s",
 			  output_since(k8s_object_text(item, "status/last/finished"), age));
+		table_add(&table, "%s", k8s_object_text(item, "status/nextRun"));
 	}
 	table_print(&table, arguments->no_headers);
 }
@@ -71,6 +73,8 @@ static int list_drills(struct api *api, const struct arguments *arguments, struc
 
 	if (r < 0)
 		return r;
+	if (arguments->output == OUTPUT_SVG)
+		return base_error_set(error, -EINVAL, "-o svg draws one drill: kubectl vip drill show NAME");
 	items = cJSON_DetachItemFromObject(list, "items");
 	if (arguments->output != OUTPUT_TABLE && arguments->output != OUTPUT_WIDE) {
 		output_objects(arguments->output, items, false, "FailoverDrill",
@@ -112,6 +116,21 @@ static void show_runs(const cJSON *drill, const struct arguments *arguments)
 	table_print(&table, arguments->no_headers);
 }
 
+static int draw(const cJSON *drill, struct base_error *error)
+{
+	const cJSON *last = k8s_object_get(drill, "status/last");
+	char title[400];
+
+	if (!k8s_object_get(last, "timeline"))
+		return base_error_set(error, -ENOENT, "of %s no run was measured that could be drawn",
+				      k8s_object_text(drill, "metadata/name"));
+	snprintf(title, sizeof title, "%s of %s, %s: %s", k8s_object_text(last, "action"),
+		 k8s_object_text(last, "virtualIP"), k8s_object_text(last, "started"),
+		 k8s_object_text(last, "verdict"));
+	timeline_draw(stdout, last, title);
+	return 0;
+}
+
 static int show_drill(struct api *api, const struct arguments *arguments, const char *name,
 		      struct base_error *error)
 {
@@ -125,6 +144,8 @@ static int show_drill(struct api *api, const struct arguments *arguments, const 
 	drill = api_pick(list, "FailoverDrill", name, error);
 	if (!drill)
 		return error->code;
+	if (arguments->output == OUTPUT_SVG)
+		return draw(drill, error);
 	if (arguments->output != OUTPUT_TABLE && arguments->output != OUTPUT_WIDE) {
 		items = cJSON_CreateArray();
 		cJSON_AddItemToArray(items, cJSON_Duplicate(drill, true));
@@ -137,11 +158,15 @@ static int show_drill(struct api *api, const struct arguments *arguments, const 
 		       k8s_object_text(drill, "status/run/virtualIP"),
 		       k8s_object_text(drill, "status/run/from"),
 		       k8s_object_text(drill, "status/run/to"));
-	if (cJSON_GetArraySize(k8s_object_get(drill, "status/runs")) > 0)
+	if (cJSON_GetArraySize(k8s_object_get(drill, "status/runs")) > 0) {
 		show_runs(drill, arguments);
-	else if (!has_ended(drill))
+		timeline_print(stdout, k8s_object_get(drill, "status/last"));
+	} else if (*k8s_object_text(drill, "status/nextRun")) {
+		printf("its first run: %s\n", k8s_object_text(drill, "status/nextRun"));
+	} else if (!has_ended(drill)) {
 		puts("it has not run yet; does a controller lead? kubectl get lease -n "
 		     "vipd-system");
+	}
 	return strcmp(k8s_object_text(drill, "status/phase"), "Failed") == 0 ||
 			       strcmp(k8s_object_text(drill, "status/phase"), "Refused") == 0
 		       ? 1
@@ -178,7 +203,7 @@ static int wait_for_end(struct api *api, const char *name, uint64_t timeout_us,
 	return 1;
 }
 
-/* TARGET: an address, or a Service as NAME or NAMESPACE/NAME. */
+/* TARGET: an address, a Service as NAME or NAMESPACE/NAME, node/NAME, pool/NAME. */
 static void add_target(cJSON *spec, const char *word, const char *namespace)
 {
 	cJSON *target = cJSON_AddObjectToObject(spec, "target"), *service;
@@ -188,6 +213,11 @@ static void add_target(cJSON *spec, const char *word, const char *namespace)
 
 	if (base_address_parse(word, &address)) {
 		cJSON_AddStringToObject(target, "virtualIP", word);
+		return;
+	}
+	if (slash && (strncmp(word, "node/", 5) == 0 || strncmp(word, "pool/", 5) == 0)) {
+		snprintf(text, sizeof text, "%.4s", word);
+		cJSON_AddStringToObject(target, text, slash + 1);
 		return;
 	}
 	service = cJSON_AddObjectToObject(target, "service");
@@ -210,7 +240,9 @@ static int run_drill(struct api *api, const struct arguments *arguments, const c
 	drill = k8s_object_new("vipd.dev/v1alpha1", "FailoverDrill", NULL, name);
 	spec = cJSON_AddObjectToObject(drill, "spec");
 	add_target(spec, word, arguments->namespace ? arguments->namespace : api_namespace(api));
-	cJSON_AddStringToObject(spec, "action", "Handover");
+	cJSON_AddStringToObject(spec, "action", arguments->action);
+	if (arguments->hold_s > 0)
+		cJSON_AddNumberToObject(spec, "holdSeconds", arguments->hold_s);
 	if (arguments->budget_ms >= 0)
 		cJSON_AddNumberToObject(cJSON_AddObjectToObject(spec, "budget"),
 					"outageMilliseconds", arguments->budget_ms);
@@ -232,6 +264,6 @@ int drill_command(struct api *api, const struct arguments *arguments, struct bas
 		return show_drill(api, arguments, arguments->words[1], error);
 	if (strcmp(what, "run") == 0 && more == 1)
 		return run_drill(api, arguments, arguments->words[1], error);
-	fputs("error: usage: kubectl vip drill run ADDRESS|SERVICE, list, or show NAME\n", stderr);
+	fputs("error: usage: kubectl vip drill run ADDRESS|SERVICE|node/NAME|pool/NAME, list, or show NAME\n", stderr);
 	return 2;
 }

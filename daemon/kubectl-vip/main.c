@@ -28,10 +28,12 @@ static const struct command {
 	  drain_command },
 	{ "undrain", "NODE", "let a node own addresses again", "", 1, 1, 0, undrain_command },
 	{ "drill", "run TARGET|list|show NAME", "a failover on purpose, measured by other nodes",
-	  "TARGET is an address or a Service, NAME or NAMESPACE/NAME. With --wait exit 0 means: within\n"
-	  "the budget. show: exit 1 if the last run failed or was refused.\n",
+	  "TARGET is an address, a Service (NAME or NAMESPACE/NAME), node/NAME or pool/NAME. Crash, Hang and\n"
+	  "Isolate break what serves the address, for a while, and of node/NAME its vipd as a whole. With\n"
+	  "--wait exit 0 means: within the budget. show: who answered when, -o svg as a picture; exit 1 if\n"
+	  "the last run failed or was refused. By schedule: kubectl explain failoverdrill.spec\n",
 	  1, 2,
-	  ARGUMENTS_OUTPUT | ARGUMENTS_NAMESPACE | ARGUMENTS_WAIT | ARGUMENTS_BUDGET, drill_command },
+	  ARGUMENTS_OUTPUT | ARGUMENTS_NAMESPACE | ARGUMENTS_WAIT | ARGUMENTS_DRILL, drill_command },
 	{ "version", "", "versions of this program, the API server and the speakers", "", 0, 0, 0,
 	  version_command },
 };

@@ -2,6 +2,7 @@
 import json
 import re
 import time
+from xml.etree import ElementTree
 
 import pytest
 
@@ -120,13 +121,14 @@ def test_a_node_as_a_whole_crashes(cluster):
 
 def test_a_node_as_a_whole_hangs_and_wakes_by_itself(cluster):
     owner = settled(cluster)
-    engine = cluster[owner].process.pid
+    engine, moves = cluster[owner].process.pid, vip(cluster)["status"]["transitions"]
     drill(cluster, target={"node": owner}, action="Hang", holdSeconds=2, budget={"outageMilliseconds": 1000})
     stopped = lambda: open(f"/proc/{engine}/stat").read().rpartition(")")[2].split()[0] == "T"  # noqa: E731
     wait_for("the engine to be stopped", stopped, 15)
     found = ended(cluster)
     assert found["phase"] == "Succeeded" and not stopped(), found
     assert settled(cluster) != owner and cluster[owner].process.pid == engine
+    assert vip(cluster)["status"]["transitions"] == moves + 1  # its agent, which went on, did not take the word back
 
 
 @pytest.mark.parametrize("killed", ["engine", "controller"])
@@ -291,8 +293,11 @@ def test_kubectl_vip_drill(cluster):
     [row] = cli.rows("drill", "list")
     assert row["NAME"] == name and row["TARGET"] == cluster.address and row["PHASE"] == "Succeeded"
     assert row["BUDGET"] == "500ms" and row["FROM"] == owner and row["OUTAGE"].endswith("ms")
-    [run] = cli.rows("drill", "show", name)
-    assert run["ADDRESS"] == cluster.address and run["VERDICT"] == "Succeeded" and int(run["SENT"]) > 500
+    shown = cli("drill", "show", name)
+    assert re.search(rf"{re.escape(cluster.address)} +{owner} .* Succeeded ", shown)
+    assert re.search(rf"^  {owner} +=+ *$", shown, re.M) and re.search(rf"^ +0\.0 ms  {owner}$", shown, re.M), shown
+    picture = ElementTree.fromstring(cli("drill", "show", name, "-o", "svg"))
+    assert owner in [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert json.loads(cli("drill", "show", name, "-o", "json"))["metadata"]["name"] == name
     settled(cluster)
     said = cli.run("drill", "run", "-n", "vms", "none", "--wait")
@@ -300,6 +305,15 @@ def test_kubectl_vip_drill(cluster):
     refused = re.search(r"/(drill-[0-9a-f]{8}) ", said.stdout).group(1)
     assert cli.run("drill", "show", refused).returncode == 1
     assert f"did you mean {name}" in cli.fails("drill", "show", name[:-1])
+    assert "-o svg draws one drill" in cli.fails("drill", "list", "-o", "svg")
+    assert "no output format" in cli.fails("status", "-o", "svg", code=2)
+    assert "--action explode is none" in cli.fails("drill", "run", cluster.address, "--action", "explode", code=2)
+    assert "--hold 301 is none" in cli.fails("drill", "run", cluster.address, "--hold", "301", code=2)
+    settled(cluster)
+    said = cli("drill", "run", "pool/lab", "--action", "crash", "--wait")
+    assert re.search(r"^Succeeded: from n\d to n\d; nobody answered for [\d.]+ ms$", said, re.M), said
+    crash = re.search(r"/(drill-[0-9a-f]{8}) ", said).group(1)
+    assert re.search(r"ms  nobody, for [\d.]+ ms$", cli("drill", "show", crash), re.M)
     assert "usage" in cli.fails("drill", "stop", code=2) and "usage" in cli.fails("drill", "run", code=2)
     assert "--budget soon is none" in cli.fails("drill", "run", cluster.address, "--budget", "soon", code=2)
 
