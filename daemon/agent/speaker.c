@@ -214,6 +214,15 @@ static void add_conditions(const struct speaker *speaker, const cJSON *existing,
 						       "answer for an address",
 					      now));
 	cJSON_AddItemToArray(
+		list, status_condition(old, "MetricsServed", !status->unshown,
+				       status->unshown ? BASE_REASON_KERNEL_REFUSED
+						       : BASE_REASON_AS_EXPECTED,
+				       status->unshown
+					       ? "another program has the port of --metrics-listen: "
+						 "no metrics, addresses are served all the same"
+					       : "the page with the metrics is there, or not wanted",
+				       now));
+	cJSON_AddItemToArray(
 		list, status_condition(old, "DataplaneProgrammed", status->programmed,
 				       status->programmed ? BASE_REASON_AS_EXPECTED
 							  : BASE_REASON_KERNEL_REFUSED,

@@ -59,6 +59,16 @@ cJSON *drill_record_handover(const cJSON *drill)
 
 /* --- status --- */
 
+/* A merge patch: of what stood there before, nothing may stay. */
+static void clear_what_is_missing(cJSON *run, const cJSON *before)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, before)
+		if (!cJSON_GetObjectItemCaseSensitive(run, item->string))
+			cJSON_AddNullToObject(run, item->string);
+}
+
 static uint32_t wanted_hold_ms(const cJSON *drill, enum drill_action action)
 {
 	if (action != DRILL_ACTION_HANG && action != DRILL_ACTION_ISOLATE)
@@ -97,6 +107,9 @@ cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, con
 	probers = cJSON_AddArrayToObject(run, "probers");
 	for (unsigned i = 0; i < plan->prober_count; i++)
 		cJSON_AddItemToArray(probers, cJSON_CreateString(plan->probers[i]));
+	if (k8s_object_bool(drill, "status/run/failed", false))
+		cJSON_AddBoolToObject(run, "failed", true);
+	clear_what_is_missing(run, k8s_object_get(drill, "status/run"));
 	return status;
 }
 
@@ -135,16 +148,6 @@ static cJSON *make_run(const cJSON *drill, enum drill_verdict verdict,
 	if (measure->timeline)
 		cJSON_AddItemToObject(made, "timeline", cJSON_Duplicate(measure->timeline, true));
 	return made;
-}
-
-/* A merge patch: of what stood in `last` before, nothing may stay. */
-static void clear_what_is_missing(cJSON *run, const cJSON *before)
-{
-	const cJSON *item;
-
-	cJSON_ArrayForEach(item, before)
-		if (!cJSON_GetObjectItemCaseSensitive(run, item->string))
-			cJSON_AddNullToObject(run, item->string);
 }
 
 /* Another address of this round comes after it: what `run` says of this one has to go. */

@@ -124,3 +124,17 @@ cJSON *engine_describe(void *userdata)
 	}
 	return tree;
 }
+
+cJSON *engine_describe_health(void *userdata)
+{
+	struct engine *engine = userdata;
+	cJSON *tree = cJSON_CreateObject();
+
+	cJSON_AddBoolToObject(tree, "ready", engine->ready);
+	cJSON_AddStringToObject(tree, "message",
+				engine->ready		   ? ""
+				: *engine->rules_message ? engine->rules_message
+							   : "what is wanted was not read yet, or the "
+							     "fence is not in place; vipd status says more");
+	return tree;
+}

@@ -204,9 +204,18 @@ static void ask_for_realtime(void)
 			 strerror(errno));
 }
 
-static int start(struct engine *engine)
+static int serve(struct engine *engine, struct status_server **server, const char *name,
+		 cJSON *(*describe)(void *userdata))
 {
 	char path[512];
+
+	snprintf(path, sizeof path, "%s/%s", engine->options->runtime_dir, name);
+	return status_server_new(server, engine->event, path, ENGINE_PRIORITY_STATUS, describe,
+				 engine);
+}
+
+static int start(struct engine *engine)
+{
 	int r;
 
 	if (check_capabilities() < 0 || make_folders(engine) < 0 || take_lock(engine) < 0 ||
@@ -227,10 +236,10 @@ static int start(struct engine *engine)
 		r = traffic_new(&engine->traffic, engine);
 	if (r >= 0)
 		r = add_sources(engine);
-	snprintf(path, sizeof path, "%s/status.sock", engine->options->runtime_dir);
 	if (r >= 0)
-		r = status_server_new(&engine->status, engine->event, path, ENGINE_PRIORITY_STATUS,
-				      engine_describe, engine);
+		r = serve(engine, &engine->status, STATUS_SOCKET, engine_describe);
+	if (r >= 0)
+		r = serve(engine, &engine->health, HEALTH_SOCKET, engine_describe_health);
 	if (r >= 0)
 		r = engine_feeder_start(engine);
 	if (r >= 0)
@@ -272,6 +281,7 @@ static void stop(struct engine *engine)
 		engine->nodes = next;
 	}
 	status_server_free(engine->status);
+	status_server_free(engine->health);
 	engine_rules_free(engine);
 	traffic_free(engine->traffic);
 	served_free(engine->served);

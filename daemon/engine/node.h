@@ -68,7 +68,7 @@ struct engine {
 	struct served *served;
 	struct traffic *traffic;
 	const struct balancer *balancer; /* somebody else who would balance; NULL: nobody */
-	struct status_server *status;
+	struct status_server *status, *health;
 	struct page *page;
 	struct prober *prober;
 	struct fault *fault;
@@ -145,6 +145,7 @@ void engine_report_node(struct engine *engine); /* if it is news */
 
 /* describe.c: everything this node knows, for `vipd status` */
 cJSON *engine_describe(void *userdata);
+cJSON *engine_describe_health(void *userdata); /* for probes */
 
 /* addresses.c */
 int engine_addresses_add(struct engine *engine, struct segment *segment,

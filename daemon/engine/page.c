@@ -31,6 +31,7 @@ struct page {
 	pid_t pid;
 	sd_event_source *io, *child, *restart;
 	uint64_t backoff_us, started_us;
+	bool refused; /* it could not take its port; until one asks something */
 };
 
 /* --- numbers, into a file without a name --- */
@@ -229,6 +230,14 @@ static void answer(struct page *page, const struct record_ask *ask)
 		close(output.fd);
 }
 
+static void set_refused(struct page *page, bool refused)
+{
+	if (page->refused == refused)
+		return;
+	page->refused = refused;
+	engine_report_node(page->engine);
+}
+
 static int on_ask(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct page *page = userdata;
@@ -236,9 +245,11 @@ static int on_ask(sd_event_source *source, int fd, uint32_t revents, void *userd
 	ssize_t got = recv(fd, &ask, sizeof ask, MSG_DONTWAIT);
 
 	(void)revents;
-	if (got == sizeof ask)
+	if (got == sizeof ask) {
+		set_refused(page, false);
 		answer(page, &ask);
-	else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+	}
+	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
 		sd_event_source_set_enabled(source,
 					    SD_EVENT_OFF); /* its end is told by on_child() */
 	return 0;
@@ -272,8 +283,9 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *userda
 	struct page *page = userdata;
 
 	(void)source;
-	(void)info;
 	page->pid = 0;
+	if (info->si_code == CLD_EXITED && info->si_status == PAGE_EXIT_REFUSED)
+		set_refused(page, true);
 	page->child = sd_event_source_disable_unref(page->child);
 	disconnect(page);
 	restart_later(page);
@@ -380,6 +392,11 @@ int page_new(struct page **page, struct engine *engine)
 int page_counters(const struct page *page)
 {
 	return page ? page->counters : -1;
+}
+
+bool page_refused(const struct page *page)
+{
+	return page && page->refused;
 }
 
 void page_free(struct page *page)

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdbool.h>
+
 struct engine;
 
 /*
@@ -14,4 +16,6 @@ int page_counters(const struct page *page);
 
 /* 0, also with --metrics-listen "" (then nothing is started), or -errno: one can do without. */
 int page_new(struct page **page, struct engine *engine);
+/* It cannot take its port, and goes on trying. */
+bool page_refused(const struct page *page);
 void page_free(struct page *page); /* NULL is fine */

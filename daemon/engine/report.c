@@ -73,6 +73,7 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 	memset(status, 0, sizeof *status);
 	status->ready = engine->ready;
 	status->programmed = engine->rules_present;
+	status->unshown = page_refused(engine->page);
 	status->safe_to_reboot = safe_to_reboot(engine);
 	status->fence = !engine->table		     ? MESSAGE_FENCE_NONE
 			: engine->abilities.egress ? MESSAGE_FENCE_EGRESS

@@ -13,7 +13,6 @@
 #include "base/cleanup.h"
 #include "daemon/options.h"
 
-#define SOCKET_NAME "status.sock"
 #define ANSWER_MAX  (64 * 1024 * 1024)
 
 struct status_server {
@@ -93,7 +92,7 @@ void status_server_free(struct status_server *server)
 }
 
 /* Reads the whole document; NULL with a sentence on stderr. */
-static cJSON *ask(const char *runtime)
+static cJSON *ask(const char *runtime, const char *name)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	CLEANUP(base_close_cleanup) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -103,8 +102,8 @@ static cJSON *ask(const char *runtime)
 	ssize_t got;
 	cJSON *tree;
 
-	if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/" SOCKET_NAME,
-			     runtime) >= sizeof address.sun_path) {
+	if ((size_t)snprintf(address.sun_path, sizeof address.sun_path, "%s/%s",
+			     runtime, name) >= sizeof address.sun_path) {
 		fprintf(stderr, "--runtime-dir %s is too long for a socket\n", runtime);
 		return NULL;
 	}
@@ -251,15 +250,33 @@ static void print_table(const cJSON *tree)
 	}
 }
 
+/* For probes: does its loop turn, may it own addresses? Asks nobody but the process. */
+static int probe(const char *runtime, bool readiness)
+{
+	cJSON *tree = ask(runtime, HEALTH_SOCKET);
+	bool ready = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(tree, "ready"));
+
+	if (!tree)
+		return 1;
+	if (!readiness || ready)
+		puts("ok");
+	else
+		printf("not ready: %s\n", text_of(tree, "message"));
+	cJSON_Delete(tree);
+	return readiness && !ready;
+}
+
 int status_main(int argc, char **argv)
 {
-	const char *runtime = "/run/vipd", *output = "table";
+	const char *runtime = "/run/vipd", *output = "table", *healthz = "false", *readyz = "false";
 	const struct option_spec specs[] = {
 		{ "runtime-dir", &runtime, false, "DIR", "of the vipd to ask" },
 		{ "o", &output, false, "FORMAT", "table or json" },
+		{ "healthz", &healthz, true, NULL, "only: does its loop turn? exit 0 or 1" },
+		{ "readyz", &readyz, true, NULL, "only: may it own addresses? exit 0 or 1" },
 		{ NULL, NULL, false, NULL, NULL },
 	};
-	int r = options_parse(argc, argv, "vipd status [--runtime-dir DIR] [-o table|json]", specs);
+	int r = options_parse(argc, argv, "vipd status [OPTION...]", specs);
 	cJSON *tree;
 
 	if (r < 0)
@@ -268,7 +285,9 @@ int status_main(int argc, char **argv)
 		fprintf(stderr, "-o %s: say table or json\n", output);
 		return 2;
 	}
-	tree = ask(runtime);
+	if (strcmp(readyz, "true") == 0 || strcmp(healthz, "true") == 0)
+		return probe(runtime, strcmp(readyz, "true") == 0);
+	tree = ask(runtime, STATUS_SOCKET);
 	if (!tree)
 		return 1;
 	if (strcmp(output, "json") == 0) {

@@ -5,8 +5,12 @@
 
 /*
  * The node's own view over a local socket, also when Kubernetes is gone: whoever connects to
- * RUNTIME_DIR/status.sock gets one JSON document and the end of the stream.
+ * RUNTIME_DIR/status.sock gets one JSON document and the end of the stream; at health.sock a short one,
+ * for probes: {"ready", "message"}.
  */
+#define STATUS_SOCKET "status.sock"
+#define HEALTH_SOCKET "health.sock"
+
 struct status_server;
 
 /* `describe` answers a fresh tree (the server frees it). Slow readers are cut off, not waited for. */
@@ -14,5 +18,5 @@ int status_server_new(struct status_server **server, sd_event *event, const char
 		      int64_t priority, cJSON *(*describe)(void *userdata), void *userdata);
 void status_server_free(struct status_server *server); /* removes the socket */
 
-/* `vipd status [--runtime-dir DIR] [-o table|json]` */
+/* `vipd status [--runtime-dir DIR] [-o table|json | --healthz | --readyz]` */
 int status_main(int argc, char **argv);

@@ -275,12 +275,16 @@ int page_main(int argc, char **argv)
 		r = sd_event_add_io(page.event, NULL, PAGE_FD, EPOLLIN, on_engine, &page);
 	if (r >= 0)
 		r = server_new(&server, page.event, listen, 0, on_request, &page, &error);
-	if (r >= 0)
+	if (r >= 0) {
+		is_alive(&page); /* so that the engine knows that there is a page */
 		r = sd_event_loop(page.event);
-	else
+	} else {
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
-			 "no metrics and no probes: %s",
+			 "no metrics: %s; give --metrics-listen (VIPD_METRICS_LISTEN) another "
+			 "port, everything else goes on",
 			 error.message[0] ? error.message : strerror(-r));
+		r = PAGE_EXIT_REFUSED;
+	}
 	server_free(server);
 	sd_event_unref(page.event);
 	return r < 0 ? 1 : r;

@@ -8,4 +8,5 @@
  */
 #define PAGE_FD 3 /* SOCK_SEQPACKET to the engine; COUNTERS_FD: what the feeder counts */
 
+#define PAGE_EXIT_REFUSED 3 /* its exit code when it cannot listen */
 int page_main(int argc, char **argv);

@@ -274,6 +274,7 @@ static void code_node_status(struct coder *coder, struct message_node_status *st
 	code_bool(coder, &status->ready);
 	code_bool(coder, &status->safe_to_reboot);
 	code_bool(coder, &status->programmed);
+	code_bool(coder, &status->unshown);
 	code_enum(coder, &status->fence, MESSAGE_FENCE_COUNT);
 	code_enum(coder, &status->dataplane, MESSAGE_DATAPLANE_COUNT);
 	code_u32(coder, &status->owned);

@@ -282,6 +282,7 @@ struct message_node_status {
 	bool ready;
 	bool safe_to_reboot; /* owns nothing and hands nothing over */
 	bool programmed;     /* the rules wanted are the rules in the kernel */
+	bool unshown;	     /* the page with the metrics could not take its port */
 	uint8_t fence;	     /* enum message_fence */
 	uint8_t dataplane;
 	uint32_t owned;

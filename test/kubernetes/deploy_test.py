@@ -77,14 +77,14 @@ def test_with_monitoring_speakers_listen_where_prometheus_can_reach_them(api, tm
 
 
 def test_probes_ask_nobody_but_the_process():
-    """An API server that is away must not restart anybody: liveness is /healthz, and no command of its own."""
-    for name, kind in (("daemonset.yaml", "DaemonSet"), ("deployment.yaml", "Deployment")):
-        [container] = one(name, kind)["spec"]["template"]["spec"]["containers"]
-        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-        for probe in ("livenessProbe", "readinessProbe"):
-            assert container[probe]["httpGet"]["port"] == "metrics"
-            assert container[probe]["httpGet"].get("host") == ("127.0.0.1" if kind == "DaemonSet" else None)
+    """Neither an API server that is away nor a stranger on the port of the metrics must restart anybody."""
+    [speaker] = one("daemonset.yaml", "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    for probe, option in (("startup", "healthz"), ("liveness", "healthz"), ("readiness", "readyz")):
+        assert speaker[f"{probe}Probe"]["exec"]["command"] == ["/usr/bin/vipd", "status", f"--{option}"]
+    [controller] = one("deployment.yaml", "Deployment")["spec"]["template"]["spec"]["containers"]
+    for probe, path in (("liveness", "/healthz"), ("readiness", "/readyz")):
+        asked = controller[f"{probe}Probe"]["httpGet"]
+        assert asked["path"] == path and asked["port"] == "metrics" and "host" not in asked
 
 
 @pytest.mark.parametrize("name,kind", [("daemonset.yaml", "DaemonSet"), ("deployment.yaml", "Deployment")])

@@ -116,3 +116,21 @@ def test_probes_do_not_depend_on_the_api_server(cluster):
         api.start_server()
     wait_for("the speaker to be back", lambda: numbers(node)["vipd_api_reachable"] == 1, 60)
     wait_for("the controller to be back", lambda: numbers(api.host)["vipd_api_reachable"] == 1, 60)
+
+
+def test_a_speaker_without_its_port_says_so(cluster):
+    """And goes on: the condition is False, Ready is True."""
+    def condition(name):
+        found = cluster.api.get(f"{GROUP}/speakers/n2")["status"]["conditions"]
+        return {each["type"]: each["status"] for each in found}.get(name)
+
+    wait_for("the page to be told of", lambda: condition("MetricsServed") == "True")
+    cluster["n2"].stop()
+    stranger = cluster.lab["n2"].start("stranger", ["python3", "-m", "http.server", "--bind", "127.0.0.1", "9461"])
+    try:
+        wait_for("the stranger", lambda: cluster["n2"].page("/")[0] == 200)
+        cluster["n2"].start()
+        wait_for("the condition", lambda: condition("MetricsServed") == "False" and condition("Ready") == "True", 20)
+    finally:
+        stranger.kill()
+    wait_for("the page again", lambda: condition("MetricsServed") == "True", 20)

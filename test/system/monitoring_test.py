@@ -10,6 +10,7 @@ import urllib.parse
 import pytest
 import yaml
 
+import vipd
 from conftest import V4, Rack
 from lab import ROOT, wait_for
 
@@ -144,6 +145,37 @@ def test_probes_tell_of_the_engine_alone(scraped):
     state = json.loads(node.page("/state")[1])
     assert state["node"] == "n3" and {"routers", "peers", "transitions"} <= state.keys()
     assert node.page("/nothing")[0] == 404
+    scraped.cluster.mend()
+
+
+def test_a_stranger_on_the_port_costs_the_metrics_alone(scraped):
+    """The probes of a pod ask over a socket; who has the port is not asked, and addresses are served."""
+    node, host = scraped["n2"], scraped.lab["n2"]
+
+    def probe(option):
+        return host.run([vipd.program(), "status", "--runtime-dir", node.runtime, option], check=False, timeout=10)
+
+    node.stop()
+    stranger = host.start("stranger", ["python3", "-m", "http.server", "9461"])
+    try:
+        wait_for("the stranger", lambda: node.page("/")[0] == 200)
+        node.start()
+        node.process.wait_output("no metrics: .*9461.* give --metrics-listen")
+        wait_for("it to be ready", lambda: probe("--readyz").returncode == 0)
+        assert probe("--healthz").stdout == "ok\n" and node.page("/metrics")[0] == 404
+        node.process.signal(signal.SIGSTOP, everyone=False)
+        try:
+            done = probe("--healthz")
+            assert done.returncode == 1 and "did not answer" in done.stderr
+        finally:
+            node.process.signal(signal.SIGCONT, everyone=False)
+        wait_for("the engine again", lambda: probe("--healthz").returncode == 0)
+    finally:
+        stranger.kill()
+    wait_for("the metrics", lambda: node.page("/healthz")[0] == 200, 15)
+    node.stop()
+    assert "no vipd answers" in probe("--healthz").stderr
+    node.start()
     scraped.cluster.mend()
 
 

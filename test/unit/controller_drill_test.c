@@ -3,6 +3,8 @@
 
 #include "base/time.h"
 #include "daemon/controller/drill_course.h"
+#include "daemon/controller/drill_record.h"
+#include "k8s/object.h"
 #include "test/unit/unit.h"
 
 static const struct drill_node four[] = {
@@ -357,6 +359,68 @@ static void test_the_course_of_a_run(void **state)
 	}
 }
 
+/* RFC 7396, as the API server does it. */
+static void merge(cJSON *target, const cJSON *patch)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, patch) {
+		cJSON *old = cJSON_GetObjectItemCaseSensitive(target, item->string);
+
+		if (cJSON_IsObject(item) && !cJSON_IsObject(old)) {
+			cJSON_DeleteItemFromObjectCaseSensitive(target, item->string);
+			old = cJSON_AddObjectToObject(target, item->string);
+		}
+		if (cJSON_IsObject(item)) {
+			merge(old, item);
+			continue;
+		}
+		cJSON_DeleteItemFromObjectCaseSensitive(target, item->string);
+		if (!cJSON_IsNull(item))
+			cJSON_AddItemToObject(target, item->string, cJSON_Duplicate(item, true));
+	}
+}
+
+static cJSON *applied(const cJSON *drill, cJSON *status)
+{
+	cJSON *patch = cJSON_CreateObject(), *after = cJSON_Duplicate(drill, true);
+
+	cJSON_AddItemToObject(patch, "status", status);
+	merge(after, patch);
+	cJSON_Delete(patch);
+	return after;
+}
+
+/* Two addresses, one after another, as merge patches: nothing of the first stays with the second. */
+static void test_a_round_has_an_end(void **state)
+{
+	const struct drill_plan plan = { .from = "n1", .to = "n2", .router = "lab.ipv4.4" };
+	cJSON *drill =
+		cJSON_Parse("{\"metadata\":{\"name\":\"d\",\"generation\":1},\"spec\":{\"action\":"
+			    "\"Crash\",\"target\":{\"pool\":\"lab\"}}}");
+	cJSON *left = cJSON_Parse("[\"192.0.2.5\"]"), *none = cJSON_CreateArray();
+	cJSON *first, *between, *second, *end;
+
+	(void)state;
+	first = applied(drill, drill_record_begin(drill, &plan, "192.0.2.4", left, 1));
+	assert_string_equal(k8s_object_text(first, "status/run/virtualIP"), "192.0.2.4");
+	between = applied(first, drill_record_end(first, DRILL_VERDICT_FAILED, NULL, "no",
+						  k8s_object_get(first, "status/run/left"), 2));
+	assert_true(drill_is_running(between));
+	assert_null(k8s_object_get(between, "status/run/id"));
+	second = applied(between, drill_record_begin(between, &plan, "192.0.2.5", none, 3));
+	assert_string_equal(k8s_object_text(second, "status/run/virtualIP"), "192.0.2.5");
+	assert_null(k8s_object_get(second, "status/run/left"));
+	end = applied(second, drill_record_end(second, DRILL_VERDICT_SUCCEEDED, NULL, "yes",
+					       k8s_object_get(second, "status/run/left"), 4));
+	assert_string_equal(k8s_object_text(end, "status/phase"), "Failed"); /* the worst of them */
+	assert_int_equal(cJSON_GetArraySize(k8s_object_get(end, "status/runs")), 2);
+	assert_null(k8s_object_get(end, "status/run"));
+	assert_false(drill_is_due(end));
+	for (size_t i = 0; i < 7; i++)
+		cJSON_Delete((cJSON *[]){ drill, left, none, first, between, second, end }[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,6 +430,7 @@ int main(void)
 		cmocka_unit_test(test_after_a_fault_somebody_stands_by_it),
 		cmocka_unit_test(test_a_drill_runs_once_for_each_of_its_specs),
 		cmocka_unit_test(test_the_course_of_a_run),
+		cmocka_unit_test(test_a_round_has_an_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
