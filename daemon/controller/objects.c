@@ -468,6 +468,8 @@ void vip_status_read(struct vip_status *status, const cJSON *object)
 	}
 	item = find_condition(conditions, "EndpointsAvailable");
 	status->no_endpoints = strcmp(k8s_object_text(item, "status"), "False") == 0;
+	item = find_condition(conditions, "Owned");
+	status->says_owned = strcmp(k8s_object_text(item, "status"), "True") == 0;
 	item = find_condition(conditions, "Conflict");
 	if (strcmp(k8s_object_text(item, "status"), "True") == 0)
 		snprintf(status->conflict, sizeof status->conflict, "%s",

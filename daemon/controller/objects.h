@@ -124,6 +124,7 @@ struct vip_status {
 	char owner[NODE_NAME_SIZE];
 	bool no_endpoints;  /* condition EndpointsAvailable is False */
 	char conflict[160]; /* message of the condition Conflict, if it is True */
+	bool says_owned;    /* condition Owned is True */
 	bool first_may_not; /* the first candidate says that it may not own it now */
 	/* annotation vipd.dev/handover */
 	uint64_t order; /* a hash of its id; 0: none */

@@ -22,35 +22,60 @@ static void read_sign(struct reconciler *reconciler, struct node *node)
 	step_send(reconciler, &node->work, &step);
 }
 
+/* What nobody can vouch for any more; who can say better writes it again. */
+static cJSON *unknown_conditions(const char *const *types, const char *message)
+{
+	cJSON *list = cJSON_CreateArray();
+	char now[K8S_TIME_SIZE];
+
+	k8s_time_format(now, reconciler_wall(), false);
+	for (; *types; types++) {
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "type", *types);
+		cJSON_AddStringToObject(item, "status", "Unknown");
+		cJSON_AddStringToObject(item, "reason",
+					base_reason_word(BASE_REASON_SPEAKER_NOT_READY));
+		cJSON_AddStringToObject(item, "message", message);
+		cJSON_AddStringToObject(item, "lastTransitionTime", now);
+		cJSON_AddItemToArray(list, item);
+	}
+	return list;
+}
+
+/* Applied over the version that was looked at; `conditions` is taken. */
+static void apply_conditions(struct step *step, const char *kind, const char *name, const char *uid,
+			     const char *version, cJSON *conditions)
+{
+	cJSON *metadata;
+
+	step->method = "PATCH";
+	step->content_type = APPLY_PATCH;
+	step->body = k8s_object_new("vipd.dev/v1alpha1", kind, NULL, name);
+	metadata = cJSON_GetObjectItemCaseSensitive(step->body, "metadata");
+	cJSON_AddStringToObject(metadata, "uid", uid);
+	cJSON_AddStringToObject(metadata, "resourceVersion", version);
+	cJSON_AddItemToObject(cJSON_AddObjectToObject(step->body, "status"), "conditions",
+			      conditions);
+	snprintf(step->path, sizeof step->path,
+		 "/apis/vipd.dev/v1alpha1/%s/%s/status?fieldManager=vipd-controller&force=true",
+		 strcmp(kind, "Speaker") == 0 ? "speakers" : "virtualips", name);
+}
+
 /* It cannot say so itself. When it is back, it writes its own conditions again. */
 static void write_unknown(struct reconciler *reconciler, struct node *node)
 {
-	struct step step = { .type = STEP_SPEAKER_STATUS,
-			     .method = "PATCH",
-			     .content_type = APPLY_PATCH };
-	cJSON *metadata, *conditions, *item;
-	char now[K8S_TIME_SIZE], message[160];
+	static const char *const types[] = { "Ready",  "SafeToReboot",        "APIReachable",
+					     "Fenced", "DataplaneProgrammed", "MetricsServed",
+					     NULL };
+	struct step step = { .type = STEP_SPEAKER_STATUS };
+	char message[160];
 
 	snprintf(message, sizeof message, "no sign of life for %llu s (Lease speaker-%s)",
 		 (unsigned long long)((node->duration_us + GRACE_US) / BASE_USEC_PER_SEC),
 		 node->name);
-	step.body = k8s_object_new("vipd.dev/v1alpha1", "Speaker", NULL, node->name);
-	metadata = cJSON_GetObjectItemCaseSensitive(step.body, "metadata");
-	cJSON_AddStringToObject(metadata, "uid", node->speaker_uid);
-	cJSON_AddStringToObject(metadata, "resourceVersion", node->speaker_version);
-	conditions =
-		cJSON_AddArrayToObject(cJSON_AddObjectToObject(step.body, "status"), "conditions");
-	cJSON_AddItemToArray(conditions, item = cJSON_CreateObject());
-	cJSON_AddStringToObject(item, "type", "Ready");
-	cJSON_AddStringToObject(item, "status", "Unknown");
-	cJSON_AddStringToObject(item, "reason", base_reason_word(BASE_REASON_SPEAKER_NOT_READY));
-	cJSON_AddStringToObject(item, "message", message);
-	cJSON_AddStringToObject(item, "lastTransitionTime",
-				k8s_time_format(now, reconciler_wall(), false));
-	snprintf(step.path, sizeof step.path,
-		 "/apis/vipd.dev/v1alpha1/speakers/%s/"
-		 "status?fieldManager=vipd-controller&force=true",
-		 node->name);
+	apply_conditions(&step, "Speaker", node->name, node->speaker_uid, node->speaker_version,
+			 unknown_conditions(types, message));
 	log_line(LOG_WARNING, BASE_REASON_SPEAKER_NOT_READY, LOG_FIELDS({ "PEER", node->name }),
 		 "speaker of %s: %s", node->name, message);
 	step_send(reconciler, &node->work, &step);
@@ -83,6 +108,18 @@ void reconcile_speaker(struct reconciler *reconciler, struct node *node)
 
 /* --- addresses --- */
 
+/* Nobody owns it, and yet it says so: the one who wrote that fell silent. */
+static void write_unowned_conditions(struct reconciler *reconciler, struct vip *vip)
+{
+	static const char *const types[] = { "Owned", "Announced", NULL };
+	struct step step = { .type = STEP_VIP_STATUS };
+
+	apply_conditions(&step, "VirtualIP", vip->name, vip->uid, vip->version,
+			 unknown_conditions(types, "the last owner gives no sign of life and no "
+						   "other speaker took over"));
+	step_send(reconciler, &vip->work, &step);
+}
+
 /* The owner is gone without a word and nobody took over: what stands there is no longer true. */
 bool reconcile_silent_owner(struct reconciler *reconciler, struct vip *vip)
 {
@@ -92,6 +129,11 @@ bool reconcile_silent_owner(struct reconciler *reconciler, struct vip *vip)
 			     .content_type = MERGE_PATCH };
 	cJSON *metadata, *status;
 
+	if (!vip->status.owner[0] && vip->status.state == VIP_STATE_UNOWNED &&
+	    vip->status.says_owned) {
+		write_unowned_conditions(reconciler, vip);
+		return true;
+	}
 	if (!vip->status.owner[0] || !owner || !owner->silent)
 		return false;
 	step.body = cJSON_CreateObject();

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/address.h"
+#include "base/array.h"
 #include "base/cleanup.h"
 #include "daemon/kubectl-vip/chain.h"
 #include "daemon/kubectl-vip/commands.h"
@@ -42,6 +43,28 @@ static const cJSON *named(const cJSON *list, const char *name)
 		if (strcmp(k8s_object_text(item, "metadata/name"), name) == 0)
 			return item;
 	return NULL;
+}
+
+/* It was not to be had, and that is no fault of the Service: what can be known is told without it. */
+static bool is_partly_down(int r)
+{
+	return r == -EIO || r == -ETIMEDOUT;
+}
+
+/* The API server is away: nothing is known here, but the nodes know, and go on. */
+static void tell_unreachable(struct facts *facts, const char *message)
+{
+	static const char *const rest[] = { "controller", "address", "owner", "speaker",
+					    "endpoints" };
+
+	snprintf(facts->chain->about, sizeof facts->chain->about, "Service %s/%s", facts->namespace,
+		 facts->name);
+	chain_add(facts->chain, VERDICT_BROKEN, "API server", "", "%s", message);
+	chain_remedy(facts->chain, "addresses that are given are served and fail over without it; who "
+				   "owns what and why: vipd status, on the nodes");
+	for (size_t i = 0; i < BASE_COUNT_OF(rest); i++)
+		chain_add(facts->chain, VERDICT_UNKNOWN, rest[i], "",
+			  "nobody could be asked");
 }
 
 /* --- the Service and who allocates --- */
@@ -171,6 +194,10 @@ static void check_ingress(struct facts *facts, const char *address)
 	const cJSON *item;
 	struct base_address wanted, found;
 
+	if (!facts->service) {
+		chain_add(facts->chain, VERDICT_OK, "address", address, "given");
+		return;
+	}
 	cJSON_ArrayForEach(item, k8s_object_get(facts->service, "status/loadBalancer/ingress"))
 		if (base_address_parse(address, &wanted) &&
 		    base_address_parse(k8s_object_text(item, "ip"), &found) &&
@@ -333,6 +360,11 @@ static void check_speaker(struct facts *facts, const cJSON *vip, const char *add
 	if (k8s_object_bool(speaker, "spec/maintenance", false))
 		chain_add(facts->chain, VERDICT_NOTE, "speaker", address,
 			  "%s is in maintenance and hands over", owner);
+	if (strcmp(condition_status(speaker, "Ready"), "Unknown") == 0) {
+		chain_add(facts->chain, VERDICT_UNKNOWN, "speaker", address, "%s: %s", owner,
+			  k8s_object_text(condition_of(speaker, "Ready"), "message"));
+		return;
+	}
 	well &= check_condition(facts, speaker, "Ready", "False", "speaker", address);
 	well &= check_condition(facts, speaker, "Fenced", "False", "fence", address);
 	well &= check_condition(facts, speaker, "DataplaneProgrammed", "False", "dataplane", address);
@@ -474,7 +506,7 @@ static void check(struct facts *facts)
 	char path[512];
 
 	about(facts);
-	if (!check_class(facts))
+	if (facts->service && !check_class(facts))
 		return;
 	check_controller(facts);
 	facts->vips = look(facts, "addresses", API_GROUP "/virtualips");
@@ -491,8 +523,11 @@ static void check(struct facts *facts)
 		check_vip(facts, vip);
 		count++;
 	}
-	if (count == 0 && facts->vips)
+	if (count == 0 && facts->vips && facts->service)
 		check_unallocated(facts);
+	else if (count == 0 && facts->vips)
+		chain_add(facts->chain, VERDICT_UNKNOWN, "address", "",
+			  "no VirtualIP names such a Service; whether it exists could not be seen");
 	check_condition(facts, facts->service, "vipd.dev/Serving", "False", "serving", "");
 }
 
@@ -520,10 +555,18 @@ int explain_command(struct api *api, const struct arguments *arguments, struct b
 	facts.namespace = namespace;
 	facts.name = slash ? slash + 1 : word;
 	r = find_service(&facts, error);
-	if (r >= 0) {
+	if (r == -EHOSTUNREACH) {
+		tell_unreachable(&facts, error->message);
+		r = 0;
+	} else if (r >= 0 || is_partly_down(r)) {
+		if (r < 0)
+			chain_add(chain, VERDICT_UNKNOWN, "service", "", "%s", error->message);
+		r = 0;
 		check(&facts);
+	}
+	if (r == 0) {
 		chain_print(chain, arguments->output);
-		r = chain_broken(chain);
+		r = chain_broken(chain) || !facts.service;
 	}
 	cJSON_Delete(facts.service);
 	cJSON_Delete(facts.vips);

@@ -460,6 +460,37 @@ def test_explain_says_what_it_could_not_know(cli, served):
     assert found["owner"] == "ok"
 
 
+def through(cli, served, tmp_path, *words):
+    """kubectl vip with the server behind a proxy; (exit code, {link: verdict}, everything said)."""
+    config = tmp_path / "proxied"
+    document = yaml.safe_load(served.admin.read_text())
+    for entry in document["clusters"]:
+        entry["cluster"]["server"] = entry["cluster"]["server"].replace(":6443", ":7009")
+    config.write_text(yaml.safe_dump(document))
+    done = cli.run(*words, "-o", "json", config=config)
+    return done.returncode, {link["link"]: link["verdict"] for link in json.loads(done.stdout)["links"]}, done.stdout
+
+
+def test_explain_while_the_server_answers_only_some(cli, served, tmp_path):
+    """etcd in trouble, say: what can be known of the address is told, what not is named."""
+    proxy = served.proxy(7009, tls=True)
+    proxy.answer(503, count=1000, match=r"GET .*/services")
+    code, found, said = through(cli, served, tmp_path, "explain", "vms/myvm-ssh")
+    assert code == 1 and found["service"] == "unknown" and found["owner"] == "ok" and found["candidates"] == "ok", said
+    proxy.heal()
+    proxy.answer(503, count=1000, match=r"GET .*/(speakers|leases)")
+    code, found, said = through(cli, served, tmp_path, "explain", "vms/myvm-ssh")
+    assert code == 0 and found["controller"] == found["speakers"] == "unknown" and found["owner"] == "ok", said
+
+
+def test_explain_without_a_server(cli, served, tmp_path):
+    proxy = served.proxy(7009)
+    proxy.refuse()
+    code, found, said = through(cli, served, tmp_path, "explain", "vms/myvm-ssh")
+    assert code == 1 and found.pop("API server") == "BROKEN" and set(found.values()) == {"unknown"}, said
+    assert "is not to be reached" in said and "vipd status, on the nodes" in said
+
+
 def write(path, **changes):
     """A kubeconfig with something else in it than the lab's."""
     document = yaml.safe_load(changes.pop("source").read_text())
