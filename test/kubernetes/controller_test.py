@@ -911,6 +911,8 @@ def test_speakers_that_fall_silent_are_told_of_and_their_addresses_too(running):
     address = running.api.external_ip("ssh")
     first = candidates(running, address)[0]
     own(running, address, first)
+    running.api.patch(f"{VIPS}/{address}/status", {"status": {"conditions": [
+        {"type": "Owned", "status": "True", "reason": "OwnerElected", "message": "", "lastTransitionTime": manifests.STAMP}]}})
     running.wait_condition("ssh", "Serving", "True", "Serving")
     running.api.patch(f"{SPEAKERS}/{first}/status", {"status": {"conditions": [
         {"type": "Ready", "status": "True", "reason": "AsExpected", "message": "", "lastTransitionTime": manifests.STAMP},
@@ -930,7 +932,7 @@ def test_speakers_that_fall_silent_are_told_of_and_their_addresses_too(running):
     wait_for("silence to be told", lambda: ready()["Ready"] == "Unknown", 12)
     assert set(ready().values()) == {"Unknown"}  # nobody can vouch for its fence either
     wait_for("its address to be unowned", lambda: running.api.get(f"{VIPS}/{address}")["status"].get("owner") is None)
-    wait_for("its conditions to say so", lambda: {"Unknown"} == {
+    wait_for("its condition to say so", lambda: {"Unknown"} == {
         c["status"] for c in running.api.get(f"{VIPS}/{address}")["status"]["conditions"]
         if c["type"] in ("Owned", "Announced")})
     running.wait_condition("ssh", "Serving", "False", "Provisioning", "no node has taken")
