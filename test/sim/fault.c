@@ -375,6 +375,7 @@ void sim_fault_begin(struct sim_world *world, enum sim_fault fault, unsigned a, 
 		world->statistics->fault_states[fault][world->nodes[a].router.elector.state]++;
 	if (world->last_count < 2)
 		world->last[world->last_count++] = *active;
+	sim_cover_fault(fault, true);
 	toggle(world, active, true);
 	heal.time_us = active->end_us;
 	heal.slot = (uint32_t)(active - world->active);
@@ -389,6 +390,7 @@ void sim_plan_heal(struct sim_world *world, unsigned slot)
 		return;
 	active->used = false;
 	sim_trace(world, SIM_TRACE_HEAL, SIM_NOBODY, active->fault, active->a, 0);
+	sim_cover_fault(active->fault, false);
 	toggle(world, active, false);
 	world->healed_us = world->now_us;
 }

@@ -31,7 +31,7 @@ static void usage(FILE *out)
 		"           [--nodes=N] [--regime=single|double|chaos] [--leased=yes|no]\n"
 		"           [--interval=MS] [--episodes=N] [--mutant=RULE] [--verbose] [--survey]\n"
 		"           [--cover=README]\n"
-		"       sim --scenario=FILE [--trace] [--until=SECONDS]\n"
+		"       sim --scenario=FILE [--trace] [--until=SECONDS] [--mutant=RULE]\n"
 		"       sim --seeds=FILE\n"
 		"A seed may be a number or any word, such as the hash of a commit. One run is what "
 		"its\n"
@@ -153,9 +153,13 @@ static void report(const struct options *options, const struct sim_world *w, con
 
 static void print_statistics(const struct sim_statistics *s, unsigned runs, double seconds)
 {
+	double processor_s = (double)clock() / CLOCKS_PER_SEC;
+
 	printf("%u runs, %" PRIu64 " faults, %" PRIu64 " transitions, %.1f virtual hours, %" PRIu64
 	       " events, %.0f s\n",
 	       runs, s->faults, s->transitions, (double)s->virtual_us / 3.6e9, s->events, seconds);
+	printf("%.0f faults a minute of processor time (%.0f s)\n",
+	       (double)s->faults * 60 / processor_s, processor_s);
 	printf("two answered one client for at most: single %.3f ms, double %.3f ms; recovery at "
 	       "most "
 	       "%.1f ms; first answer after at most %.1f ms\n",
@@ -253,6 +257,7 @@ static int run_scenario(const struct options *options, const char *path)
 
 	if (!scenario)
 		return SIM_USAGE;
+	config.mutant = options->mutant;
 	sim_config_print(&config);
 	run(options, &config, scenario, &total, &world);
 	code = (int)world.verdict;

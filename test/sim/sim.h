@@ -523,6 +523,7 @@ void scenario_check(struct sim_world *world);
 
 /* cover.c: which cells of the cores' tables were entered */
 void sim_cover_mutate(enum sim_mutant mutant);
+void sim_cover_fault(enum sim_fault fault, bool begin);
 void sim_cover_print(void);
 bool sim_cover_complete(const char *readme, bool rare);
 
