@@ -109,6 +109,23 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 }
 
 /*
+ * Who hears both may take it from both: the best of them first, the next one if they go on by turns.
+ * Not who had it until just now: it is one of those that do not hear each other.
+ */
+static bool may_mediate(const struct election_elector *e, uint8_t one, uint8_t two, uint64_t now_us)
+{
+	unsigned before = 0;
+
+	if (!elector_listening(e) || !elector_may_own(e) ||
+	    (e->losses > 0 &&
+	     base_usec_since(now_us, e->last_loss_us) < 3 * elector_interval_us(e)))
+		return false;
+	for (uint8_t i = 0; i < e->config.candidate_count; i++)
+		before += i != e->config.self && i != one && i != two && elector_comes_before(e, i);
+	return e->alternations >= 2 + before;
+}
+
+/*
  * Two advertise by turns although each should have heard the other. Old adverts that come late look
  * the same, so both are asked whether they answer for the address.
  */
@@ -125,7 +142,7 @@ static void doubt_owners(struct election_elector *e, const struct election_event
 	else
 		e->alternations++;
 	e->other = e->speaker; /* and the speaker will be the sender */
-	if (e->alternations < 2 || !elector_listening(e) || !elector_may_own(e) ||
+	if (!may_mediate(e, e->other, event->from, now_us) ||
 	    base_usec_since(now_us, e->doubted_us) < elector_interval_us(e))
 		return;
 	e->doubted_us = now_us;
@@ -141,9 +158,8 @@ static bool mediate(struct election_elector *e, const struct election_event *eve
 {
 	uint64_t now_us = event->now_us;
 
-	if (e->alternations < 2 ||
-	    base_usec_since(now_us, e->doubted_us) >= elector_interval_us(e) ||
-	    !elector_listening(e) || !elector_may_own(e))
+	if (!may_mediate(e, e->speaker, e->other, now_us) ||
+	    base_usec_since(now_us, e->doubted_us) >= elector_interval_us(e))
 		return false;
 	if (!has_answered_since(e, e->speaker, e->doubted_us) ||
 	    !has_answered_since(e, e->other, e->doubted_us) || e->writing)

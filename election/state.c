@@ -71,18 +71,20 @@ bool elector_coordinated(const struct election_elector *e)
 	return e->config.leased && e->lease_seen && e->api_reachable;
 }
 
+bool elector_comes_before(const struct election_elector *e, uint8_t other)
+{
+	uint8_t self = e->config.self;
+
+	return e->config.priorities[other] > e->config.priorities[self] ||
+	       (e->config.priorities[other] == e->config.priorities[self] && other < self);
+}
+
 unsigned elector_rank(const struct election_elector *e, uint8_t without)
 {
 	unsigned before = 0;
-	uint8_t self = e->config.self;
 
-	for (unsigned i = 0; i < e->config.candidate_count; i++) {
-		if (i == self || i == without)
-			continue;
-		if (e->config.priorities[i] > e->config.priorities[self] ||
-		    (e->config.priorities[i] == e->config.priorities[self] && i < self))
-			before++;
-	}
+	for (uint8_t i = 0; i < e->config.candidate_count; i++)
+		before += i != e->config.self && i != without && elector_comes_before(e, i);
 	return before;
 }
 

@@ -283,7 +283,7 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		world->forged = begin;
 		world->forged_as = (uint8_t)a;
 		if (begin)
-			sim_at(world, world->now_us, SIM_EVENT_FORGE, active->mask & 31);
+			sim_at(world, world->now_us, SIM_EVENT_FORGE, active->mask & 63);
 		return;
 	case SIM_FAULT_FOREIGN:
 		world->foreign = begin;

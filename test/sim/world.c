@@ -56,6 +56,8 @@ static void forge(struct sim_world *world, const struct sim_event *event)
 				     .priority = priorities[event->host & 7],
 				     .interval_us = world->config.interval_us };
 
+	if (event->host & 32)
+		packet.interval_us = 40950000; /* the longest there is */
 	if (!world->forged)
 		return;
 	sim_lan_broadcast(world, &packet);

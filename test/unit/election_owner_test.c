@@ -141,6 +141,37 @@ static void test_who_hears_two_owners_asks_both_and_takes_it_from_both(void **st
 	assert_true(election_elector_wire_priority(&e) < ELECTION_CONFIRMED_MIN);
 }
 
+/* n mediators at once take it from each other; and who is cut from one of the two is no mediator. */
+static void test_only_the_best_who_hears_both_takes_it_and_not_who_had_it_just_now(void **state)
+{
+	struct election_config c = config(3, false);
+
+	(void)state;
+	own(false);
+	hear(A, 100);
+	assert_false(election_elector_owns(&e));
+	for (unsigned i = 0; i < 2; i++) {
+		hear(C, 50);
+		now_us += 50 * MS;
+		hear(A, 100);
+		now_us += 50 * MS;
+		assert_false(did(ELECTION_ACTION_PROBE_WITNESSES));
+	}
+	c.candidate_count = 4;
+	c.priorities[3] =
+		80; /* between the two and one that is better waits half an interval more */
+	c.self = 3;
+	election_elector_init(&e, &c, now_us, 42);
+	tell((struct election_event){ .type = ELECTION_EVENT_ELIGIBLE, .eligible = true });
+	for (unsigned i = 0; i < 4; i++) {
+		hear(i % 2 ? C : B, 60);
+		now_us += 50 * MS;
+		assert_false(did(ELECTION_ACTION_PROBE_WITNESSES));
+	}
+	hear(B, 60);
+	assert_true(did(ELECTION_ACTION_PROBE_WITNESSES));
+}
+
 static void test_one_owner_and_old_adverts_of_another_are_no_two_owners(void **state)
 {
 	(void)state;
@@ -548,6 +579,8 @@ int main(void)
 		cmocka_unit_test(test_a_proof_that_conflicts_asks_what_the_lease_says),
 		cmocka_unit_test(test_a_weaker_rival_that_goes_on_is_deaf_and_gets_it),
 		cmocka_unit_test(test_who_hears_two_owners_asks_both_and_takes_it_from_both),
+		cmocka_unit_test(
+			test_only_the_best_who_hears_both_takes_it_and_not_who_had_it_just_now),
 		cmocka_unit_test(test_one_owner_and_old_adverts_of_another_are_no_two_owners),
 		cmocka_unit_test(test_another_holder_in_a_newer_term_deposes_at_once),
 		cmocka_unit_test(test_a_blank_or_deleted_lease_is_reclaimed_by_who_serves),

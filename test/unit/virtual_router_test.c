@@ -356,6 +356,33 @@ static void test_an_old_resignation_of_somebody_else_shortens_no_silence(void **
 	assert_true(virtual_router_owns(&router)); /* that of the owner counts at once */
 }
 
+/* Or a single advert that somebody else sent would keep us from taking over for two minutes. */
+static void test_an_interval_far_from_ours_is_learned_only_without_lease(void **state)
+{
+	static const struct {
+		bool leased;
+		uint32_t interval_ms;
+		uint64_t silence_ms;
+	} rows[] = { { false, 40000, 120000 }, { true, 40000, 3000 }, { true, 500, 1500 }, { true, 10, 30 } };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADVERT };
+		uint64_t heard_us;
+
+		follow(rows[i].leased);
+		event.advert.source = address_of(1);
+		event.advert.priority = 228;
+		event.advert.interval_us = rows[i].interval_ms * MS;
+		tell(&event);
+		heard_us = now_us;
+		reach_deadline(); /* asks who answers, */
+		now_us = vrrp_router_deadline(&router.vrrp); /* then it is silent */
+		assert_in_range(now_us - heard_us, rows[i].silence_ms * MS,
+				rows[i].silence_ms * MS * 102 / 100);
+	}
+}
+
 static void test_whoever_answers_for_the_address_ends_the_silence(void **state)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD };
@@ -491,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_backups_wait_by_rank_whatever_their_priorities_are_called),
 		cmocka_unit_test(test_a_stranger_ends_no_silence),
 		cmocka_unit_test(test_an_old_resignation_of_somebody_else_shortens_no_silence),
+		cmocka_unit_test(test_an_interval_far_from_ours_is_learned_only_without_lease),
 		cmocka_unit_test(test_whoever_answers_for_the_address_ends_the_silence),
 		cmocka_unit_test(test_unchanged_settings_yield_no_action),
 		cmocka_unit_test(test_candidates_may_change_places),

@@ -460,6 +460,17 @@ static void on_timer(struct virtual_router *router, const struct virtual_router_
 		run_election(router, &election, actions);
 }
 
+/*
+ * As RFC 9568 has it an owner's interval is learned. Where there are Leases it comes from one object
+ * for all, so one that is far from ours, and would make us wait for minutes, is not its own.
+ */
+static uint32_t learned_interval(const struct virtual_router *router, uint32_t interval_us)
+{
+	uint64_t most_us = 10 * (uint64_t)router->config.interval_us;
+
+	return router->config.leased && interval_us > most_us ? (uint32_t)most_us : interval_us;
+}
+
 static void on_advert(struct virtual_router *router, const struct virtual_router_event *event,
 		      struct virtual_router_actions *actions)
 {
@@ -472,7 +483,7 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 		base_address_compare(&event->advert.source, &router->config.source) > 0;
 	vrrp.advert.source = event->advert.source;
 	vrrp.advert.priority = event->advert.priority;
-	vrrp.advert.interval_us = event->advert.interval_us;
+	vrrp.advert.interval_us = learned_interval(router, event->advert.interval_us);
 	/*
 	 * Rule 13: what nobody else confirms neither ends our silence nor makes us resign. And only an
 	 * owner can resign: an old advert of priority 0 that comes again shortens no silence.
