@@ -103,7 +103,8 @@ int decide_wishes(const struct service *service, struct wishes *wishes, struct b
 
 /* --- annotations --- */
 
-static const char *const annotations[] = { "addresses", "pool", "sharing-key", "nodes", "network" };
+static const char *const annotations[] = { "addresses", "all-ports", "network",
+					   "nodes",     "pool",	"sharing-key" };
 
 /* Levenshtein, of words up to 31 characters; longer ones are far from everything. */
 static unsigned distance(const char *a, const char *b)
@@ -151,8 +152,8 @@ void decide_unknown_annotation(const char *name, char message[static MESSAGE_SIZ
 	else
 		snprintf(message, MESSAGE_SIZE,
 			 "annotation vipd.dev/%.100s is unknown and ignored; known are "
-			 "vipd.dev/addresses, "
-			 "vipd.dev/pool, vipd.dev/sharing-key and vipd.dev/nodes",
+			 "vipd.dev/addresses, vipd.dev/all-ports, vipd.dev/nodes, vipd.dev/pool "
+			 "and vipd.dev/sharing-key",
 			 name);
 }
 

@@ -118,6 +118,7 @@ static void read_annotations(struct service *service, const cJSON *annotations)
 		{ "addresses", &service->addresses },     { "pool", &service->pool },
 		{ "sharing-key", &service->sharing_key }, { "nodes", &service->nodes },
 		{ "network", &service->network },
+		{ "all-ports", NULL }, /* for speakers */
 	};
 	const cJSON *item;
 
@@ -130,7 +131,7 @@ static void read_annotations(struct service *service, const cJSON *annotations)
 			continue;
 		while (i < BASE_COUNT_OF(known) && strcmp(known[i].name, name) != 0)
 			i++;
-		if (i < BASE_COUNT_OF(known) && !*known[i].value)
+		if (i < BASE_COUNT_OF(known) && known[i].value && !*known[i].value)
 			*known[i].value = copy(item->valuestring);
 		else if (i == BASE_COUNT_OF(known) && !service->unknown)
 			service->unknown = copy(name);

@@ -176,58 +176,6 @@ def test_two_services_share_an_address_and_leave_it_one_by_one(running):
     running.nothing_left()
 
 
-REFUSALS = [
-    # name, Service, reason, sentence in condition and Event
-    ("malformed", {"annotations": {"vipd.dev/addresses": "192.0.2"}}, "InvalidConfiguration",
-     '"192.0.2" in annotation vipd.dev/addresses is no address'),
-    ("two-of-one", {"annotations": {"vipd.dev/addresses": "192.0.2.60,192.0.2.61"}}, "InvalidConfiguration",
-     "more than one IPv4 address"),
-    ("wrong-family", {"annotations": {"vipd.dev/addresses": "2001:db8::1:60"}}, "InvalidConfiguration",
-     "set spec.ipFamilyPolicy to PreferDualStack"),
-    ("outside", {"annotations": {"vipd.dev/addresses": "203.0.113.9"}}, "AddressNotInPool", "203.0.113.9"),
-    ("excluded", {"annotations": {"vipd.dev/addresses": "192.0.2.50"}}, "AddressNotInPool", "192.0.2.50"),
-    ("reserved", {"annotations": {"vipd.dev/addresses": "192.0.2.51"}}, "AddressReserved", "192.0.2.51"),
-    ("taken", {"annotations": {"vipd.dev/addresses": "192.0.2.52"}}, "AddressInUse", "vms/holder"),
-    ("node", {"annotations": {"vipd.dev/addresses": "192.0.2.2"}}, "AddressInUse", "Node n2"),
-    ("external", {"annotations": {"vipd.dev/addresses": "192.0.2.53"}}, "AddressInUse", "vms/claims (spec.externalIPs)"),
-    ("no-pool", {"annotations": {"vipd.dev/pool": "labb"}}, "PoolNotFound", "labb"),
-    ("unshared", {"annotations": {"vipd.dev/addresses": "192.0.2.52", "vipd.dev/sharing-key": "x"}},
-     "SharingRefused", "192.0.2.52"),
-    ("full", {"annotations": {"vipd.dev/pool": "tiny"}}, "PoolExhausted", "tiny"),
-    ("quota", {"annotations": {"vipd.dev/pool": "quota"}}, "QuotaExceeded", "quota"),
-    ("many-ports", {"ports": range(1, 1026)}, "InvalidConfiguration", "the Service has 1025 ports, at most 1024"),
-    ("network", {"annotations": {"vipd.dev/network": "vms/lan"}}, "UnsupportedFeature", "vipd.dev/network"),
-]
-
-
-def test_every_refusal_says_why_in_condition_and_event(running):
-    running.api.pool(exclude=["192.0.2.50"], reservations=[
-        {"address": "192.0.2.51", "service": {"namespace": "dns", "name": "resolver"}}])
-    running.api.pool(name="tiny", addresses=["192.0.2.210"], autoAssign=False)
-    running.api.pool(name="quota", addresses=["192.0.2.220-192.0.2.225"], autoAssign=False, maxPerNamespace=1)
-    running.create("holder", ["192.0.2.52"])
-    running.create("claims", type="ClusterIP", externalIPs=["192.0.2.53"])
-    running.create("first", annotations={"vipd.dev/pool": "tiny"})
-    running.create("second", annotations={"vipd.dev/pool": "quota"})
-    for name in ("holder", "first", "second"):
-        running.api.external_ip(name)
-    for name, more, _, _ in REFUSALS:
-        running.create(name, **more)
-    for name, _, reason, sentence in REFUSALS:
-        found = running.wait_condition(name, "AddressAllocated", "False", reason, sentence)
-        running.wait_condition(name, "Serving", "False", reason, "no address to serve")
-        running.wait_event(name, reason, sentence)
-        assert found["message"] in running.notes(name, reason)
-        assert running.api.ingress(name) == []
-    # Told once, however often something around it changes.
-    running.create("bystander")
-    running.api.external_ip("bystander")
-    running.delete("bystander")
-    running.wait_gone("bystander")
-    time.sleep(0.5)
-    assert [running.reasons(name).count(reason) for name, _, reason, _ in REFUSALS] == [1] * len(REFUSALS)
-
-
 def test_a_refused_service_is_served_when_something_changes(running):
     running.api.pool(name="tiny", addresses=["192.0.2.210"], autoAssign=False, quarantineSeconds=1)
     running.create("first", annotations={"vipd.dev/pool": "tiny"})
@@ -259,12 +207,6 @@ def test_a_wish_that_cannot_be_met_costs_no_address(running):
     running.delete("other")
     running.change("ssh", {"metadata": {"annotations": {"vipd.dev/addresses": "192.0.2.72"}}})
     running.wait_address("ssh", "192.0.2.72")
-
-
-def test_a_misspelt_annotation_is_told_and_ignored(running):
-    running.create("ssh", annotations={"vipd.dev/adresses": "192.0.2.70"})
-    running.api.external_ip("ssh")
-    running.wait_event("ssh", "InvalidConfiguration", "did you mean vipd.dev/addresses?")
 
 
 # --- backwards
