@@ -13,6 +13,7 @@
 #define CRASH_MS     2000 /* until a supervisor would have started it again */
 #define HOLD_MIN_MS  100
 #define HOLD_MAX_MS  300000
+#define SWEEP_US     (3 * BASE_USEC_PER_SEC)    /* after the start: what a predecessor left */
 #define CUT_SLACK_US (200 * BASE_USEC_PER_MSEC) /* the kernel takes the elements out by itself */
 
 static const char *const kind_names[MESSAGE_FAULT_COUNT] = {
@@ -28,6 +29,8 @@ struct fault {
 	struct message_fault order;
 	struct router *router; /* NULL: the engine as a whole */
 	uint64_t begun_us;
+	struct nft_loader loader; /* cuts off, and takes that away again */
+	sd_event_source *loading; /* NULL: nothing is being loaded */
 	bool lease_known;
 	struct virtual_router_lease lease; /* what `router` has to be told when it comes back */
 };
@@ -124,6 +127,53 @@ static size_t count_routers(const struct engine *engine)
 	return count;
 }
 
+static void stop(struct fault *fault)
+{
+	fault->running = false;
+	fault->router = NULL;
+	sd_event_source_set_enabled(fault->timer, SD_EVENT_OFF);
+}
+
+static int on_loaded(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct fault *fault = userdata;
+	struct base_error error = { 0 };
+	int r = nft_loader_end(&fault->loader, &error);
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	if (r == -EAGAIN)
+		return 0;
+	fault->loading = sd_event_source_disable_unref(fault->loading);
+	if (r < 0 && fault->running) {
+		refuse(fault, &fault->order, error.message[0] ? error.message : strerror(-r));
+		stop(fault);
+	} else if (r < 0) {
+		log_fault(fault, error.message);
+	}
+	return 0;
+}
+
+/* `r`: of the start of a loader. */
+static int await_loader(struct fault *fault, int r)
+{
+	if (r >= 0)
+		r = sd_event_add_io(fault->engine->event, &fault->loading, fault->loader.report,
+				    EPOLLIN, on_loaded, fault);
+	if (r < 0)
+		nft_loader_cancel(&fault->loader);
+	return r;
+}
+
+/* It runs out in any case: this only tidies up. */
+static void take_cut_away(struct fault *fault)
+{
+	fault->loading = sd_event_source_disable_unref(fault->loading);
+	nft_loader_cancel(&fault->loader);
+	await_loader(fault, nft_cut_remove_start(&fault->loader));
+}
+
 static int cut_off(struct fault *fault, struct base_error *error)
 {
 	struct nft_cut *cuts = calloc(count_routers(fault->engine) + 1, sizeof *cuts);
@@ -141,8 +191,15 @@ static int cut_off(struct fault *fault, struct base_error *error)
 				.address_count = router->wish.address_count,
 				.addresses = router->wish.addresses,
 			};
-	r = count > 0 ? nft_cut(cuts, count, fault->order.hold_ms, error)
-		      : base_error_set(error, -ENODEV, "it is on no segment here");
+	if (count == 0)
+		r = base_error_set(error, -ENODEV, "it is on no segment here");
+	else if (!fault->engine->abilities.egress)
+		r = base_error_set(
+			error, -EOPNOTSUPP,
+			"this kernel has no netdev egress hook, or --fence loopback is said");
+	else
+		r = await_loader(fault,
+				 nft_cut_start(&fault->loader, cuts, count, fault->order.hold_ms));
 	free(cuts);
 	return r;
 }
@@ -153,7 +210,7 @@ static const char *refusal(struct fault *fault, const struct message_fault *orde
 {
 	struct engine *engine = fault->engine;
 
-	if (fault->running)
+	if (fault->running || fault->loading)
 		return "another fault is under way on this node";
 	if (engine->stopping)
 		return "this node's vipd is being stopped";
@@ -224,36 +281,35 @@ void fault_begin(struct fault *fault, const struct message_fault *order)
 
 void fault_end(struct fault *fault)
 {
-	struct base_error error = { 0 };
-
 	if (!fault || !fault->running)
 		return;
-	fault->running = false;
-	sd_event_source_set_enabled(fault->timer, SD_EVENT_OFF);
-	if (fault->order.kind != MESSAGE_FAULT_ISOLATE)
+	if (fault->order.kind == MESSAGE_FAULT_ISOLATE)
+		take_cut_away(fault);
+	else
 		come_back(fault);
-	else if (nft_cut_remove(&error) < 0)
-		log_fault(fault, error.message);
 	log_fault(fault, "it is over");
-	fault->router = NULL;
+	stop(fault);
 }
 
 void fault_router_gone(struct fault *fault, const struct router *router)
 {
 	if (!fault->running || fault->router != router)
 		return;
-	fault->running = false;
-	fault->router = NULL;
-	sd_event_source_set_enabled(fault->timer, SD_EVENT_OFF);
+	stop(fault);
 	if (fault->order.kind == MESSAGE_FAULT_ISOLATE)
-		nft_cut_remove(&(struct base_error){ 0 }); /* it runs out in any case */
+		take_cut_away(fault);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
+	struct fault *fault = ((struct engine *)userdata)->fault;
+
 	(void)source;
 	(void)usec;
-	fault_end(((struct engine *)userdata)->fault);
+	if (fault->running)
+		fault_end(fault);
+	else
+		take_cut_away(fault);
 	return 0;
 }
 
@@ -265,7 +321,9 @@ int fault_new(struct fault **fault, struct engine *engine)
 	if (!new)
 		return -ENOMEM;
 	new->engine = engine;
-	r = engine_add_timer(engine, &new->timer, ENGINE_PRIORITY_FEEDER, on_timer, UINT64_MAX);
+	new->loader = (struct nft_loader)NFT_LOADER_NONE;
+	r = engine_add_timer(engine, &new->timer, ENGINE_PRIORITY_FEEDER, on_timer,
+			     engine->abilities.egress ? engine_now(engine) + SWEEP_US : UINT64_MAX);
 	if (r < 0) {
 		fault_free(new);
 		return r;
@@ -279,6 +337,8 @@ void fault_free(struct fault *fault)
 	if (!fault)
 		return;
 	fault_end(fault);
+	sd_event_source_disable_unref(fault->loading);
+	nft_loader_cancel(&fault->loader);
 	sd_event_source_disable_unref(fault->timer);
 	free(fault);
 }

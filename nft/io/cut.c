@@ -6,28 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <nftables/libnftables.h>
-
 #define CLEAN "add table netdev " NFT_CUT "\ndelete table netdev " NFT_CUT "\n"
 
-static int run(const char *commands, struct base_error *error)
+static int say(const void *userdata, char *text, size_t size, struct base_error *error)
 {
-	struct nft_ctx *context = nft_ctx_new(NFT_CTX_DEFAULT);
-	int r = 0;
+	int length = snprintf(text, size, "%s", (const char *)userdata);
 
-	if (!context)
-		return -ENOMEM;
-	nft_ctx_buffer_output(context);
-	nft_ctx_buffer_error(context);
-	if (nft_run_cmd_from_buffer(context, commands) != 0) {
-		char line[200];
-
-		snprintf(line, sizeof line, "%s", nft_ctx_get_error_buffer(context));
-		line[strcspn(line, "\n")] = '\0';
-		r = base_error_set(error, -EINVAL, "nftables refused: %s", line);
-	}
-	nft_ctx_free(context);
-	return r;
+	if (length < 0 || (size_t)length >= size)
+		return base_error_set(error, -E2BIG, "too many virtual routers to cut off at once");
+	return length;
 }
 
 enum key { KEY_ROUTER, KEY_ADDRESS, KEY_TARGET };
@@ -95,7 +82,8 @@ static bool is_first_on_interface(const struct nft_cut *cuts, size_t index)
 	return true;
 }
 
-int nft_cut(const struct nft_cut *cuts, size_t count, uint32_t hold_ms, struct base_error *error)
+int nft_cut_start(struct nft_loader *loader, const struct nft_cut *cuts, size_t count,
+		  uint32_t hold_ms)
 {
 	char *commands = NULL;
 	size_t size = 0;
@@ -121,12 +109,12 @@ int nft_cut(const struct nft_cut *cuts, size_t count, uint32_t hold_ms, struct b
 			put_chain(text, "egress", cuts[i].interface, 300);
 		}
 	fputs("}\n", text);
-	r = fclose(text) == 0 ? run(commands, error) : -ENOMEM;
-	free(commands);
+	r = fclose(text) == 0 ? nft_loader_start(loader, say, commands) : -ENOMEM;
+	free(commands); /* the child has its own copy */
 	return r;
 }
 
-int nft_cut_remove(struct base_error *error)
+int nft_cut_remove_start(struct nft_loader *loader)
 {
-	return run(CLEAN, error);
+	return nft_loader_start(loader, say, CLEAN);
 }

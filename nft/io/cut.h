@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #include "base/address.h"
-#include "base/error.h"
+#include "nft/io/loader.h"
 
 /*
  * Virtual routers cut off from the LAN for a while, as a drill wants it: what they send leaves the
@@ -21,7 +21,11 @@ struct nft_cut {
 	const struct base_address *addresses;
 };
 
-/* Replaces a cut that is there. Needs the egress hook. 0, or -errno and why. */
-int nft_cut(const struct nft_cut *cuts, size_t count, uint32_t hold_ms, struct base_error *error);
-/* What has run out is taken away; nothing there is fine. */
-int nft_cut_remove(struct base_error *error);
+/*
+ * Replaces a cut that is there; needs the egress hook. Told by a child: wait until loader->report is readable,
+ * then nft_loader_end() says how it went. 0 or -errno.
+ */
+int nft_cut_start(struct nft_loader *loader, const struct nft_cut *cuts, size_t count,
+		  uint32_t hold_ms);
+/* The same for taking away what has run out; nothing there is fine. */
+int nft_cut_remove_start(struct nft_loader *loader);
