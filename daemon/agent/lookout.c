@@ -1,6 +1,7 @@
 #include "daemon/agent/lookout.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,16 @@ static cJSON *make_probe(const struct message_probe_result *result)
 	return probe;
 }
 
+static uint8_t protocol_of(const cJSON *order)
+{
+	const char *word = agent_text(order, "protocol");
+
+	return strcmp(word, "TCP") == 0    ? IPPROTO_TCP
+	       : strcmp(word, "UDP") == 0  ? IPPROTO_UDP
+	       : strcmp(word, "ICMP") == 0 ? IPPROTO_ICMP
+					   : 0;
+}
+
 void lookout_object(struct lookout *lookout, const cJSON *object)
 {
 	const cJSON *order = duty_take(&lookout->duty, object);
@@ -52,6 +63,8 @@ void lookout_object(struct lookout *lookout, const cJSON *object)
 	message->probe = (struct message_probe){
 		.id = ++lookout->number,
 		.address = address,
+		.protocol = protocol_of(order),
+		.port = (uint16_t)duty_number(order, "port"),
 		.interval_ms = duty_number(order, "intervalMilliseconds"),
 		.duration_ms = duty_number(order, "durationMilliseconds"),
 	};

@@ -19,6 +19,19 @@ const char *drill_verdict_word(enum drill_verdict verdict)
 	return "";
 }
 
+enum base_reason drill_verdict_reason(enum drill_verdict verdict)
+{
+	switch (verdict) {
+	case DRILL_VERDICT_SUCCEEDED:
+		return BASE_REASON_DRILL_SUCCEEDED;
+	case DRILL_VERDICT_FAILED:
+		return BASE_REASON_DRILL_FAILED;
+	case DRILL_VERDICT_REFUSED:
+		return BASE_REASON_DRILL_REFUSED;
+	}
+	return BASE_REASON_NONE;
+}
+
 bool drill_is_running(const cJSON *drill)
 {
 	return strcmp(k8s_object_text(drill, "status/phase"), "Running") == 0;
@@ -73,18 +86,11 @@ uint32_t drill_run_duration_ms(const cJSON *drill)
 int drill_check_spec(const cJSON *drill, struct base_error *error)
 {
 	const char *action = k8s_object_text(drill, "spec/action");
-	const char *protocol = k8s_object_text(drill, "spec/probe/protocol");
 
 	if (drill_action(action) == DRILL_ACTION_COUNT)
 		return base_error_set(error, -EOPNOTSUPP,
 				      "spec.action %s: say Handover, Crash, Hang or Isolate",
 				      action);
-	if (*protocol && strcmp(protocol, "ARP") != 0)
-		return base_error_set(
-			error, -EOPNOTSUPP,
-			"spec.probe.protocol %s: this version asks by ARP and neighbour "
-			"solicitations; say ARP or leave it out",
-			protocol);
 	if (k8s_object_get(drill, "spec/budget/lostConnections"))
 		return base_error_set(
 			error, -EOPNOTSUPP,

@@ -7,6 +7,7 @@
 
 #include "base/address.h"
 #include "base/error.h"
+#include "base/reason.h"
 
 /*
  * A FailoverDrill: may it be run, by whom, and what came of it. Objects in, answers out; no clock and no
@@ -37,6 +38,8 @@ struct drill_node {
 struct drill_plan {
 	char from[DRILL_NAME_SIZE], to[DRILL_NAME_SIZE];
 	char router[DRILL_NAME_SIZE]; /* of the address; "": the node as a whole is broken */
+	char protocol[8];             /* "ARP", "ICMP", "TCP", "UDP" */
+	uint16_t port;
 	unsigned prober_count;
 	char probers[DRILL_PROBERS_MAX][DRILL_NAME_SIZE];
 };
@@ -56,6 +59,7 @@ enum drill_verdict {
 	DRILL_VERDICT_REFUSED,
 };
 const char *drill_verdict_word(enum drill_verdict verdict);
+enum base_reason drill_verdict_reason(enum drill_verdict verdict);
 
 /* Is it to be run now? Once for each generation of its spec; those with a schedule: drill_schedule.h. */
 bool drill_is_due(const cJSON *drill);

@@ -21,6 +21,9 @@ cJSON *drill_record_lookout(const cJSON *drill, uint64_t wall_us)
 	cJSON_AddNumberToObject(order, "intervalMilliseconds",
 				(double)k8s_object_number(drill, "spec/probe/intervalMilliseconds",
 							  1, 1000, DRILL_INTERVAL_MS));
+	cJSON_AddStringToObject(order, "protocol", k8s_object_text(drill, "status/run/protocol"));
+	cJSON_AddNumberToObject(order, "port",
+				(double)k8s_object_number(drill, "status/run/port", 0, 65535, 0));
 	cJSON_AddNumberToObject(order, "durationMilliseconds", drill_run_duration_ms(drill));
 	cJSON_AddNumberToObject(order, "expires",
 				(double)(wall_us / BASE_USEC_PER_SEC + EXPIRES_S));
@@ -77,6 +80,25 @@ static uint32_t wanted_hold_ms(const cJSON *drill, enum drill_action action)
 	       (uint32_t)k8s_object_number(drill, "spec/holdSeconds", 1, 300, DRILL_HOLD_MS / 1000);
 }
 
+/* For kubectl wait --for=condition=Succeeded: of the last run, or of the one under way. */
+static void add_condition(cJSON *status, const cJSON *drill, const char *value,
+			  enum base_reason reason, const char *message, uint64_t wall_us)
+{
+	cJSON *condition = cJSON_CreateObject();
+	char now[K8S_TIME_SIZE];
+
+	cJSON_AddStringToObject(condition, "type", "Succeeded");
+	cJSON_AddStringToObject(condition, "status", value);
+	cJSON_AddStringToObject(condition, "reason", base_reason_word(reason));
+	cJSON_AddStringToObject(condition, "message", message);
+	cJSON_AddStringToObject(condition, "lastTransitionTime",
+				k8s_time_format(now, wall_us, false));
+	cJSON_AddNumberToObject(
+		condition, "observedGeneration",
+		(double)k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0));
+	cJSON_AddItemToArray(cJSON_AddArrayToObject(status, "conditions"), condition);
+}
+
 cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, const char *address,
 			  const cJSON *left, uint64_t wall_us)
 {
@@ -91,6 +113,8 @@ cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, con
 	drill_target(drill, target);
 	cJSON_AddStringToObject(status, "target", target);
 	cJSON_AddStringToObject(status, "phase", "Running");
+	add_condition(status, drill, "Unknown", BASE_REASON_DRILL_STARTED, "it is running",
+		      wall_us);
 	cJSON_AddStringToObject(run, "id", id);
 	cJSON_AddStringToObject(run, "started", now);
 	cJSON_AddStringToObject(run, "virtualIP", address);
@@ -99,6 +123,9 @@ cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, con
 	cJSON_AddStringToObject(run, "action", action);
 	cJSON_AddNumberToObject(run, "holdMilliseconds",
 				wanted_hold_ms(drill, drill_action(action)));
+	cJSON_AddStringToObject(run, "protocol", plan->protocol);
+	if (plan->port)
+		cJSON_AddNumberToObject(run, "port", plan->port);
 	if (*plan->router)
 		cJSON_AddStringToObject(run, "virtualRouter", plan->router);
 	if (cJSON_GetArraySize(left) > 0)
@@ -193,6 +220,12 @@ cJSON *drill_record_end(const cJSON *drill, enum drill_verdict verdict,
 		cJSON_AddNumberToObject(
 			status, "observedGeneration",
 			(double)k8s_object_number(drill, "metadata/generation", 0, INT64_MAX, 0));
+	if (!more)
+		add_condition(status, drill,
+			      strcmp(phase_after(drill, verdict, false), "Succeeded") == 0
+				      ? "True"
+				      : "False",
+			      drill_verdict_reason(verdict), message, wall_us);
 	clear_what_is_missing(run, k8s_object_get(drill, "status/last"));
 	cJSON_AddItemToObject(status, "last", run);
 	cJSON_AddItemToObject(status, "runs", runs);

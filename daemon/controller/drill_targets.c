@@ -1,6 +1,8 @@
 #include "daemon/controller/drill_targets.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,4 +105,53 @@ int drill_targets(const struct state *state, const cJSON *drill, cJSON **address
 	while (whole_node && cJSON_GetArraySize(*addresses) > 1)
 		cJSON_DeleteItemFromArray(*addresses, 1);
 	return 0;
+}
+
+/* --- how it is asked for --- */
+
+static const struct vip *vip_at(const struct state *state, const struct base_address *address)
+{
+	TABLE_EACH(&state->vips, entry) {
+		const struct vip *vip = TABLE_OF(entry, struct vip, entry);
+
+		if (vip->exists && base_address_equal(&vip->address, address))
+			return vip;
+	}
+	return NULL;
+}
+
+static uint16_t first_port(const struct state *state, const struct vip *vip, uint8_t protocol)
+{
+	TABLE_EACH(&state->claims, entry) {
+		const struct claim *claim = TABLE_OF(entry, struct claim, entry);
+
+		if (!claim->exists || !vip ||
+		    !holds(vip, claim->service.namespace, claim->service.name))
+			continue;
+		for (size_t i = 0; i < claim->service.port_count; i++)
+			if (claim->service.ports[i].protocol == protocol)
+				return claim->service.ports[i].port;
+	}
+	return 0;
+}
+
+int drill_choose_probe(const struct state *state, const cJSON *drill,
+		       const struct base_address *address, struct drill_plan *plan,
+		       struct base_error *error)
+{
+	const char *protocol = k8s_object_text(drill, "spec/probe/protocol");
+	bool tcp = strcmp(protocol, "TCP") == 0;
+
+	snprintf(plan->protocol, sizeof plan->protocol, "%s", *protocol ? protocol : "ARP");
+	plan->port = (uint16_t)k8s_object_number(drill, "spec/probe/port", 1, 65535, 0);
+	if (!tcp && strcmp(protocol, "UDP") != 0)
+		return 0;
+	if (plan->port == 0)
+		plan->port =
+			first_port(state, vip_at(state, address), tcp ? IPPROTO_TCP : IPPROTO_UDP);
+	return plan->port ? 0
+			  : base_error_set(error, -ENOENT,
+					   "no Service of the address has a %s port: say "
+					   "spec.probe.port",
+					   protocol);
 }

@@ -10,3 +10,11 @@
  */
 int drill_targets(const struct state *state, const cJSON *drill, cJSON **addresses,
 		  struct base_error *error);
+
+/*
+ * How the address is asked for: the protocol of the spec (ARP if it says none) and, of TCP and UDP, its port or
+ * the first one of a Service that holds the address. 0, or -ENOENT and what is missing.
+ */
+int drill_choose_probe(const struct state *state, const cJSON *drill,
+		       const struct base_address *address, struct drill_plan *plan,
+		       struct base_error *error);

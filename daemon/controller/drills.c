@@ -148,13 +148,7 @@ static const cJSON *addresses_left(const struct drill *drill)
 static void finish(struct drill *drill, enum drill_verdict verdict,
 		   const struct drill_measure *measure, const char *message)
 {
-	static const enum base_reason reasons[] = {
-		[DRILL_VERDICT_SUCCEEDED] = BASE_REASON_DRILL_SUCCEEDED,
-		[DRILL_VERDICT_FAILED] = BASE_REASON_DRILL_FAILED,
-		[DRILL_VERDICT_REFUSED] = BASE_REASON_DRILL_REFUSED,
-	};
-
-	drill->reason = reasons[verdict];
+	drill->reason = drill_verdict_reason(verdict);
 	snprintf(drill->note, sizeof drill->note, "%s", message);
 	write_status(drill, drill_record_end(drill->object, verdict, measure, message,
 					     addresses_left(drill), reconciler_wall()));
@@ -340,7 +334,9 @@ static void on_planned(void *userdata, const struct k8s_response *response)
 	if (!base_address_parse(k8s_object_text(response->body, "spec/address"), &address))
 		return;
 	count = list_nodes(drill->drills, &address, nodes);
-	if (drill_plan(drill->object, response->body, nodes, count, &plan, &error) < 0)
+	if (drill_plan(drill->object, response->body, nodes, count, &plan, &error) < 0 ||
+	    drill_choose_probe(drill->drills->reconciler->state, drill->object, &address, &plan,
+			       &error) < 0)
 		finish(drill, DRILL_VERDICT_REFUSED, NULL, error.message);
 	else
 		start_run(drill, &plan, base_address_format(&address, text));

@@ -1,13 +1,23 @@
 #include "daemon/engine/prober.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "base/array.h"
+#include "daemon/engine/core/probe_packet.h"
 #include "daemon/engine/core/probe_series.h"
 #include "vrrp/io/neighbour.h"
 
+#define FIRST_PORT      50000 /* and those after it: seldom anybody's */
 #define INTERVAL_MAX_MS 1000
 #define DURATION_MAX_MS 320000 /* the longest fault, and what comes before and after it */
 
@@ -20,7 +30,13 @@ struct prober {
 	struct message_probe order;
 	unsigned interface; /* its index: the segment may come and go */
 	uint64_t end_us;
-	struct probe_series series;
+	struct probe_series series; /* who has it */
+	/* With a protocol: does it answer? Asked at the MAC that answered last. */
+	struct probe_series packets;
+	struct probe_packet packet;
+	bool known; /* its target_mac */
+	int packet_fd;
+	sd_event_source *packet_io;
 };
 
 static struct segment *segment_of(struct prober *prober)
@@ -62,13 +78,15 @@ static void tell(struct prober *prober, bool done, const char *why_not)
 {
 	struct message message;
 	struct message_probe_result *result = &message.probe_result;
+	const struct probe_series *measured =
+		prober->order.protocol ? &prober->packets : &prober->series;
 
 	MESSAGE_CLEAR(&message, MESSAGE_PROBE_RESULT, probe_result);
 	result->id = prober->order.id;
 	result->done = done;
-	result->sent = (uint32_t)prober->series.sent;
-	result->lost = (uint32_t)prober->series.lost;
-	result->outage_us = prober->series.outage_us;
+	result->sent = (uint32_t)measured->sent;
+	result->lost = (uint32_t)measured->lost;
+	result->outage_us = measured->outage_us;
 	result->two_us = prober->series.two_us;
 	result->span_count = prober->series.span_count;
 	for (unsigned i = 0; i < prober->series.span_count; i++)
@@ -77,11 +95,104 @@ static void tell(struct prober *prober, bool done, const char *why_not)
 	engine_tell(prober->engine, &message);
 }
 
+/* --- packets --- */
+
+static void close_packets(struct prober *prober)
+{
+	prober->packet_io = sd_event_source_disable_unref(prober->packet_io);
+	if (prober->packet_fd >= 0)
+		close(prober->packet_fd);
+	prober->packet_fd = -1;
+}
+
+static int on_packet(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct prober *prober = userdata;
+	uint8_t data[2048];
+	ssize_t size;
+
+	(void)source;
+	(void)revents;
+	while ((size = recv(fd, data, sizeof data, MSG_DONTWAIT)) > 0)
+		if (probe_packet_is_answer(&prober->packet, data, (size_t)size))
+			probe_series_answer(&prober->packets, &prober->packet.target_mac);
+	return 0;
+}
+
+/* What comes from the address alone: the rest of the LAN's traffic stays away. */
+static int attach_filter(int fd, const struct base_address *from)
+{
+	bool six = from->family == BASE_FAMILY_IPV6;
+	const uint8_t *last = from->bytes + (six ? 12 : 0);
+	uint32_t wanted = (uint32_t)last[0] << 24 | (uint32_t)last[1] << 16 |
+			  (uint32_t)last[2] << 8 | last[3];
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 14 + (six ? 8 + 12 : 12)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, wanted, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 2048),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog program = { BASE_COUNT_OF(code), code };
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno
+											  : 0;
+}
+
+static int open_packets(struct prober *prober)
+{
+	bool six = prober->order.address.family == BASE_FAMILY_IPV6;
+	struct sockaddr_ll local = { .sll_family = AF_PACKET,
+				     .sll_protocol = htons(six ? ETH_P_IPV6 : ETH_P_IP),
+				     .sll_ifindex = (int)prober->interface };
+	int r = 0;
+
+	prober->packet_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (prober->packet_fd < 0)
+		return -errno;
+	r = attach_filter(prober->packet_fd, &prober->order.address);
+	if (r == 0 && bind(prober->packet_fd, (struct sockaddr *)&local, sizeof local) < 0)
+		r = -errno;
+	if (r == 0)
+		r = sd_event_add_io(prober->engine->event, &prober->packet_io, prober->packet_fd,
+				    EPOLLIN, on_packet, prober);
+	if (r >= 0)
+		r = sd_event_source_set_priority(prober->packet_io, ENGINE_PRIORITY_NEIGHBOUR);
+	if (r < 0)
+		close_packets(prober);
+	return r < 0 ? r : 0;
+}
+
+/*
+ * Not from our own MAC: members' packets pass a closed fence, because a director may have sent them on, and
+ * a client's do not.
+ */
+static void send_packet(struct prober *prober, uint64_t now_us, const struct segment *segment,
+			const struct base_address *source)
+{
+	struct probe_packet *packet = &prober->packet;
+	uint8_t data[PROBE_PACKET_SIZE_MAX];
+	size_t size;
+
+	packet->protocol = prober->order.protocol;
+	packet->port = prober->order.port;
+	packet->own_port = FIRST_PORT;
+	packet->number++;
+	packet->source = *source;
+	packet->target = prober->order.address;
+	packet->source_mac = segment->mac;
+	packet->source_mac.bytes[0] ^= 2;
+	probe_series_ask(&prober->packets, now_us);
+	size = probe_packet_build(packet, data);
+	(void)!send(prober->packet_fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void finish(struct prober *prober, const char *why_not)
 {
 	prober->running = false;
 	sd_event_source_set_enabled(prober->timer, SD_EVENT_OFF);
 	probe_series_end(&prober->series);
+	probe_series_end(&prober->packets);
+	close_packets(prober);
 	tell(prober, true, why_not);
 }
 
@@ -104,8 +215,14 @@ static bool ask(struct prober *prober, uint64_t now_us)
 	if (router && virtual_router_owns(&router->core)) {
 		/* It came here instead: nobody hears his own answers, but there they are. */
 		probe_series_answer(&prober->series, &segment->mac);
+		if (prober->packet_fd >= 0) {
+			probe_series_ask(&prober->packets, now_us);
+			probe_series_answer(&prober->packets, &segment->mac);
+		}
 		return true;
 	}
+	if (prober->packet_fd >= 0 && prober->known)
+		send_packet(prober, now_us, segment, &source);
 	frame.size = vrrp_frame_ask(target, &source, &segment->mac, NULL, frame.data);
 	vrrp_neighbour_send(segment->neighbour, &frame, 1);
 	return true;
@@ -132,6 +249,31 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
+struct search {
+	const struct engine *engine;
+	bool found;
+};
+
+static void look_for_endpoint(void *userdata, const struct base_address *address, uint8_t protocol,
+			      uint16_t port)
+{
+	struct search *search = userdata;
+	const struct message_service_port *wish =
+		store_port(search->engine->store, address, protocol, port);
+
+	for (uint32_t i = 0; wish && i < wish->endpoint_count; i++)
+		search->found |= strcmp(wish->endpoints[i].node, search->engine->node) == 0;
+}
+
+/* What the owner sends on to an endpoint here would come back from our own address, and be dropped. */
+static bool has_endpoint_here(struct prober *prober, const struct base_address *address)
+{
+	struct search search = { .engine = prober->engine };
+
+	store_each_port(prober->engine->store, address, look_for_endpoint, &search);
+	return search.found;
+}
+
 static const char *refusal(struct prober *prober, const struct message_probe *order)
 {
 	struct router *router = engine_router_at(prober->engine, &order->address);
@@ -144,6 +286,12 @@ static const char *refusal(struct prober *prober, const struct message_probe *or
 	if (virtual_router_owns(&router->core))
 		return "this node owns the address: it cannot ask itself";
 	prober->interface = router->segment->index;
+	if (order->protocol && order->protocol != IPPROTO_ICMP &&
+	    has_endpoint_here(prober, &order->address))
+		return "an endpoint of the address is on this node: TCP and UDP can be asked from "
+		       "others only";
+	if (order->protocol && open_packets(prober) < 0)
+		return "this node cannot send packets of its own making";
 	return NULL;
 }
 
@@ -155,10 +303,14 @@ void prober_start(struct prober *prober, const struct message_probe *order)
 		finish(prober, "another drill began");
 	prober->order = *order;
 	probe_series_init(&prober->series, order->interval_ms * BASE_USEC_PER_MSEC);
+	probe_series_init(&prober->packets, order->interval_ms * BASE_USEC_PER_MSEC);
+	prober->packet = (struct probe_packet){ 0 };
+	prober->known = false;
 	why_not = refusal(prober, order);
 	if (!why_not && !ask(prober, engine_now(prober->engine)))
 		why_not = "this node has no address on the segment";
 	if (why_not) {
+		close_packets(prober);
 		tell(prober, true, why_not);
 		return;
 	}
@@ -170,12 +322,19 @@ void prober_start(struct prober *prober, const struct message_probe *order)
 	tell(prober, false, "");
 }
 
+static void heard(struct prober *prober, const struct base_mac *mac)
+{
+	prober->packet.target_mac = *mac;
+	prober->known = true;
+	probe_series_answer(&prober->series, mac);
+}
+
 void prober_seen(struct prober *prober, const struct segment *segment,
 		 const struct vrrp_neighbour_seen *seen)
 {
 	if (prober && prober->running && segment->index == prober->interface && seen->answer &&
 	    seen->to_one && base_address_equal(&seen->address, &prober->order.address))
-		probe_series_answer(&prober->series, &seen->mac);
+		heard(prober, &seen->mac);
 }
 
 int prober_new(struct prober **prober, struct engine *engine)
@@ -186,6 +345,7 @@ int prober_new(struct prober **prober, struct engine *engine)
 	if (!new)
 		return -ENOMEM;
 	new->engine = engine;
+	new->packet_fd = -1;
 	/* After answers were read, and as sharp as the kernel can. */
 	r = sd_event_add_time(engine->event, &new->timer, CLOCK_BOOTTIME, UINT64_MAX, 1, on_timer,
 			      new);
@@ -205,6 +365,7 @@ void prober_free(struct prober *prober)
 {
 	if (!prober)
 		return;
+	close_packets(prober);
 	sd_event_source_disable_unref(prober->timer);
 	free(prober);
 }

@@ -314,6 +314,8 @@ static void code_probe(struct coder *coder, struct message_probe *probe)
 {
 	code_u32(coder, &probe->id);
 	code_address(coder, &probe->address);
+	code_u8(coder, &probe->protocol);
+	code_u16(coder, &probe->port);
 	code_u32(coder, &probe->interval_ms);
 	code_u32(coder, &probe->duration_ms);
 }

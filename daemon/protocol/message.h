@@ -315,6 +315,8 @@ struct message_span {
 struct message_probe {
 	uint32_t id;
 	struct base_address address;
+	uint8_t protocol; /* 0: for its MAC alone; IPPROTO_ICMP, _TCP, _UDP: that, too */
+	uint16_t port;
 	uint32_t interval_ms, duration_ms;
 };
 

@@ -17,6 +17,8 @@ DRILLS = f"{GROUP}/failoverdrills"
 @pytest.fixture(scope="module")
 def live(api):
     with vipd.exposed(api) as cluster:
+        api.patch("/api/v1/namespaces/vms/services/myvm-ssh", {"spec": {"ipFamilyPolicy": "PreferDualStack"}})
+        cluster.six = next(address for address in api.external_ip("myvm-ssh", count=2) if ":" in address)
         yield cluster
 
 
@@ -104,6 +106,46 @@ def test_a_fault_is_survived_measured_and_over_by_itself(cluster, action, more):
     assert "vipd-drill" not in cluster.lab[owner].ruleset()
 
 
+def at_the_vm(cluster, address):
+    """The address is at n3, where the VM is: then the looker-on is another node, and can ask over TCP."""
+    settled(cluster)
+    Cli(cluster.api)("handover", address, "--to", "n3", "--wait")
+    settled(cluster)
+    wait_for("n3 to own it", lambda: cluster.answering(address) == "n3")
+
+
+@pytest.mark.parametrize("probe", [{"protocol": "TCP"}, {"protocol": "TCP", "port": 22}, {"protocol": "ICMP"}])
+def test_what_is_behind_the_address_is_asked(cluster, probe):
+    """A SYN, an echo request: answered until the crash and after it, through rules and VM, as a client's are."""
+    at_the_vm(cluster, cluster.address)
+    drill(cluster, action="Crash", probe={"intervalMilliseconds": 10, **probe})
+    last = ended(cluster)["last"]
+    assert last["verdict"] == "Succeeded", last
+    assert 20 < last["outageMilliseconds"] < 1500 and last["probesSent"] > 300, last
+    assert 2 <= last["probesLost"] < last["probesSent"] / 4, last
+
+
+def test_a_port_that_nobody_listens_on_fails_the_drill(cluster):
+    at_the_vm(cluster, cluster.address)
+    drill(cluster, probe={"protocol": "TCP", "port": 2222}, budget={"outageMilliseconds": 500})
+    last = ended(cluster)["last"]
+    assert last["verdict"] == "Failed" and "500 ms were allowed" in last["message"]
+    assert last["probesLost"] == last["probesSent"]
+
+
+@pytest.mark.parametrize("protocol", ["ARP", "ICMP"])
+def test_ipv6(cluster, protocol):
+    wait_for("an owner", lambda: "Active" in [thing.get("status", {}).get("state") for thing in cluster.api.vips().values()
+                                              if thing["spec"]["address"] == cluster.six], 20)
+    seen = cluster.lab.client.probe("arp", "eth1", cluster.six, 5) if protocol == "ARP" else None
+    drill(cluster, target={"virtualIP": cluster.six}, action="Crash", probe={"protocol": protocol})
+    last = ended(cluster)["last"]
+    assert last["verdict"] == "Succeeded" and 20 < last["outageMilliseconds"] < 1500, last
+    if seen:
+        outside = seen.stop()
+        assert abs(last["outageMilliseconds"] - outside["longest_ms"]) <= 6 + outside["late_ms"], (last, outside)
+
+
 def test_a_node_as_a_whole_crashes(cluster):
     """The engine kills itself; what watches over it (here the test) starts it again."""
     owner = settled(cluster)
@@ -158,7 +200,7 @@ def test_every_address_of_a_pool_one_after_another(cluster):
         drill(cluster, target={"pool": "lab"}, action="Crash")
         found = ended(cluster, seconds=60)
         assert found["phase"] == "Succeeded" and found["target"] == "pool lab" and "run" not in found, found
-        assert sorted(run["virtualIP"] for run in found["runs"]) == sorted([cluster.address, other])
+        assert {run["virtualIP"] for run in found["runs"]} == {cluster.address, cluster.six, other}
     finally:
         cluster.api.delete("/api/v1/namespaces/vms/services/myvm-web")
 
@@ -188,12 +230,13 @@ def test_the_address_of_a_service(cluster):
     drill(cluster, target={"service": {"namespace": "vms", "name": "myvm-ssh"}})
     found = ended(cluster)
     assert found["phase"] == "Succeeded" and found["target"] == "vms/myvm-ssh"
-    assert found["last"]["virtualIP"] == cluster.address
+    assert [run["virtualIP"] for run in found["runs"]] == [cluster.address, cluster.six]
 
 
 @pytest.mark.parametrize("target,spec,says", [
     ({"virtualIP": "192.0.2.250"}, {}, "no VirtualIP of 192.0.2.250"),
     ({"service": {"namespace": "vms", "name": "none"}}, {}, "Service vms/none has no address"),
+    (None, {"probe": {"protocol": "UDP"}}, "no Service of the address has a UDP port: say spec.probe.port"),
     ({"pool": "none"}, {}, "no address of AddressPool none is in use"),
     ({"node": "n9"}, {"action": "Crash"}, "node n9 owns no address"),
     (None, {"schedule": "61 * * * *"}, "spec.schedule 61 * * * *: 61 is no minute (0 to 59)"),
@@ -280,6 +323,7 @@ def test_it_is_told_by_events_and_metrics(cluster):
     port = 9460 + len(cluster.controllers)
     text = cluster.api.host.run(["curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}/metrics"]).stdout
     assert 'vipd_drill_failed{drill="told"} 0' in text
+    cluster.api.kubectl("wait", "--for=condition=Succeeded", "--timeout=5s", "drill/told")
     columns = cluster.api.kubectl("get", "drill", "told", "--no-headers").split()
     assert columns[:4] == ["told", cluster.address, "Handover", "Succeeded"]
 

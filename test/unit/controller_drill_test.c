@@ -119,10 +119,6 @@ static const struct {
 	{ "a crash", "{\"action\":\"Crash\",\"target\":{\"virtualIP\":\"192.0.2.10\"}}", NULL },
 	{ "a word that is no action", "{\"action\":\"Explode\",\"target\":{\"node\":\"n1\"}}",
 	  "spec.action Explode" },
-	{ "over TCP",
-	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"probe\":{"
-	  "\"protocol\":\"TCP\"}}",
-	  "spec.probe.protocol TCP" },
 	{ "a budget of connections",
 	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"budget\":{"
 	  "\"lostConnections\":0}}",
