@@ -5,6 +5,7 @@
 
 #include "base/array.h"
 #include "daemon/kubectl-vip/commands.h"
+#include "daemon/kubectl-vip/complete.h"
 
 static const struct command {
 	const char *name, *words, *help, *more;
@@ -89,12 +90,23 @@ static int run(const struct command *command, const struct arguments *arguments)
 	return r < 0 ? 1 : r;
 }
 
+static int complete(int argc, char **argv)
+{
+	struct complete_command words[BASE_COUNT_OF(commands)];
+
+	for (size_t i = 0; i < BASE_COUNT_OF(commands); i++)
+		words[i] = (struct complete_command){ commands[i].name, commands[i].help };
+	return complete_words(argc, argv, words, BASE_COUNT_OF(commands));
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *command;
 	struct arguments arguments;
 
 	setlocale(LC_CTYPE, "");
+	if (argc > 1 && strcmp(argv[1], "__complete") == 0)
+		return complete(argc - 1, argv + 1);
 	/* The command may stand behind options, as in kubectl: read once to find it. */
 	if (arguments_parse(&arguments, argc, argv, ARGUMENTS_ALL) < 0)
 		return 2;

@@ -211,6 +211,25 @@ def test_pools(cli, served):
     assert "did you mean lab?" in cli.fails("pools", "lob")
 
 
+# --- completion
+
+@pytest.mark.parametrize("words,offers", [
+    (["ex"], ["explain"]), (["status", ""], ["192.0.2.10"]), (["handover", "192.0.2.1"], ["192.0.2.10"]),
+    (["pools", ""], ["lab"]), (["drain", ""], ["n1", "n2", "n3"]), (["-n", "vms", "explain", "my"], ["myvm-ssh"]),
+    (["drill", ""], ["run", "list", "show"]), (["drill", "show", ""], []), (["drill", "run", "-n", "vms", "m"], ["myvm-ssh"]),
+    (["nothing", ""], []), (["status", "--nothing", ""], None),
+])
+def test_words_are_completed(cli, served, words, offers):
+    """As kubectl asks kubectl_complete-vip: a word a line, what it means behind a tab, a directive at the end."""
+    done = served.host.run(["env", f"KUBECONFIG={served.admin}", vipd.program("kubectl-vip"), "__complete", *words])
+    lines = done.stdout.splitlines()
+    if offers is None:
+        assert lines == []
+        return
+    assert lines[-1] == ":4" and set(offers) <= {line.split("\t")[0] for line in lines[:-1]}
+    assert len(lines) == 1 or offers
+
+
 # --- explain
 
 def test_explain_a_service_that_is_well(cli):
