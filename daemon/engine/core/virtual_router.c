@@ -462,13 +462,12 @@ static void on_timer(struct virtual_router *router, const struct virtual_router_
 
 /*
  * As RFC 9568 has it an owner's interval is learned. Where there are Leases it comes from one object
- * for all, so one that is far from ours, and would make us wait for minutes, is not its own.
+ * for all: another one is not the owner's own and might make us wait for minutes, or is about to
+ * change, and until then whoever answers for the address is left alone.
  */
 static uint32_t learned_interval(const struct virtual_router *router, uint32_t interval_us)
 {
-	uint64_t most_us = 10 * (uint64_t)router->config.interval_us;
-
-	return router->config.leased && interval_us > most_us ? (uint32_t)most_us : interval_us;
+	return router->config.leased ? router->config.interval_us : interval_us;
 }
 
 static void on_advert(struct virtual_router *router, const struct virtual_router_event *event,
