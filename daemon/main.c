@@ -80,6 +80,8 @@ static const char *agent_program(void)
 	ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof "vipd-agent");
 	char *name;
 
+	/* Debian's libcurl brings GnuTLS along, which nobody calls: it need not build its tables, 200 KiB. */
+	setenv("GNUTLS_NO_IMPLICIT_INIT", "1", 0);
 	path[size > 0 ? size : 0] = '\0';
 	name = strrchr(path, '/');
 	strcpy(name ? name + 1 : path, "vipd-agent");

@@ -11,6 +11,7 @@ from processes import cpu_percent, memory_kib, ours
 SERVICES = "/api/v1/namespaces/vms/services"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/vms/endpointslices"
 REST_SECONDS = 20
+REST_WRITES = 5  # a second, the whole cluster: Events of hundreds of new addresses have all been written
 # An API server, its etcd and three nodes share this machine: one of a thousand requests may take long.
 PATIENCE = 60
 
@@ -18,6 +19,12 @@ PATIENCE = 60
 def resource_version(api):
     """Moves with every write to the API server, whoever wrote."""
     return int(api.request("GET", "/api/v1/namespaces?limit=1")["metadata"]["resourceVersion"])
+
+
+def writes_per_second(api, seconds):
+    version = resource_version(api)
+    time.sleep(seconds)
+    return (resource_version(api) - version) / seconds
 
 
 def expose(api, lab, first, last):
@@ -68,7 +75,7 @@ def test_memory(table):
             wait_for(f"{count} addresses", lambda: count_of(api, SERVICES, has_address) == count, 300, 0.5)
             wait_for(f"{count} owners", lambda: count_of(api, f"{GROUP}/virtualips", has_owner) == count, 300, 0.5)
             wait_for(f"each of {count} addresses on one node", lambda: on_nodes(api, lab) == [1] * count, 60, 0.5)
-            time.sleep(8)
+            wait_for("rest", lambda: writes_per_second(api, 5) < REST_WRITES, 300, 1)
             who = {**{f"n1 {name}": pid for name, pid in ours(cluster["n1"].process).items()}, **ours(controller)}
             version = resource_version(api)
             cpu = cpu_percent(who.values(), REST_SECONDS)
