@@ -306,7 +306,7 @@ int engine_run(const struct engine_options *options)
 
 	if (!engine)
 		return 1;
-	/* What is large goes back to the system at once: libnftables takes megabytes for a moment. */
+	/* What is large goes back to the system at once: a full list takes megabytes for a moment. */
 	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	mallopt(M_TRIM_THRESHOLD, 64 * 1024);
 	log_open("engine", options->node);

@@ -1,5 +1,6 @@
 #include "nft/io/loader.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,6 +21,7 @@
 #include "base/array.h"
 #include "nft/skeleton.h"
 
+#define LIBRARY	      "libnftables.so.1"
 #define AFTERWARDS_US 100000
 
 /* The child says its port before it changes anything, and then how it went. */
@@ -31,6 +33,35 @@ struct report {
 };
 
 /* --- the child --- */
+
+/*
+ * Found when it is needed: libnftables and the seven libraries behind it would be 200 KiB in each of the processes
+ * of a node, which call nothing of it.
+ */
+struct library {
+	__typeof__(&nft_ctx_new) new;
+	__typeof__(&nft_ctx_buffer_output) buffer_output;
+	__typeof__(&nft_ctx_buffer_error) buffer_error;
+	__typeof__(&nft_run_cmd_from_buffer) run;
+	__typeof__(&nft_ctx_get_error_buffer) error;
+};
+
+static int open_library(struct library *library, struct base_error *error)
+{
+	void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+
+	if (handle) {
+		library->new = dlsym(handle, "nft_ctx_new");
+		library->buffer_output = dlsym(handle, "nft_ctx_buffer_output");
+		library->buffer_error = dlsym(handle, "nft_ctx_buffer_error");
+		library->run = dlsym(handle, "nft_run_cmd_from_buffer");
+		library->error = dlsym(handle, "nft_ctx_get_error_buffer");
+	}
+	if (!handle || !library->new || !library->buffer_output || !library->buffer_error ||
+	    !library->run || !library->error)
+		return base_error_set(error, -ENOPKG, "%s: install the package libnftables1", dlerror());
+	return 0;
+}
 
 /* The context does not tell: its socket has the number that was the next free one, and no port before it is used. */
 static uint32_t port_of(int fd)
@@ -53,13 +84,14 @@ static int next_free_fd(void)
 	return fd;
 }
 
-static int tell(struct nft_ctx *context, const char *commands, struct base_error *error)
+static int tell(const struct library *library, struct nft_ctx *context, const char *commands,
+		struct base_error *error)
 {
 	const char *why;
 
-	if (nft_run_cmd_from_buffer(context, commands) == 0)
+	if (library->run(context, commands) == 0)
 		return 0;
-	why = nft_ctx_get_error_buffer(context);
+	why = library->error(context);
 	return base_error_set(error, -EINVAL, "nftables refused: %.*s",
 			      why ? (int)strcspn(why, "\n") : 0, why ? why : "");
 }
@@ -68,18 +100,23 @@ static int work(nft_loader_say_fn *say, const void *userdata, int fd, struct bas
 {
 	char *text = malloc(NFT_SKELETON_SIZE);
 	struct report report = { .done = false };
-	int socket = next_free_fd(), r;
-	struct nft_ctx *context = nft_ctx_new(NFT_CTX_DEFAULT);
+	struct library library = { 0 };
+	struct nft_ctx *context;
+	int r = open_library(&library, error), socket;
 
+	if (r < 0)
+		return r;
+	socket = next_free_fd();
+	context = library.new(NFT_CTX_DEFAULT);
 	if (!text || !context)
 		return base_error_set(error, -ENOMEM, "no memory to tell nftables the rules");
-	nft_ctx_buffer_output(context);
-	nft_ctx_buffer_error(context);
+	library.buffer_output(context);
+	library.buffer_error(context);
 	report.port = socket < 0 ? 0 : port_of(socket);
 	if (write(fd, &report, sizeof report) != sizeof report)
 		return -EIO;
 	r = say(userdata, text, NFT_SKELETON_SIZE, error);
-	return r < 0 ? r : tell(context, text, error);
+	return r < 0 ? r : tell(&library, context, text, error);
 }
 
 /* As urgent as everything here is, but after the caller, who has more urgent things to do. */

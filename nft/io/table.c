@@ -131,7 +131,7 @@ static int open_watch(struct nft_table *table)
 }
 
 /* Tries in a table of its own what the skeleton will need, and takes it away again. */
-static bool probe(struct nft_table *table, const char *chain)
+static int probe(struct nft_table *table, const char *chain, struct base_error *error)
 {
 	char text[512];
 
@@ -140,7 +140,7 @@ static bool probe(struct nft_table *table, const char *chain)
 		 "add chain netdev " PROBE " c { type filter hook %s device \"lo\" priority 0; }\n"
 		 "delete table netdev " PROBE "\n",
 		 chain);
-	return nft_loader_run(&table->loader, text, NULL) == 0;
+	return nft_loader_run(&table->loader, text, error);
 }
 
 /* The first attribute of every nftables message that has one of these types is the table's name. */
@@ -268,14 +268,17 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 		nft_table_free(table);
 		return base_error_set(error, r, "no netfilter socket: %s", strerror(-r));
 	}
-	if (!probe(table, "ingress")) {
+	r = probe(table, "ingress", error);
+	if (r < 0) {
 		nft_table_free(table);
+		if (r == -ENOPKG)
+			return r;
 		return base_error_set(error, -EOPNOTSUPP,
 				      "this kernel or container has no nf_tables with the netdev "
 				      "ingress hook (CONFIG_NETFILTER_INGRESS), or CAP_NET_ADMIN is "
 				      "missing");
 	}
-	abilities->egress = probe(table, "egress");
+	abilities->egress = probe(table, "egress", NULL) == 0;
 	abilities->guard = table->guard_able = nft_guard_make(table->wire) == 0;
 	if (abilities->guard)
 		nft_guard_remove(table->wire);
