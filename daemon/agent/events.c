@@ -10,8 +10,9 @@
 #include "daemon/agent/address_book.h"
 #include "daemon/agent/leases.h"
 #include "k8s/object.h"
+#include "k8s/packed.h"
 
-#define QUEUE_MAX	 500 /* half a megabyte */
+#define QUEUE_MAX	 500
 #define SENDING_MAX	 4
 #define TRIES_MAX	 12
 #define RETRY_US	 (10 * BASE_USEC_PER_SEC)
@@ -28,7 +29,7 @@ struct event {
 	unsigned tries;
 	uint64_t not_before_us;
 	bool repeated; /* a PATCH of the series of an earlier one */
-	char *body;    /* JSON text: hundreds may wait */
+	struct k8s_packed *body; /* hundreds may wait */
 	char namespace[64];
 	char name[]; /* of the Event that is patched, or "" */
 };
@@ -73,6 +74,7 @@ static void event_free(struct event *event)
 static void add(struct event_queue *queue, const struct series *series, bool repeated, cJSON *body)
 {
 	const char *name = repeated ? series->name : "";
+	char *text = k8s_object_print(body);
 	struct event *event = NULL;
 
 	if (queue->count == QUEUE_MAX) {
@@ -88,7 +90,7 @@ static void add(struct event_queue *queue, const struct series *series, bool rep
 	if (event) {
 		event->queue = queue;
 		event->repeated = repeated;
-		event->body = k8s_object_print(body);
+		event->body = text ? k8s_pack(text) : NULL;
 		strcpy(event->namespace, series->namespace);
 		strcpy(event->name, name);
 		event->link = queue->last;
@@ -96,6 +98,7 @@ static void add(struct event_queue *queue, const struct series *series, bool rep
 		queue->last = &event->next;
 		queue->count++;
 	}
+	free(text);
 	cJSON_Delete(body);
 }
 
@@ -295,10 +298,11 @@ static void on_answer(void *userdata, const struct k8s_response *response)
 
 static void send_event(struct event *event)
 {
+	char *text = event->body ? k8s_unpack(event->body) : NULL;
 	struct k8s_call call = {
 		.method = event->repeated ? "PATCH" : "POST",
 		.content_type = event->repeated ? "application/merge-patch+json" : NULL,
-		.text = event->body,
+		.text = text,
 		.timeout_ms = 10000,
 	};
 	char path[512];
@@ -307,6 +311,7 @@ static void send_event(struct event *event)
 		 event->namespace, *event->name ? "/" : "", event->name);
 	call.path = path;
 	event->request = k8s_client_call(event->queue->agent->client, &call, on_answer, event);
+	free(text);
 	if (event->request)
 		event->queue->sending++;
 }

@@ -76,7 +76,7 @@ struct unit {
 	char name[]; /* node, router, "namespace/name" */
 };
 
-#define SET_BUCKETS 4096
+#define SET_BUCKETS 2048
 
 struct wish_set {
 	bool cluster;

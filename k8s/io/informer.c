@@ -23,9 +23,9 @@
 
 struct known {
 	struct known *next;
-	uint64_t round;
 	uint64_t uid; /* its hash */
-	size_t name_at; /* in text: namespace, NUL, name, NUL */
+	uint32_t round;
+	uint16_t name_at; /* in text: namespace, NUL, name, NUL */
 	char text[];
 };
 
@@ -38,7 +38,7 @@ struct k8s_informer {
 	struct k8s_request *request;
 	sd_event_source *timer;
 	struct known *buckets[BUCKETS];
-	uint64_t round;
+	uint32_t round;
 	char version[VERSION_SIZE];
 	char *next_page;
 	bool synced, troubled, relist, broken;
