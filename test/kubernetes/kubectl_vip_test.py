@@ -215,7 +215,7 @@ def test_pools(cli, served):
 
 @pytest.mark.parametrize("words,offers", [
     (["ex"], ["explain"]), (["status", ""], ["192.0.2.10"]), (["handover", "192.0.2.1"], ["192.0.2.10"]),
-    (["pools", ""], ["lab"]), (["drain", ""], ["n1", "n2", "n3"]), (["-n", "vms", "explain", "my"], ["myvm-ssh"]),
+    (["pools", ""], ["lab"]), (["drain", ""], ["n1", "n2"]), (["-n", "vms", "explain", "my"], ["myvm-ssh"]),
     (["drill", ""], ["run", "list", "show"]), (["drill", "show", ""], []), (["drill", "run", "-n", "vms", "m"], ["myvm-ssh"]),
     (["nothing", ""], []), (["status", "--nothing", ""], None),
 ])
