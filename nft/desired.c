@@ -181,6 +181,8 @@ static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint 
 	put_address(&element, &endpoint->address);
 	put_address(&element, &endpoint->address);
 	r = emit(userdata, &element);
+	if (endpoint->attached)
+		return r; /* masqueraded, so there is nothing to be said of its replies */
 	if (r >= 0 && endpoint->local) {
 		element = element_of(NFT_SET_LOCAL, &port->address);
 		put_address(&element, &endpoint->address);
@@ -374,7 +376,7 @@ int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdat
 	put_address_data(&element, &endpoint->address);
 	if (r >= 0)
 		r = emit(userdata, &element);
-	if (r >= 0)
+	if (r >= 0 && !endpoint->attached)
 		r = emit_whole_reverse(port, endpoint, emit, userdata);
 	node = next_node(port, endpoint);
 	if (r < 0 || !node)

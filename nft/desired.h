@@ -26,6 +26,7 @@ struct nft_endpoint {
 	uint16_t port;
 	uint64_t vm;		  /* stays when it moves to another node and address; 0: nothing does */
 	bool local;		  /* on this node */
+	bool attached; /* on a network whose way out is not this node: asked in this node's name */
 	bool held;		  /* not said to serve now: its resets are kept from who is connected */
 	struct base_address node; /* its node's address on the VIP's segment; NONE: off it */
 };

@@ -384,9 +384,13 @@ void address_book_each(struct address_book *book, const char *name,
 
 /* --- writing --- */
 
-static bool is_available(const struct address *address)
+/* The first remark of a Service is the one that is told. */
+static bool is_available(const struct address *address, const char **remark)
 {
 	char services[TEXT_MAX];
+	bool available = false;
+
+	*remark = "";
 
 	snprintf(services, sizeof services, "%s", address->services ? address->services : "");
 	for (char *save, *one = strtok_r(services, ",", &save); one;
@@ -396,10 +400,11 @@ static bool is_available(const struct address *address)
 		if (!slash)
 			continue;
 		*slash = '\0';
-		if (wish_set_available(address->book->agent->wishes, one, slash + 1))
-			return true;
+		available |= wish_set_available(address->book->agent->wishes, one, slash + 1);
+		if (!**remark)
+			*remark = wish_set_remark(address->book->agent->wishes, one, slash + 1);
 	}
-	return false;
+	return available;
 }
 
 static void wait_until(struct address *address, uint64_t when_us)
@@ -559,7 +564,6 @@ static bool write_status(struct address *address, const cJSON *status, uint64_t 
 		.conflict = said->conflict || said->state == VIRTUAL_ROUTER_STATE_CONFLICT,
 		.announced = said->addresses_present &&
 			     (said->fence_open || held_us < FENCE_KNOWN_US),
-		.available = is_available(address),
 		.term = said->term,
 		.since = router->since,
 		.now = now,
@@ -568,6 +572,7 @@ static bool write_status(struct address *address, const cJSON *status, uint64_t 
 	const char *order;
 
 	wall_time(now, 0, false);
+	wish.available = is_available(address, &wish.remark);
 	memcpy(wish.conflict_mac, said->conflict_mac, sizeof wish.conflict_mac);
 	if (router->transition)
 		wish.transition = *router->transition;

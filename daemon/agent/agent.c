@@ -46,6 +46,8 @@ static const struct {
 	[AGENT_SERVICES] = { "services", "Service", "/api/v1/services", false },
 	[AGENT_SLICES] = { "endpointslices", "EndpointSlice",
 			   "/apis/discovery.k8s.io/v1/endpointslices", false },
+	[AGENT_VMS] = { "virtualmachineinstances", "VirtualMachineInstance",
+			"/apis/kubevirt.io/v1/virtualmachineinstances", false },
 	[AGENT_LEASES] = { "leases", "Lease", "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
 			   false },
 };
@@ -140,6 +142,8 @@ static const char *advice(enum agent_task task, const struct k8s_response *respo
 	bool crd = task < AGENT_TASK_LEASE_WRITE ? kinds[task - AGENT_TASK_READ].ours
 						  : task == AGENT_TASK_SPEAKER;
 
+	if (task == AGENT_TASK_READ + AGENT_VMS && response->result == K8S_RESULT_NOT_FOUND)
+		return ": KubeVirt is not installed: Services with vipd.dev/network have no endpoints";
 	switch (response->result) {
 	case K8S_RESULT_NOT_FOUND:
 		return crd ? ": the CustomResourceDefinitions are not installed: kubectl apply -f "
@@ -221,7 +225,8 @@ static void contact_changed(struct agent *agent)
 	if (!agent->contact.reachable)
 		return;
 	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++)
-		k8s_informer_kick(agent->sources[kind].informer);
+		if (agent->sources[kind].informer)
+			k8s_informer_kick(agent->sources[kind].informer);
 	address_book_retry(agent->addresses);
 	speaker_retry(agent->speaker);
 }
@@ -339,8 +344,27 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 	struct agent_source *source = userdata;
 
 	agent_report(source->agent, AGENT_TASK_READ + source->kind, response);
+	if (source->kind == AGENT_VMS && !source->without &&
+	    (response->result == K8S_RESULT_NOT_FOUND || response->result == K8S_RESULT_FORBIDDEN)) {
+		source->without = true;
+		agent_flush_soon(source->agent);
+	}
 	if (response->result == K8S_RESULT_UNAUTHORIZED)
 		reconfigure(source->agent);
+}
+
+static int start_informer(struct agent *agent, enum agent_kind kind)
+{
+	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
+							       on_trouble };
+	struct agent_source *source = &agent->sources[kind];
+	char path[512];
+
+	source->agent = agent;
+	source->kind = kind;
+	snprintf(path, sizeof path, kinds[kind].path, agent->namespace);
+	return k8s_informer_new(&source->informer, agent->client, agent->event, path, NULL, &handlers,
+				source);
 }
 
 static void on_skipped(void *userdata, const struct base_error *error)
@@ -378,9 +402,13 @@ static int tell(void *userdata, const struct message *message)
 /* Nothing is said while a list is incomplete: what is missing would seem to be gone. */
 static bool lists_complete(const struct agent *agent)
 {
-	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++)
-		if (kind != AGENT_LEASES && !k8s_informer_synced(agent->sources[kind].informer))
+	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++) {
+		const struct agent_source *source = &agent->sources[kind];
+
+		if (kind != AGENT_LEASES && source->informer && !source->without &&
+		    !k8s_informer_synced(source->informer))
 			return false;
+	}
 	return true;
 }
 
@@ -402,6 +430,8 @@ static int on_flush(sd_event_source *source, void *userdata)
 	(void)source;
 	if (!agent->client)
 		return 0;
+	if (wish_set_wants_vms(agent->wishes) && !agent->sources[AGENT_VMS].informer)
+		start_informer(agent, AGENT_VMS);
 	if (!agent->synced && lists_complete(agent))
 		synchronise(agent);
 	else if (agent->synced)
@@ -529,23 +559,12 @@ static void on_lost(void *userdata, int error)
 
 static int start_informers(struct agent *agent)
 {
-	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
-							       on_trouble };
+	int r = 0;
 
-	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++) {
-		struct agent_source *source = &agent->sources[kind];
-		char path[512];
-		int r;
-
-		source->agent = agent;
-		source->kind = (enum agent_kind)kind;
-		snprintf(path, sizeof path, kinds[kind].path, agent->namespace);
-		r = k8s_informer_new(&source->informer, agent->client, agent->event, path,
-				     NULL, &handlers, source);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	for (int kind = 0; kind < AGENT_KIND_COUNT && r >= 0; kind++)
+		if (kind != AGENT_VMS)
+			r = start_informer(agent, (enum agent_kind)kind);
+	return r;
 }
 
 static int configure(struct agent *agent, struct k8s_config *config)

@@ -23,6 +23,7 @@ enum agent_kind {
 	AGENT_SERVICES,
 	AGENT_SLICES,
 	AGENT_LEASES,
+	AGENT_VMS, /* from when a Service first asks for an attached network */
 	AGENT_KIND_COUNT
 };
 
@@ -44,6 +45,7 @@ struct agent_source {
 	struct agent *agent;
 	enum agent_kind kind;
 	struct k8s_informer *informer;
+	bool without; /* the server has none, or not for us: not waited for */
 };
 
 struct agent {

@@ -129,7 +129,8 @@ static void add_conditions(const cJSON *existing, const struct status_wish *wish
 	enum base_reason lost = wish->conflict ? BASE_REASON_FOREIGN_ADDRESS
 				: wish->transition.known ? wish->transition.reason
 							 : BASE_REASON_NO_ELIGIBLE_NODE;
-	char message[160];
+	const char *remark = wish->remark ? wish->remark : "";
+	char message[160], endpoints[400];
 
 	snprintf(message, sizeof message, "%s%s", wish->owned ? wish->node : "",
 		 wish->owned ? " owns the address" : "no node owns the address");
@@ -155,13 +156,14 @@ static void add_conditions(const cJSON *existing, const struct status_wish *wish
 					       ? "the owner's kernel does not answer for the address"
 					       : message,
 				       wish->now));
+	snprintf(endpoints, sizeof endpoints, "%s%s%s",
+		 wish->available ? "there is an endpoint to send to" : "no Service of it has an endpoint",
+		 remark[0] ? "; " : "", remark);
 	cJSON_AddItemToArray(list,
 			     status_condition(old, "EndpointsAvailable", wish->available,
 					      wish->available ? BASE_REASON_AS_EXPECTED
 							      : BASE_REASON_NO_ENDPOINTS,
-					      wish->available ? "there is an endpoint to send to"
-							      : "no Service of it has an endpoint",
-					      wish->now));
+					      endpoints, wish->now));
 	snprintf(message, sizeof message,
 		 "a host outside the cluster answers for the address: "
 		 "%02x:%02x:%02x:%02x:%02x:%02x",

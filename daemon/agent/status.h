@@ -28,6 +28,7 @@ struct status_wish {
 	bool conflict; /* a foreign host answers for the address */
 	uint8_t conflict_mac[6];
 	bool announced, available; /* fence and address in the kernel; endpoints behind it */
+	const char *remark;	   /* about endpoints that it has not; NULL or "": none */
 	uint32_t term;
 	const char *since; /* as far as this node knows */
 	const char *now;

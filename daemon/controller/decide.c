@@ -57,6 +57,19 @@ static int want(const struct service *service, struct wishes *wishes, const char
 	return 0;
 }
 
+/* "name" or "namespace/name" */
+static bool is_network(const char *text)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-.";
+	size_t length = strspn(text, letters);
+
+	if (length > 0 && text[length] == '/') {
+		text += length + 1;
+		length = strspn(text, letters);
+	}
+	return length > 0 && text[length] == '\0';
+}
+
 int decide_wishes(const struct service *service, struct wishes *wishes, struct base_error *error)
 {
 	const char *where =
@@ -69,12 +82,12 @@ int decide_wishes(const struct service *service, struct wishes *wishes, struct b
 	for (unsigned i = 0; i < service->family_count; i++)
 		wishes->items[wishes->count++] =
 			(struct wish){ .family = service->families[i], .optional = prefer };
-	if (service->network) {
-		base_error_set(
-			error, -ENOTSUP,
-			"annotation vipd.dev/network: endpoints on an attached network are not "
-			"supported by this version; remove the annotation to use the pod network");
-		return BASE_REASON_UNSUPPORTED_FEATURE;
+	if (service->network && !is_network(service->network)) {
+		base_error_set(error, -EINVAL,
+			       "annotation vipd.dev/network: \"%s\" is no network: write "
+			       "NAMESPACE/NAME of a NetworkAttachmentDefinition",
+			       service->network);
+		return BASE_REASON_INVALID_CONFIGURATION;
 	}
 	if (service->port_count > SERVICE_PORTS_MAX) {
 		base_error_set(error, -E2BIG,

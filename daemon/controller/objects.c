@@ -362,12 +362,15 @@ int vip_spec_read(struct vip_spec *spec, const cJSON *object)
 			(uint8_t)k8s_object_number(item, "priority", 1, 254, 0);
 	}
 	vip_settings_read(&spec->settings, tree);
+	spec->attached = cJSON_Duplicate(k8s_object_get(tree, "attachedNetworks"), true);
 	return read_holders(spec, k8s_object_get(tree, "services"));
 }
 
 void vip_spec_clear(struct vip_spec *spec)
 {
 	free(spec->holders);
+	cJSON_Delete(spec->attached);
+	spec->attached = NULL;
 	spec->holders = NULL;
 	spec->holder_count = 0;
 }
@@ -375,6 +378,7 @@ void vip_spec_clear(struct vip_spec *spec)
 uint64_t vip_spec_digest(const struct vip_spec *spec)
 {
 	const struct vip_settings *settings = &spec->settings;
+	const cJSON *network, *range;
 	char text[BASE_ADDRESS_TEXT_SIZE];
 	uint64_t digest = mix(0, base_address_format(&spec->address, text));
 
@@ -393,6 +397,11 @@ uint64_t vip_spec_digest(const struct vip_spec *spec)
 	digest = mix(digest, settings->dataplane);
 	for (size_t i = 0; i < settings->interface_count; i++)
 		digest = mix(digest, settings->interfaces[i]);
+	cJSON_ArrayForEach(network, spec->attached) {
+		digest = mix(digest, k8s_object_text(network, "network"));
+		cJSON_ArrayForEach(range, k8s_object_get(network, "ranges"))
+			digest = mix(digest, k8s_object_text(range, ""));
+	}
 	return digest;
 }
 
@@ -429,6 +438,8 @@ cJSON *vip_spec_write(const struct vip_spec *spec)
 	list = cJSON_AddArrayToObject(tree, "interfaces");
 	for (size_t i = 0; i < settings->interface_count; i++)
 		cJSON_AddItemToArray(list, cJSON_CreateString(settings->interfaces[i]));
+	if (spec->attached)
+		cJSON_AddItemToObject(tree, "attachedNetworks", cJSON_Duplicate(spec->attached, true));
 	return tree;
 }
 

@@ -108,6 +108,7 @@ struct vip_spec {
 		uint8_t priority;
 	} candidates[IPAM_CANDIDATES_MAX];
 	struct vip_settings settings;
+	cJSON *attached; /* the pool's attachedNetworks; NULL: none */
 };
 
 enum vip_state {

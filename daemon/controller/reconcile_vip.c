@@ -285,10 +285,12 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	snprintf(spec->router, sizeof spec->router, "%s", router.name);
 	spec->router_id = router.id;
 	mark_leader(state, vip, kin, router.name);
-	if (pool)
+	if (pool) {
 		vip_settings_read(&spec->settings, pool->spec);
-	else
+		spec->attached = cJSON_Duplicate(k8s_object_get(pool->spec, "attachedNetworks"), true);
+	} else {
 		spec->settings = vip->settings; /* the pool is gone: as it was */
+	}
 	choose_candidates(reconciler, vip, pool ? pool->spec : NULL, spec, answer);
 	return true;
 }

@@ -139,6 +139,7 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		endpoints[i] = (struct nft_endpoint){ .address = from->address,
 						      .port = from->port,
 						      .vm = from->vm,
+						      .attached = from->attached,
 						      .held = i >= now.held_from };
 		endpoints[i].local = strcmp(from->node, engine->node) == 0;
 		if (router->segment && from->node[0] &&

@@ -286,6 +286,16 @@ static int make_ports(struct batch *batch, struct unit *unit, const struct objec
 	return 0;
 }
 
+/* True: it is another one. */
+static bool keep_remark(struct unit *unit, const char *remark)
+{
+	if (strcmp(unit->remark ? unit->remark : "", remark) == 0)
+		return false;
+	free(unit->remark);
+	unit->remark = *remark ? strdup(remark) : NULL;
+	return true;
+}
+
 static int make_service(struct batch *batch, struct unit *unit)
 {
 	struct wish_set *set = batch->set;
@@ -295,15 +305,34 @@ static int make_service(struct batch *batch, struct unit *unit)
 	unsigned count;
 	int r;
 
+	set->remark[0] = '\0';
 	r = find_places(set, unit, places, &count);
 	if (r >= 0 && service)
 		r = make_ports(batch, unit, service, places, count, &available);
-	if (r >= 0 && available != unit->available) {
+	if (r >= 0 && keep_remark(unit, set->remark) | (available != unit->available)) {
 		unit->available = available;
 		for (unsigned i = 0; i < count && set->on_endpoints; i++)
 			set->on_endpoints(set->endpoints_userdata, places[i].object->name);
 	}
 	return r;
+}
+
+/* What VMs report has changed, or who asks for it. */
+static int make_namespace(struct batch *batch, struct unit *unit)
+{
+	char name[512];
+
+	for (const struct link *link = unit->members; link; link = link->next_of_unit) {
+		struct unit *service;
+
+		if (link->object->kind != KIND_SERVICE)
+			continue;
+		snprintf(name, sizeof name, "%s/%s", link->object->namespace, link->object->name);
+		service = unit_find(batch->set, UNIT_SERVICE, name);
+		if (service)
+			unit_set_due(batch->set, service);
+	}
+	return 0;
 }
 
 /* Makes its messages; what it said before and does not say now becomes stale. */
@@ -312,6 +341,7 @@ static int make_unit(struct batch *batch, struct unit *unit)
 	static int (*const makers[UNIT_COUNT])(struct batch *batch, struct unit *unit) = {
 		[UNIT_NODE] = make_node,
 		[UNIT_ROUTER] = make_router,
+		[UNIT_NAMESPACE] = make_namespace,
 		[UNIT_SERVICE] = make_service,
 	};
 	struct wish_set *set = batch->set;
@@ -387,7 +417,7 @@ int wish_set_emit_changes(struct wish_set *set,
 	struct batch batch = { set, send, userdata };
 	int r = 0;
 
-	while (r >= 0 && (set->due[UNIT_NODE] || set->due[UNIT_ROUTER] || set->due[UNIT_SERVICE])) {
+	while (r >= 0 && wish_set_due(set)) {
 		set->round++;
 		for (int kind = 0; kind < UNIT_COUNT && r >= 0; kind++)
 			r = make_due(&batch, (enum unit_kind)kind);
@@ -399,7 +429,10 @@ int wish_set_emit_changes(struct wish_set *set,
 
 bool wish_set_due(const struct wish_set *set)
 {
-	return set->due[UNIT_NODE] || set->due[UNIT_ROUTER] || set->due[UNIT_SERVICE];
+	for (int kind = 0; kind < UNIT_COUNT; kind++)
+		if (set->due[kind])
+			return true;
+	return false;
 }
 
 /* --- what the owner of an address tells about it --- */
@@ -419,14 +452,31 @@ void wish_set_on_endpoints(struct wish_set *set,
 	set->endpoints_userdata = userdata;
 }
 
-bool wish_set_available(struct wish_set *set, const char *namespace, const char *service)
+static const struct unit *service_unit(struct wish_set *set, const char *namespace, const char *service)
 {
 	char name[MESSAGE_TEXT_SIZE] = "";
-	const struct unit *unit;
 
 	translate_service_name(namespace, service, name, sizeof name);
-	unit = unit_find(set, UNIT_SERVICE, name);
+	return unit_find(set, UNIT_SERVICE, name);
+}
+
+bool wish_set_available(struct wish_set *set, const char *namespace, const char *service)
+{
+	const struct unit *unit = service_unit(set, namespace, service);
+
 	return unit && unit->available;
+}
+
+const char *wish_set_remark(struct wish_set *set, const char *namespace, const char *service)
+{
+	const struct unit *unit = service_unit(set, namespace, service);
+
+	return unit && unit->remark ? unit->remark : "";
+}
+
+bool wish_set_wants_vms(const struct wish_set *set)
+{
+	return set->wants_vms;
 }
 
 void wish_set_uid(struct wish_set *set, const char *namespace, const char *service,

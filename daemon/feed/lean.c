@@ -33,6 +33,7 @@ static void lean_metadata(cJSON *lean, const cJSON *tree, enum object_kind kind)
 		inner = section(to, from, "annotations", &labels);
 		borrow(inner, labels, "vipd.dev/all-ports");
 		borrow(inner, labels, "vipd.dev/sharing-key");
+		borrow(inner, labels, "vipd.dev/network");
 	}
 	if (kind == KIND_VIRTUAL_IP)
 		borrow(to, from, "deletionTimestamp");
@@ -71,7 +72,10 @@ static void lean_service(cJSON *lean, const cJSON *tree)
 {
 	const cJSON *from, *item;
 	cJSON *spec = section(lean, tree, "spec", &from), *list;
+	bool attached = attached_is_asked(tree);
 
+	if (attached)
+		borrow(spec, from, "selector");
 	borrow(spec, from, "sessionAffinity");
 	borrow(spec, from, "externalTrafficPolicy");
 	borrow(spec, from, "loadBalancerSourceRanges");
@@ -82,8 +86,49 @@ static void lean_service(cJSON *lean, const cJSON *tree)
 		borrow(one, item, "name");
 		borrow(one, item, "protocol");
 		borrow(one, item, "port");
+		if (attached)
+			borrow(one, item, "targetPort");
 		cJSON_AddItemToArray(list, one);
 	}
+}
+
+/* The labels are those of its pod: what KubeVirt adds to its own is what Services select by. */
+static void lean_vm(cJSON *lean, const cJSON *tree)
+{
+	const char *name = tree_text(tree, "metadata/name");
+	cJSON *metadata = cJSON_GetObjectItemCaseSensitive(lean, "metadata"), *labels, *list;
+	const cJSON *from, *item;
+
+	labels = cJSON_Duplicate(tree_get(tree, "metadata/labels"), true);
+	if (!labels)
+		labels = cJSON_CreateObject();
+	cJSON_AddItemToObject(metadata, "labels", labels);
+	cJSON_AddStringToObject(labels, "kubevirt.io", "virt-launcher");
+	cJSON_AddStringToObject(labels, "vmi.kubevirt.io/id", name);
+	cJSON_AddStringToObject(labels, "vm.kubevirt.io/name", name);
+	borrow(metadata, tree_get(tree, "metadata"), "deletionTimestamp");
+	borrow(section(lean, tree, "spec", &from), tree_get(tree, "spec"), "networks");
+	cJSON_AddStringToObject(lean, "phase", tree_text(tree, "status/phase"));
+	cJSON_AddStringToObject(lean, "nodeName", tree_text(tree, "status/nodeName"));
+	list = cJSON_AddArrayToObject(lean, "interfaces");
+	cJSON_ArrayForEach(item, tree_get(tree, "status/interfaces")) {
+		cJSON *one = cJSON_CreateObject();
+
+		borrow(one, item, "name");
+		borrow(one, item, "ipAddress");
+		borrow(one, item, "ipAddresses");
+		cJSON_AddItemToArray(list, one);
+	}
+}
+
+static bool is_attached(const cJSON *vm)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, tree_get(vm, "spec/networks"))
+		if (*tree_text(item, "multus/networkName"))
+			return true;
+	return false;
 }
 
 static void lean_slice(cJSON *lean, const cJSON *tree)
@@ -126,6 +171,8 @@ int lean_pack(enum object_kind kind, const cJSON *tree, struct k8s_packed **pack
 		return 0;
 	if (kind == KIND_SLICE && strcmp(tree_text(tree, "addressType"), "FQDN") == 0)
 		return 0;
+	if (kind == KIND_VM && !is_attached(tree))
+		return 0;
 	lean = cJSON_CreateObject();
 	lean_metadata(lean, tree, kind);
 	switch (kind) {
@@ -140,6 +187,9 @@ int lean_pack(enum object_kind kind, const cJSON *tree, struct k8s_packed **pack
 		break;
 	case KIND_SLICE:
 		lean_slice(lean, tree);
+		break;
+	case KIND_VM:
+		lean_vm(lean, tree);
 		break;
 	case KIND_VIRTUAL_IP:
 	case KIND_POOL:

@@ -92,7 +92,7 @@ static int on_document(void *userdata, cJSON *tree)
 
 	if (strcmp(kind, "List") == 0)
 		r = complain(set, &probe, tree_get(tree, "items"), "items must be a list of objects");
-	else if (probe.kind == KIND_COUNT)
+	else if (probe.kind == KIND_COUNT || probe.kind == KIND_VM)
 		r = complain(set, &probe, tree_get(tree, "kind"),
 			     "kind \"%s\": expected AddressPool, Service, VirtualIP, EndpointSlice "
 			     "or Node",

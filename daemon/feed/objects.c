@@ -17,6 +17,7 @@ static const struct {
 	[KIND_VIRTUAL_IP] = { "VirtualIP", "vipd.dev/v1alpha1" },
 	[KIND_SLICE] = { "EndpointSlice", "discovery.k8s.io/v1" },
 	[KIND_SPEAKER] = { "Speaker", "vipd.dev/v1alpha1" },
+	[KIND_VM] = { "VirtualMachineInstance", "kubevirt.io/v1" },
 };
 
 enum object_kind object_kind_of(const char *kind)
@@ -71,6 +72,7 @@ void unit_forget(struct wish_set *set, struct unit *unit)
 		return;
 	slot = unit_slot(set, unit->kind, unit->name);
 	*slot = unit->next;
+	free(unit->remark);
 	free(unit);
 }
 
@@ -141,16 +143,28 @@ static int join_virtual_ip(struct wish_set *set, struct object *object, const cJ
 	return r;
 }
 
+/* A Service that asks for an attached network is looked at again with every VM that may be on it. */
+static int join_namespace(struct wish_set *set, struct object *object)
+{
+	set->wants_vms = true;
+	return join(set, object, UNIT_NAMESPACE, object->namespace);
+}
+
 static int join_units(struct wish_set *set, struct object *object, const cJSON *tree)
 {
 	const cJSON *label;
+	int r;
 
 	switch (object->kind) {
 	case KIND_NODE:
 	case KIND_SPEAKER:
 		return join(set, object, UNIT_NODE, object->name);
 	case KIND_SERVICE:
-		return join_service(set, object, object->namespace, object->name);
+		r = join_service(set, object, object->namespace, object->name);
+		return r >= 0 && set->cluster && attached_is_asked(tree) ? join_namespace(set, object)
+									 : r;
+	case KIND_VM:
+		return join(set, object, UNIT_NAMESPACE, object->namespace);
 	case KIND_VIRTUAL_IP:
 		return join_virtual_ip(set, object, tree);
 	case KIND_SLICE:
@@ -312,6 +326,7 @@ void wish_set_free(struct wish_set *set)
 		while (set->units[i]) {
 			struct unit *next = set->units[i]->next;
 
+			free(set->units[i]->remark);
 			free(set->units[i]);
 			set->units[i] = next;
 		}

@@ -20,6 +20,7 @@ enum object_kind {
 	KIND_VIRTUAL_IP,
 	KIND_SLICE,
 	KIND_SPEAKER,
+	KIND_VM, /* a VirtualMachineInstance with attached networks */
 	KIND_COUNT
 };
 
@@ -27,6 +28,7 @@ enum object_kind {
 enum unit_kind {
 	UNIT_NODE,    /* Node and Speaker of one name -> NODE */
 	UNIT_ROUTER,  /* VirtualIPs of one virtual router -> ROUTER */
+	UNIT_NAMESPACE, /* VMs with attached networks, and the Services that ask for those -> UNIT_SERVICE */
 	UNIT_SERVICE, /* Service, its slices, the VirtualIPs that name it -> SERVICE_PORTs */
 	UNIT_COUNT
 };
@@ -71,6 +73,7 @@ struct unit {
 	bool due;
 	bool blocked; /* what it wanted to say is another unit's: again when that one goes */
 	bool available; /* service: has an endpoint */
+	char *remark;	/* service: what a person should know of endpoints that it has not; NULL: nothing */
 	struct link *members;
 	struct told *told;
 	char name[]; /* node, router, "namespace/name" */
@@ -86,6 +89,8 @@ struct wish_set {
 	struct told *told[SET_BUCKETS], *stale;
 	uint64_t round;
 	bool any_blocked;
+	bool wants_vms; /* since a Service asked for an attached network */
+	char remark[256]; /* of the unit that is being made */
 	const char *reading;
 	unsigned faults; /* told to on_skipped, of manifests */
 	struct base_error *error;
@@ -139,6 +144,20 @@ bool translate_is_launcher(const cJSON *endpoint);
 int translate_port(struct wish_set *set, const struct object *service, const cJSON *port,
 		   const struct unit *unit, const struct base_address *address,
 		   struct message_service_port *wish);
+/* Adds it, if it is not there yet; its list has room. */
+void translate_add_endpoint(const struct message_endpoint *endpoint, struct message_endpoint *endpoints,
+			    uint32_t *count);
+/* message_endpoint.vm, for a pod of this name; 0: no VM runs in it. */
+uint64_t translate_vm(const char *namespace, const char *pod);
+
+/*
+ * attached.c: annotation vipd.dev/network. What VMs report of their interface on that network are the endpoints,
+ * as far as the pool's attachedNetworks (in the VirtualIP) allow the address; the rest becomes a remark.
+ */
+int attached_endpoints(struct wish_set *set, const struct object *service, const cJSON *port,
+		       const struct unit *unit, struct message_service_port *wish);
+bool attached_is_asked(const cJSON *service);
+
 /*
  * Annotation vipd.dev/all-ports: "true": every port that the Service does not name. 1: there is such a wish;
  * 0: not asked for, or the address may be shared (vipd.dev/sharing-key), which it must not be.

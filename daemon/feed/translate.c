@@ -275,12 +275,12 @@ bool translate_is_launcher(const cJSON *endpoint)
  * A VM has another pod wherever it moves: the name without its generated end is what they share. Two VMs
  * that share it, too (long names are cut), are taken for two places of one.
  */
-static uint64_t vm_of(const char *namespace, const cJSON *endpoint)
+uint64_t translate_vm(const char *namespace, const char *pod)
 {
-	const char *pod = tree_text(endpoint, "targetRef/name"), *end = strrchr(pod, '-');
+	const char *end = strrchr(pod, '-');
 	char name[512];
 
-	if (!translate_is_launcher(endpoint))
+	if (strncmp(pod, LAUNCHER, strlen(LAUNCHER)) != 0)
 		return 0;
 	if ((size_t)(end - pod) < strlen(LAUNCHER) || strlen(end + 1) != 5 ||
 	    strspn(end + 1, SUFFIX) != 5)
@@ -289,27 +289,33 @@ static uint64_t vm_of(const char *namespace, const cJSON *endpoint)
 	return base_hash(name, strlen(name));
 }
 
+void translate_add_endpoint(const struct message_endpoint *endpoint, struct message_endpoint *endpoints,
+			    uint32_t *count)
+{
+	for (uint32_t i = 0; i < *count; i++)
+		if (base_address_equal(&endpoints[i].address, &endpoint->address) &&
+		    endpoints[i].port == endpoint->port)
+			return;
+	endpoints[(*count)++] = *endpoint;
+}
+
 /* Adds it, if it is of the address's family and not there yet; its list has room. */
 static int add_endpoint(struct wish_set *set, const struct object *slice, const cJSON *item,
 			double port, enum base_family family, struct message_endpoint *endpoints,
 			uint32_t *count)
 {
 	const cJSON *address = cJSON_GetArrayItem(tree_get(item, "addresses"), 0);
-	struct message_endpoint *endpoint = &endpoints[*count];
+	struct message_endpoint endpoint;
 
-	memset(endpoint, 0, sizeof *endpoint);
-	if (!cJSON_IsString(address) || !base_address_parse(address->valuestring, &endpoint->address))
+	memset(&endpoint, 0, sizeof endpoint); /* with its padding: endpoints are compared as bytes */
+	if (!cJSON_IsString(address) || !base_address_parse(address->valuestring, &endpoint.address))
 		return complain(set, slice, item, "an endpoint without a usable address");
-	if (endpoint->address.family != family)
+	if (endpoint.address.family != family)
 		return 0;
-	endpoint->port = (uint16_t)port;
-	endpoint->vm = vm_of(slice->namespace, item);
-	snprintf(endpoint->node, sizeof endpoint->node, "%s", tree_text(item, "nodeName"));
-	for (uint32_t i = 0; i < *count; i++)
-		if (base_address_equal(&endpoints[i].address, &endpoint->address) &&
-		    endpoints[i].port == endpoint->port)
-			return 0;
-	++*count;
+	endpoint.port = (uint16_t)port;
+	endpoint.vm = translate_vm(slice->namespace, tree_text(item, "targetRef/name"));
+	snprintf(endpoint.node, sizeof endpoint.node, "%s", tree_text(item, "nodeName"));
+	translate_add_endpoint(&endpoint, endpoints, count);
 	return 0;
 }
 
@@ -412,8 +418,11 @@ int translate_port(struct wish_set *set, const struct object *service, const cJS
 					MESSAGE_RANGES_MAX);
 		wish->range_count++;
 	}
-	r = collect_endpoints(set, unit, port, false, wish);
-	if (r >= 0 && wish->endpoint_count == 0)
+	if (set->cluster && attached_is_asked(tree))
+		r = attached_endpoints(set, service, port, unit, wish);
+	else
+		r = collect_endpoints(set, unit, port, false, wish);
+	if (r >= 0 && wish->endpoint_count == 0 && !attached_is_asked(tree))
 		r = collect_endpoints(set, unit, port, true, wish);
 	/* In one order, whichever slice came first: the same endpoints are the same wish. */
 	qsort(wish->endpoints, wish->endpoint_count, sizeof *wish->endpoints, compare_endpoints);

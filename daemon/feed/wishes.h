@@ -67,12 +67,17 @@ void wish_set_on_skipped(struct wish_set *set,
 			 void (*callback)(void *userdata, const struct base_error *error),
 			 void *userdata);
 
-/* Hears, while emitting, of VirtualIPs with a Service that got its first or lost its last endpoint. */
+/* Hears, while emitting, of VirtualIPs with a Service that got its first or lost its last endpoint, or whose remark changed. */
 void wish_set_on_endpoints(struct wish_set *set,
 			   void (*callback)(void *userdata, const char *virtual_ip),
 			   void *userdata);
 /* Has the Service an endpoint for one of its addresses? As of the last emission. */
 bool wish_set_available(struct wish_set *set, const char *namespace, const char *service);
+
+/* What a person should know of endpoints that the Service could have and has not; "": nothing. */
+const char *wish_set_remark(struct wish_set *set, const char *namespace, const char *service);
+/* A Service asks for an attached network: VirtualMachineInstances are to be put, too. */
+bool wish_set_wants_vms(const struct wish_set *set);
 
 /* metadata.uid of a Service; "" if it is not known. */
 void wish_set_uid(struct wish_set *set, const char *namespace, const char *service,

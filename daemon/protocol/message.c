@@ -194,6 +194,7 @@ static void code_endpoints(struct coder *coder, const struct message_service_por
 		code_address(coder, &endpoint->address);
 		code_u16(coder, &endpoint->port);
 		code_u64(coder, &endpoint->vm);
+		code_bool(coder, &endpoint->attached);
 		code_text(coder, endpoint->node, sizeof endpoint->node);
 		if (endpoint->address.family != port->address.family ||
 		    (endpoint->port == 0) != (port->protocol == MESSAGE_PROTOCOL_EVERY))

@@ -130,6 +130,7 @@ struct message_endpoint {
 	struct base_address address;
 	uint16_t port;
 	uint64_t vm; /* a number that stays when the VM moves to another node and address; 0: no VM */
+	bool attached; /* on a network of its own: its replies come this way only if asked by this node */
 	char node[MESSAGE_NAME_SIZE]; /* "" unknown */
 };
 

@@ -352,10 +352,11 @@ def test_settings_of_a_pool_reach_its_addresses(running):
     address = running.api.external_ip("ssh")
     running.api.patch(f"{POOLS}/lab", {"spec": {
         "vrrp": {"advertisementIntervalMilliseconds": 200, "mode": "unicast"}, "dataplane": "nat",
-        "interfaces": ["eth1"]}})
+        "interfaces": ["eth1"], "attachedNetworks": [{"network": "vms/lan", "ranges": ["10.50.0.0/24"]}]}})
     wait_for("the settings", lambda: (spec := running.api.get(f"{VIPS}/{address}")["spec"]) and (
         spec["vrrp"]["advertisementIntervalMilliseconds"], spec["vrrp"]["mode"], spec["dataplane"],
-        spec["interfaces"]) == (200, "unicast", "nat", ["eth1"]))
+        spec["interfaces"], spec.get("attachedNetworks")) == (200, "unicast", "nat", ["eth1"], [
+            {"network": "vms/lan", "ranges": ["10.50.0.0/24"]}]))
 
 
 # --- nodes

@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 import manifests  # noqa: E402
 import vipd  # noqa: E402
 from cluster import GROUP, SYSTEM  # noqa: E402
-from lab import Lab, LabError, run, wait_for  # noqa: E402
+from lab import Lab, LabError, ip_batch, run, wait_for  # noqa: E402
 
 V4, V6 = "192.0.2.10", "2001:db8::1:10"
 BOTH = [V4, V6]
@@ -207,6 +207,48 @@ def test_endpoints_follow_the_vm(rack):
     rack.speakers.refuses(V4, seconds=20)
     becomes(True, "True", "AsExpected")
     rack.speakers.serves(V4)
+
+
+def test_an_address_on_an_attached_network_follows_the_vm(rack):
+    """Another MAC and another address with every boot; what it reports outside of what the pool allows is no target."""
+    vm, node = rack.lab.vms["vm3"], rack.lab["n3"]
+    ip_batch(node.namespace, "link add br50 type bridge", "link set br50 up", "address add 10.50.0.1/24 dev br50",
+             f"link add vm50 type veth peer name net1 netns {vm.namespace}", "link set vm50 master br50 up")
+
+    def boot(mac, address, reported=None):
+        ip_batch(vm.namespace, f"link set net1 down address {mac}", "address flush dev net1", "link set net1 up",
+                 f"address add {address}/24 dev net1")
+        instance = "/apis/kubevirt.io/v1/namespaces/vms/virtualmachineinstances/vm3"
+        rack.api.patch(instance, {"spec": {"networks": [
+            {"name": "default", "pod": {}}, {"name": "second", "multus": {"networkName": "lan"}}]}})
+        rack.api.patch(f"{instance}/status", {"status": {"phase": "Running", "nodeName": "n3", "interfaces": [
+            {"name": "default", "ipAddress": vm.address4, "ipAddresses": [vm.address4]},
+            {"name": "second", "mac": mac, "ipAddresses": [reported or address], "infoSource": "domain, guest-agent"}]}})
+
+    def condition():
+        return rack.conditions().get("EndpointsAvailable", {})
+
+    boot("02:50:00:00:00:07", "10.50.0.7")
+    service = manifests.service("ssh", [], (22,), selector={"vmi.kubevirt.io/id": "vm3"},
+                                annotations={"vipd.dev/network": "vms/lan"})
+    rack.api.create("/api/v1/namespaces/vms/services", service)
+    rack.allocate(V4, service=service)
+    wait_for("the pool to be asked", lambda: "network vms/lan is not among" in condition().get("message", ""), 20)
+    rack.api.patch(f"{GROUP}/virtualips/{V4}", {"spec": {"attachedNetworks": [
+        {"network": "vms/lan", "ranges": ["10.50.0.0/24"]}]}})
+    rack.speakers.serves(V4, seconds=20)
+    # In the name of its node: the way out of that network need not be this node.
+    assert rack.client.ask(V4, 22, "whoami")[1] == "vm3 10.50.0.1"
+    boot("02:50:00:00:00:99", "10.50.0.200")
+    rack.speakers.serves(V4, seconds=20)
+    assert "10.50.0.200" in node.ruleset()
+    boot("02:50:00:00:00:99", "10.50.0.200", reported="10.244.1.1")
+    wait_for("the condition to say why", lambda: condition().get("status") == "False" and
+             "VM vm3 reports 10.244.1.1 on network vms/lan, which is in no range" in condition()["message"], 20)
+    rack.speakers.refuses(V4, seconds=20)
+    assert "10.244.1.1 ." not in node.ruleset()
+    boot("02:50:00:00:00:99", "10.50.0.200")
+    rack.speakers.serves(V4, seconds=20)
 
 
 def test_deleted_it_leaves_nothing(rack):

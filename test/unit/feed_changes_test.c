@@ -489,6 +489,115 @@ static void test_the_last_endpoint_that_goes_is_told(void **state)
 	wish_set_free(set);
 }
 
+/* --- attached networks --- */
+
+static void put_attached(struct wish_set *set, const char *network)
+{
+	char *service = format(
+		"{\"metadata\":{\"name\":\"a\",\"namespace\":\"vms\",\"annotations\":{"
+		"\"vipd.dev/network\":\"%s\"}},\"spec\":{\"type\":\"LoadBalancer\",\"selector\":{"
+		"\"vmi.kubevirt.io/id\":\"db\"},\"ports\":[{\"name\":\"p\",\"port\":22,\"targetPort\":2222}]}}",
+		network);
+
+	put(set, "VirtualIP",
+	    "{\"metadata\":{\"name\":\"192.0.2.10\"},\"spec\":{\"address\":\"192.0.2.10\",\"pool\":\"lab\","
+	    "\"virtualRouter\":\"lab.ipv4.10\",\"virtualRouterID\":10,\"services\":[{\"namespace\":\"vms\","
+	    "\"name\":\"a\"}],\"attachedNetworks\":[{\"network\":\"vms/lan\",\"ranges\":[\"10.50.0.0/16\","
+	    "\"10.60.0.0/16\"]}]}}");
+	put(set, "Service", service);
+	free(service);
+}
+
+/* `addresses`: JSON, of the interface on vms/lan; its first interface is the pod network's. */
+static void put_vm(struct wish_set *set, const char *name, const char *phase, const char *addresses)
+{
+	char *vm = format(
+		"{\"metadata\":{\"name\":\"%s\",\"namespace\":\"vms\",\"labels\":{\"a\":\"b\"}},\"spec\":{\"networks\":["
+		"{\"name\":\"default\",\"pod\":{}},{\"name\":\"second\",\"multus\":{\"networkName\":\"lan\"}}]},"
+		"\"status\":{\"phase\":\"%s\",\"nodeName\":\"n3\",\"interfaces\":[{\"name\":\"default\","
+		"\"ipAddress\":\"10.50.0.99\"},{\"name\":\"second\",\"mac\":\"02:00:00:00:00:99\",%s}]}}",
+		name, phase, addresses);
+
+	put(set, "VirtualMachineInstance", vm);
+	free(vm);
+}
+
+static const struct message_service_port *port_of(struct wish_set *set, struct engine *engine)
+{
+	static struct message message;
+	struct entry *entry;
+
+	wish_set_emit_changes(set, on_message, engine);
+	entry = find(engine, "port 192.0.2.10 6 22");
+	assert_non_null(entry);
+	assert_int_equal(message_decode(&message, entry->data, (size_t)entry->size), 0);
+	return &message.service_port;
+}
+
+static void test_an_address_on_an_attached_network_is_what_the_vm_reports_and_the_pool_allows(void **state)
+{
+	static const struct {
+		const char *phase, *addresses, *wanted, *remark;
+	} rows[] = {
+		{ "Running", "\"ipAddress\":\"10.50.0.7\"", "10.50.0.7", "" },
+		{ "Running", "\"ipAddress\":\"10.60.200.8\"", "10.60.200.8", "" }, /* booted again */
+		{ "Running", "\"ipAddresses\":[\"fe80::1\",\"203.0.113.9\",\"10.50.0.8\"]", "10.50.0.8", "" },
+		{ "Running", "\"ipAddresses\":[\"203.0.113.9\",\"fe80::1\"]", NULL,
+		  "VM db reports 203.0.113.9 on network vms/lan, which is in no range that pool lab allows" },
+		{ "Running", "\"ipAddress\":\"10.51.0.1\"", NULL, "VM db reports 10.51.0.1" },
+		{ "Running", "\"ipAddresses\":[]", NULL, "VM db reports no IPv4 address on network vms/lan" },
+		{ "Running", "\"ipAddresses\":[7,\"\",\"nonsense\"]", NULL, "VM db reports no IPv4 address" },
+		{ "Running", "\"ipAddress\":\"10.50.0.7\"", "10.50.0.7", "" },
+		{ "Succeeded", "\"ipAddress\":\"10.50.0.7\"", NULL, "" },
+	};
+	struct wish_set *set = wish_set_new(true);
+	struct engine *engine = engine_new();
+
+	(void)state;
+	assert_false(wish_set_wants_vms(set));
+	wish_set_on_endpoints(set, on_endpoints, NULL);
+	put_attached(set, "vms/lan");
+	assert_true(wish_set_wants_vms(set));
+	put_vm(set, "other", "Running", "\"ipAddress\":\"10.50.0.55\""); /* of another VM */
+	/* The pod network's endpoint is none now. */
+	put(set, "EndpointSlice",
+	    "{\"metadata\":{\"name\":\"e\",\"namespace\":\"vms\",\"labels\":{\"kubernetes.io/service-name\":\"a\"}},"
+	    "\"ports\":[{\"name\":\"p\",\"port\":2222}],\"endpoints\":[{\"addresses\":[\"10.244.1.1\"]}]}");
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		const struct message_service_port *port;
+		char text[BASE_ADDRESS_TEXT_SIZE];
+
+		touched[0] = '\0';
+		put_vm(set, "db", rows[i].phase, rows[i].addresses);
+		port = port_of(set, engine);
+		assert_int_equal(port->endpoint_count, rows[i].wanted != NULL);
+		assert_int_equal(wish_set_available(set, "vms", "a"), rows[i].wanted != NULL);
+		assert_memory_equal(wish_set_remark(set, "vms", "a"), rows[i].remark, strlen(rows[i].remark));
+		assert_int_equal(*wish_set_remark(set, "vms", "a") != '\0', *rows[i].remark != '\0');
+		if (i != 1 && i != 2 && i != 6)
+			assert_string_equal(touched, "192.0.2.10"); /* its condition is another one now */
+		if (!rows[i].wanted)
+			continue;
+		assert_string_equal(base_address_format(&port->endpoints[0].address, text), rows[i].wanted);
+		assert_string_equal(port->endpoints[0].node, "n3");
+		assert_int_equal(port->endpoints[0].port, 2222);
+		assert_true(port->endpoints[0].attached);
+		assert_true(port->endpoints[0].vm != 0);
+	}
+	wish_set_drop(set, "VirtualMachineInstance", "vms", "db");
+	assert_int_equal(port_of(set, engine)->endpoint_count, 0);
+	/* A name alone is one of the Service's namespace; another network is not allowed. */
+	put_vm(set, "db", "Running", "\"ipAddress\":\"10.50.0.7\"");
+	put_attached(set, "lan");
+	assert_int_equal(port_of(set, engine)->endpoint_count, 1);
+	put_attached(set, "others/lan");
+	assert_int_equal(port_of(set, engine)->endpoint_count, 0);
+	assert_string_equal(wish_set_remark(set, "vms", "a"),
+			    "network others/lan is not among spec.attachedNetworks of pool lab");
+	engine_free(engine);
+	wish_set_free(set);
+}
+
 /* KubeVirt's pods of one VM share their name but for its generated end; what is no VM's has no number. */
 static void test_the_pods_of_one_vm_have_its_number(void **state)
 {
@@ -598,6 +707,8 @@ int main(void)
 		cmocka_unit_test(test_a_change_without_meaning_is_no_change),
 		cmocka_unit_test(test_the_last_endpoint_that_goes_is_told),
 		cmocka_unit_test(test_the_pods_of_one_vm_have_its_number),
+		cmocka_unit_test(
+			test_an_address_on_an_attached_network_is_what_the_vm_reports_and_the_pool_allows),
 		cmocka_unit_test(test_every_port_of_an_address_is_one_wish_more),
 	};
 

@@ -419,6 +419,28 @@ static void test_where_a_vm_may_arrive_with_every_port_is_prepared(void **state)
 	}
 }
 
+/* Its replies take another way out than this node, unless this node is who asked. */
+static void test_an_attached_endpoint_is_asked_in_the_node_s_name(void **state)
+{
+	struct nft_endpoint one = endpoint("10.50.0.9", 22, true, "192.0.2.1");
+	struct nft_port port = { .address = address("192.0.2.10"),
+				 .protocol = IPPROTO_TCP,
+				 .port = 22,
+				 .endpoint_count = 1,
+				 .endpoints = &one };
+
+	(void)state;
+	for (int attached = 0; attached < 2; attached++) {
+		struct lines lines = { .fail_at = 0 };
+
+		one.attached = attached;
+		assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
+		assert_int_equal(count_of(lines.text, "inet service4 { 192.0.2.10 . tcp . 22 : 10.50.0.9"), 1);
+		assert_int_equal(count_of(lines.text, "inet local4 { 10.50.0.9 }"), !attached);
+		assert_int_equal(count_of(lines.text, "inet reverse4! { 10.50.0.9"), !attached);
+	}
+}
+
 /* Its address on another node is of another order, and hashes to something else: neither may matter. */
 static void test_a_vm_that_moves_keeps_its_slots(void **state)
 {
@@ -682,6 +704,7 @@ int main(void)
 		cmocka_unit_test(test_a_held_port_keeps_its_endpoints_and_says_so),
 		cmocka_unit_test(test_where_a_vm_may_arrive_is_prepared),
 		cmocka_unit_test(test_where_a_vm_may_arrive_with_every_port_is_prepared),
+		cmocka_unit_test(test_an_attached_endpoint_is_asked_in_the_node_s_name),
 		cmocka_unit_test(test_a_vm_that_moves_keeps_its_slots),
 		cmocka_unit_test(test_a_callback_that_fails_ends_it),
 		cmocka_unit_test(test_every_port_of_an_address_goes_to_one_vm),
