@@ -53,6 +53,24 @@ static void fill_port(void)
 	sent.service_port.prepared[0].address = base_address_ipv4(10, 244, 2, 5);
 }
 
+static void fill_drill(int type)
+{
+	memset(&sent, 0, sizeof sent);
+	sent.type = (enum message_type)type;
+	if (type == MESSAGE_FAULT) {
+		sent.fault.id = 7;
+		sent.fault.kind = MESSAGE_FAULT_ISOLATE;
+		strcpy(sent.fault.router, "lab.ipv4.10");
+		sent.fault.hold_ms = 5000;
+		return;
+	}
+	sent.probe_result.id = 7;
+	sent.probe_result.outage_us = 61000;
+	sent.probe_result.span_count = 2;
+	strcpy(sent.probe_result.spans[0].node, "n1");
+	sent.probe_result.spans[1].at_us = 880200;
+}
+
 static void test_every_message_comes_back_as_it_was_sent(void **state)
 {
 	(void)state;
@@ -63,6 +81,8 @@ static void test_every_message_comes_back_as_it_was_sent(void **state)
 			fill_router();
 		} else if (type == MESSAGE_SERVICE_PORT) {
 			fill_port();
+		} else if (type == MESSAGE_FAULT || type == MESSAGE_PROBE_RESULT) {
+			fill_drill(type);
 		} else {
 			memset(&sent, 0, sizeof sent);
 			sent.type = (enum message_type)type;
@@ -122,6 +142,12 @@ static void test_values_out_of_range_are_refused_on_both_sides(void **state)
 	assert_int_equal(message_encode(&sent, data, sizeof data), -EINVAL);
 	fill_port();
 	sent.service_port.endpoint_count = MESSAGE_ENDPOINTS_MAX + 1;
+	assert_int_equal(message_encode(&sent, data, sizeof data), -EINVAL);
+	fill_drill(MESSAGE_PROBE_RESULT);
+	sent.probe_result.span_count = MESSAGE_SPANS_MAX + 1;
+	assert_int_equal(message_encode(&sent, data, sizeof data), -EINVAL);
+	fill_drill(MESSAGE_FAULT);
+	sent.fault.kind = MESSAGE_FAULT_COUNT;
 	assert_int_equal(message_encode(&sent, data, sizeof data), -EINVAL);
 	fill_port();
 	assert_int_equal(message_encode(&sent, data, 16), -EMSGSIZE);
