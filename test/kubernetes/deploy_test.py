@@ -12,10 +12,10 @@ import yaml
 import manifests
 import vipd
 from cluster import ADDRESS, GROUP, PORT, SYSTEM, ApiError, program
-from lab import ROOT
+from lab import ROOT, wait_for
 
 DEPLOY = ROOT / "deploy"
-FILES = ["namespace.yaml", "crds.yaml", "rbac.yaml", "flowschema.yaml", "daemonset.yaml", "deployment.yaml"]
+FILES = ["namespace.yaml", "crds.yaml", "rbac.yaml", "admission.yaml", "flowschema.yaml", "daemonset.yaml", "deployment.yaml"]
 
 
 def documents(name):
@@ -31,7 +31,7 @@ def whole(api):
     """deploy/ installed whole, and taken out again where it could disturb other tests."""
     api.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "-k", DEPLOY)
     yield api
-    for name in ("daemonset.yaml", "deployment.yaml", "flowschema.yaml"):
+    for name in ("daemonset.yaml", "deployment.yaml", "flowschema.yaml", "admission.yaml"):
         api.kubectl("delete", "--ignore-not-found", "-f", DEPLOY / name)
 
 
@@ -56,13 +56,18 @@ def test_kustomization_holds_every_manifest(api):
     assert names(built) == names(wanted)
 
 
-def test_with_monitoring_speakers_listen_where_prometheus_can_reach_them(api, tmp_path):
-    whole = tmp_path / "deploy"
+def with_components(api, folder, *components):
+    """A copy of deploy/ in `folder` with these components, and what it makes: (kind, name) -> object."""
+    whole = folder / "deploy"
     shutil.copytree(DEPLOY, whole)
     with open(whole / "kustomization.yaml", "a", encoding="utf-8") as text:
-        text.write("components: [monitoring]\n")
-    built = {(document["kind"], document["metadata"]["name"]): document
-             for document in yaml.safe_load_all(api.kubectl("kustomize", whole))}
+        text.write(f"components: {json.dumps(components)}\n")
+    return whole, {(document["kind"], document["metadata"]["name"]): document
+                   for document in yaml.safe_load_all(api.kubectl("kustomize", whole))}
+
+
+def test_with_monitoring_speakers_listen_where_prometheus_can_reach_them(api, tmp_path):
+    _, built = with_components(api, tmp_path, "monitoring")
     assert {("PodMonitor", "vipd"), ("PrometheusRule", "vipd"), ("Deployment", "vipd-controller")} <= built.keys()
     for kind, name in (("DaemonSet", "vipd-speaker"), ("Deployment", "vipd-controller")):
         pod = built[kind, name]["spec"]["template"]
@@ -74,6 +79,55 @@ def test_with_monitoring_speakers_listen_where_prometheus_can_reach_them(api, tm
         assert wanted.items() <= pod["metadata"]["labels"].items()
     [plain] = one("daemonset.yaml", "DaemonSet")["spec"]["template"]["spec"]["containers"]
     assert {"name": "VIPD_METRICS_LISTEN", "value": "127.0.0.1:9461"} in plain["env"]
+
+
+# Of OpenShift's definition as much as is needed to refuse a misspelt field and one that is missing.
+CONSTRAINTS = {
+    **{name: {"type": "boolean"} for name in (
+        "allowHostDirVolumePlugin", "allowHostIPC", "allowHostNetwork", "allowHostPID", "allowHostPorts",
+        "allowPrivilegedContainer", "readOnlyRootFilesystem", "allowPrivilegeEscalation",
+        "defaultAllowPrivilegeEscalation")},
+    **{name: {"type": "array", "items": {"type": "string"}, "nullable": True} for name in (
+        "allowedCapabilities", "defaultAddCapabilities", "requiredDropCapabilities", "volumes", "users", "groups",
+        "seccompProfiles")},
+    **{name: {"type": "object", "properties": {"type": {"type": "string"}}} for name in (
+        "runAsUser", "seLinuxContext", "fsGroup", "supplementalGroups")},
+    "priority": {"type": "integer", "format": "int32", "nullable": True}}
+OPENSHIFT = {
+    "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+    "metadata": {"name": "securitycontextconstraints.security.openshift.io"},
+    "spec": {"group": "security.openshift.io", "scope": "Cluster", "names": {
+        "plural": "securitycontextconstraints", "singular": "securitycontextconstraints",
+        "kind": "SecurityContextConstraints", "listKind": "SecurityContextConstraintsList"},
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+            "type": "object", "required": [
+                "allowHostDirVolumePlugin", "allowHostIPC", "allowHostNetwork", "allowHostPID", "allowHostPorts",
+                "allowPrivilegedContainer", "readOnlyRootFilesystem"],
+            "properties": {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+                           **CONSTRAINTS}}}}]}}
+
+
+def test_openshift_lets_a_speaker_have_what_its_daemonset_asks_for_and_no_more(api, tmp_path):
+    folder, built = with_components(api, tmp_path, "openshift", "kubevirt")
+    api.kubectl("apply", "-f", "-", text=json.dumps(OPENSHIFT))
+    try:
+        api.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{OPENSHIFT['metadata']['name']}", timeout=40)
+        api.kubectl("apply", "--server-side", "--force-conflicts", "--validate=strict", "--dry-run=server", "-k", folder)
+    finally:
+        api.kubectl("delete", "crd", OPENSHIFT["metadata"]["name"])
+    allowed = built["SecurityContextConstraints", "vipd-speaker"]
+    speaker = built["DaemonSet", "vipd-speaker"]["spec"]["template"]
+    [container] = speaker["spec"]["containers"]
+    assert allowed["users"] == [f"system:serviceaccount:{SYSTEM}:{speaker['spec']['serviceAccountName']}"]
+    assert speaker["metadata"]["annotations"]["openshift.io/required-scc"] == allowed["metadata"]["name"]
+    assert sorted(container["securityContext"]["capabilities"]["add"]) == sorted(allowed["allowedCapabilities"])
+    assert container["securityContext"]["capabilities"]["drop"] == allowed["requiredDropCapabilities"]
+    assert {kind for volume in speaker["spec"]["volumes"] for kind in volume if kind != "name"} <= set(allowed["volumes"])
+    assert [name for name, value in allowed.items() if value is True] == [
+        "allowHostDirVolumePlugin", "allowHostNetwork", "allowHostPorts", "readOnlyRootFilesystem"]
+    controller = built["Deployment", "vipd-controller"]["spec"]["template"]["spec"]
+    assert controller["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["resources"]["requests"]["cpu"] == "250m"
 
 
 def test_probes_ask_nobody_but_the_process():
@@ -148,6 +202,9 @@ def test_uninstalling_leaves_nothing(whole):
         for path in ("/api/v1/namespaces", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
                      "/apis/rbac.authorization.k8s.io/v1/clusterroles",
                      "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+                     "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+                     "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
+                     "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations",
                      "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"):
             assert installed & {found["metadata"]["name"] for found in whole.list(path)} == set()
     finally:
@@ -370,6 +427,86 @@ def test_a_speaker_may_not(api, words):
     "create serviceaccounts/token -n vipd-system", "impersonate users", "create clusterrolebindings"])
 def test_a_controller_may_not(api, words):
     assert not can(api, "vipd-controller", *words.split())
+
+
+# --- what a speaker may write, whoever it is
+
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
+
+
+@pytest.fixture
+def nodes(fresh, whole):
+    """Tokens of the speakers of n1 and n2, bound to their nodes, and one that is bound to none."""
+    for name in ("n1", "n2"):
+        whole.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        whole.create(f"{GROUP}/speakers", {"apiVersion": "vipd.dev/v1alpha1", "kind": "Speaker", "metadata": {"name": name},
+                                           "spec": {}})
+    whole.create(f"{GROUP}/virtualips", {"apiVersion": "vipd.dev/v1alpha1", "kind": "VirtualIP",
+                                         "metadata": {"name": "192.0.2.10"}, "spec": FULL_VIP})
+    tokens = {name: whole.token("vipd-speaker", name) for name in ("n1", "n2")}
+    tokens["nobody"] = whole.token("vipd-speaker")
+    # Policies take effect a moment after they were made.
+    wait_for("the policies to be enforced", lambda: refused(whole, tokens["nobody"], "POST", LEASES, lease("probe", "x")), 30)
+    return tokens
+
+
+def refused(api, token, method, path, body=None, kind="application/json"):
+    """The message with which it is denied, or None."""
+    try:
+        api.request(method, f"{path}{'&' if '?' in path else '?'}dryRun=All", body, kind, token)
+    except ApiError as error:
+        assert error.status in (403, 422), error
+        return str(error)
+    return None
+
+
+def lease(name, holder, version=None):
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": SYSTEM, **({"resourceVersion": version} if version else {})},
+            "spec": {"holderIdentity": holder, "leaseTransitions": 1}}
+
+
+def test_a_speaker_renews_and_claims_for_its_own_node_only(whole, nodes):
+    one = nodes["n1"]
+    assert not refused(whole, one, "POST", LEASES, lease("speaker-n1", "n1"))
+    assert "sign of life for another node" in refused(whole, one, "POST", LEASES, lease("speaker-n2", "n2"))
+    assert not refused(whole, one, "POST", LEASES, lease("lab.ipv4.10", "n1"))
+    assert "may not make n2 the holder" in refused(whole, one, "POST", LEASES, lease("lab.ipv4.10", "n2"))
+    assert "is the controller's" in refused(whole, one, "POST", LEASES, lease("vipd-controller", "n1"))
+    assert "is bound to no node" in refused(whole, nodes["nobody"], "POST", LEASES, lease("lab.ipv4.10", ""))
+    made = whole.create(LEASES, lease("lab.ipv4.10", "n2"))
+    version, path = made["metadata"]["resourceVersion"], f"{LEASES}/lab.ipv4.10"
+    for holder in ("n1", "n2", ""):  # taken over, left alone, released because nobody renews it
+        assert not refused(whole, one, "PUT", path, lease("lab.ipv4.10", holder, version))
+    assert "may not make n3 the holder" in refused(whole, one, "PUT", path, lease("lab.ipv4.10", "n3", version))
+
+
+def test_a_speaker_writes_the_status_of_its_own_node_only(whole, nodes):
+    ready = {"status": {"owned": 1}}
+    merge = "application/merge-patch+json"
+    assert not refused(whole, nodes["n1"], "PATCH", f"{GROUP}/speakers/n1/status", ready, merge)
+    assert "the speaker of n1 may not write about n2" in refused(
+        whole, nodes["n1"], "PATCH", f"{GROUP}/speakers/n2/status", ready, merge)
+    assert "may not write about n3" in refused(whole, nodes["n1"], "POST", f"{GROUP}/speakers", {
+        "apiVersion": "vipd.dev/v1alpha1", "kind": "Speaker", "metadata": {"name": "n3"}, "spec": {}})
+
+
+def test_a_speaker_names_only_itself_the_owner_of_an_address(whole, nodes):
+    path, merge = f"{GROUP}/virtualips/192.0.2.10/status", "application/merge-patch+json"
+
+    def tries(node, **status):
+        return refused(whole, nodes[node], "PATCH", path, {"status": status}, merge)
+
+    assert not tries("n1", owner="n1", state="Active")
+    assert "may not name n2 the owner" in tries("n1", owner="n2", state="Active")
+    whole.request("PATCH", path, {"status": {"owner": "n2", "notEligible": [{"node": "n2", "reason": "LinkDown"}]}}, merge)
+    assert not tries("n1", owner="n1")
+    assert "may not name nobody the owner" in tries("n1", owner=None)
+    assert not tries("n2", owner=None, state="Unowned")
+    mine = [{"node": "n1", "reason": "LinkDown"}]
+    assert not tries("n1", notEligible=[{"node": "n2", "reason": "LinkDown"}, *mine])
+    assert "why other nodes cannot own it" in tries("n1", notEligible=mine)
+    assert "why other nodes cannot own it" in tries("n1", notEligible=[{"node": "n2", "reason": "Excluded"}])
 
 
 # --- beside Kubernetes
