@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from conftest import DEPLOY
+from installed import DEPLOY
 
 BUILD = DEPLOY / "image/build"
 

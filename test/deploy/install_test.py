@@ -3,8 +3,8 @@ import pathlib
 import re
 import time
 
-from conftest import DEPLOY, SERVICES
 from cluster import SYSTEM
+from installed import DEPLOY, SERVICES
 from kubelets import command_of
 from lab import wait_for
 import manifests

@@ -354,23 +354,24 @@ def test_columns_of_kubectl_get(fresh, short, columns):
 
 # --- who may do what
 
-READ = {"get", "list", "watch"}
+SEE = {"list", "watch"}
 SPEAKER = {
-    ("", "services"): READ, ("", "nodes"): READ, ("discovery.k8s.io", "endpointslices"): READ,
-    ("vipd.dev", "virtualips"): READ, ("vipd.dev", "virtualips/status"): {"patch", "update"},
-    ("vipd.dev", "speakers"): READ | {"create"}, ("vipd.dev", "speakers/status"): {"patch", "update"},
+    ("", "services"): SEE, ("", "nodes"): SEE, ("discovery.k8s.io", "endpointslices"): SEE,
+    ("vipd.dev", "virtualips"): SEE | {"get"}, ("vipd.dev", "virtualips/status"): {"patch"},
+    ("vipd.dev", "speakers"): SEE | {"create"}, ("vipd.dev", "speakers/status"): {"patch"},
+    ("kubevirt.io", "virtualmachineinstances"): SEE,
     ("events.k8s.io", "events"): {"create", "patch"},
-    ("coordination.k8s.io", "leases"): READ | {"create", "update"}}
+    ("coordination.k8s.io", "leases"): SEE | {"get", "create", "update"}}
 CONTROLLER = {
-    ("", "namespaces"): READ, ("", "nodes"): READ, ("", "services"): READ | {"patch", "update"},
-    ("", "services/status"): {"patch", "update"}, ("discovery.k8s.io", "endpointslices"): READ,
-    ("vipd.dev", "addresspools"): READ, ("vipd.dev", "addresspools/status"): {"patch", "update"},
-    ("vipd.dev", "virtualips"): READ | {"create", "update", "patch", "delete"},
-    ("vipd.dev", "virtualips/status"): {"patch", "update"}, ("vipd.dev", "speakers"): READ,
-    ("vipd.dev", "speakers/status"): {"patch", "update"},
-    ("vipd.dev", "failoverdrills"): READ, ("vipd.dev", "failoverdrills/status"): {"patch", "update"},
+    ("", "namespaces"): SEE, ("", "nodes"): SEE, ("", "services"): SEE | {"get", "patch"}, ("", "services/status"): {"patch"},
+    ("discovery.k8s.io", "endpointslices"): SEE,
+    ("config.openshift.io", "infrastructures"): SEE, ("config.openshift.io", "networks"): SEE,
+    ("vipd.dev", "addresspools"): SEE | {"get"}, ("vipd.dev", "addresspools/status"): {"patch"},
+    ("vipd.dev", "virtualips"): SEE | {"get", "create", "patch", "delete"}, ("vipd.dev", "virtualips/status"): {"patch"},
+    ("vipd.dev", "speakers"): SEE | {"get"}, ("vipd.dev", "speakers/status"): {"patch"},
+    ("vipd.dev", "failoverdrills"): SEE, ("vipd.dev", "failoverdrills/status"): {"patch"},
     ("events.k8s.io", "events"): {"create", "patch"},
-    ("coordination.k8s.io", "leases"): READ | {"create", "update", "patch", "delete"}}
+    ("coordination.k8s.io", "leases"): SEE | {"get", "create", "update", "delete"}}
 
 
 def granted(api, account, namespace):

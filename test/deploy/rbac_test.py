@@ -1,0 +1,139 @@
+"""What vipd asks of the API server in a run of everything it does, compared with deploy/rbac.yaml in both directions."""
+import collections
+import re
+
+import yaml
+
+from cluster import GROUP, SYSTEM
+from installed import DEPLOY, SERVICES
+from lab import wait_for
+import manifests
+
+DRILLS = f"{GROUP}/failoverdrills"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
+# Read again when somebody else wrote at the same instant, which no run brings about at will.
+AFTER_A_CONFLICT = {"vipd-controller": {("", "services", "get"), *(
+                        ("vipd.dev", resource, "get") for resource in ("addresspools", "speakers", "virtualips"))},
+                    "vipd-speaker": {("vipd.dev", "virtualips", "get")}}
+OPENSHIFT = [{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+              "metadata": {"name": f"{plural}.config.openshift.io"},
+              "spec": {"group": "config.openshift.io", "scope": "Cluster",
+                       "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
+                       "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+                           "type": "object", "x-kubernetes-preserve-unknown-fields": True}}}]}}
+             for plural, kind in (("infrastructures", "Infrastructure"), ("networks", "Network"))]
+
+
+def granted():
+    """account -> {(API group, resource, verb)} of deploy/rbac.yaml."""
+    documents = [document for document in yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text()) if document]
+    roles = {(document["kind"], document["metadata"]["name"]): document["rules"] for document in documents
+             if document["kind"] in ("ClusterRole", "Role")}
+    found = collections.defaultdict(set)
+    for binding in documents:
+        if binding["kind"] not in ("ClusterRoleBinding", "RoleBinding"):
+            continue
+        for rule in roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]:
+            found[binding["subjects"][0]["name"]].update(
+                (group, resource, verb) for group in rule["apiGroups"] for resource in rule["resources"]
+                for verb in rule["verbs"])
+    return found
+
+
+def requests(site):
+    """account -> {(API group, resource, verb)} that was asked for, and what was refused of it."""
+    asked, refused = collections.defaultdict(set), []
+    for event in site.api.requests():
+        account = event["user"]["username"].rpartition(":")[2]
+        thing = event.get("objectRef")
+        code = event.get("responseStatus", {}).get("code", 0)
+        if code in (401, 403, 422):  # 422: admission.yaml
+            refused.append(f"{account}: {event['verb']} {event['requestURI']}: {event['responseStatus'].get('message')}")
+        if thing:
+            resource = "/".join(filter(None, [thing["resource"], thing.get("subresource")]))
+            asked[account].add((thing.get("apiGroup", ""), resource, event["verb"]))
+    return asked, refused
+
+
+def drill(site, name, address):
+    wait_for(f"{address} to be Active", lambda: site.api.vips()[address].get("status", {}).get("state") == "Active", 20)
+    site.api.create(DRILLS, {"apiVersion": "vipd.dev/v1alpha1", "kind": "FailoverDrill", "metadata": {"name": name},
+                             "spec": {"target": {"virtualIP": address}, "action": "Handover"}})
+    found = wait_for(f"the end of the drill {name}", lambda: (
+        status := (site.api.get(f"{DRILLS}/{name}") or {}).get("status", {})).get("phase") in
+        ("Succeeded", "Failed", "Refused") and status, 60)
+    site.api.delete(f"{DRILLS}/{name}")
+    assert found["phase"] != "Refused", found  # its verdict is a matter of test/kubernetes
+
+
+def service(name, nodes, **spec):
+    return manifests.service(name, [], selector={"vmi.kubevirt.io/id": "test-vm-2"},
+                             annotations={"vipd.dev/nodes": nodes}, **spec)
+
+
+def every_day(site):
+    """Both families, a drill, handovers there and back, maintenance, a pool that changes, a request that is refused."""
+    api = site.api
+    api.expose("test-vm-1", "both", 22, "--ip-family-policy", "RequireDualStack")
+    api.external_ip("both", count=2)
+    api.create(SERVICES, manifests.service("refused", ["198.51.100.7"], selector={"vmi.kubevirt.io/id": "test-vm-1"}))
+    api.create(SERVICES, service("local", "n3", externalTrafficPolicy="Local"))
+    api.create(SERVICES, manifests.service("attached", [], selector={"vmi.kubevirt.io/id": "test-vm-2"},
+                                           annotations={"vipd.dev/network": "vms/lan"}))
+    api.create(SERVICES, service("moved", "n1,n2"))
+    address = api.external_ip("moved")
+    site.serves(address, vm="test-vm-2")
+    for number in range(4):  # so that the same is said twice
+        drill(site, f"drill-{number}", address)
+    owner = site.owner(address)
+    api.patch(f"{GROUP}/speakers/{owner}", {"spec": {"maintenance": True}})
+    site.owner(address, other_than=owner, seconds=20)
+    api.patch(f"{GROUP}/speakers/{owner}", {"spec": {"maintenance": False}})
+    api.pool(quarantineSeconds=61)
+
+
+def bad_day(site):
+    """A node is gone with an address that only it may own, its Speaker is deleted; controllers change places."""
+    api = site.api
+    api.create(SERVICES, service("alone", "n1"))
+    address = api.external_ip("alone")
+    site.serves(address, vm="test-vm-2")
+    wait_for("its owner to be told", lambda: api.vips()[address].get("status", {}).get("owner") == "n1", 20)
+    api["n1"].kill_kubelet_and_pods()
+    wait_for("its silence to be told", lambda: any(
+        entry["type"] == "Ready" and entry["status"] != "True"
+        for entry in site.speakers()["n1"]["status"]["conditions"]), 90)
+    wait_for("its address to be nobody's", lambda: not api.vips()[address]["status"].get("owner"), 30)
+    api.delete(f"{GROUP}/speakers/n1")
+    api["n1"].revive()
+    site.rolled_out()
+    api.create(LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {}, "metadata": {
+        "name": "lab.ipv4.250", "namespace": SYSTEM, "labels": {"vipd.dev/virtual-router": "true"}}})
+    api.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(OPENSHIFT))
+    api.kubectl("delete", "pod", "-l", "app.kubernetes.io/name=vipd-controller", "--wait=true", namespace=SYSTEM, timeout=60)
+    site.rolled_out()
+    wait_for("the stray Lease to go", lambda: "lab.ipv4.250" not in api.leases(), 60)
+
+
+def test_nothing_is_refused_and_nothing_is_granted_that_is_never_used(site):
+    every_day(site)
+    bad_day(site)
+    site.clear()
+    wait_for("the Leases to go", lambda: not [name for name in site.api.leases() if re.search(r"\.ipv[46]\.", name)], 30)
+    rules = granted()
+
+    def rests():
+        """What has not been asked for yet."""
+        asked, _ = requests(site)
+        return {account: sorted(allowed - asked[account] - AFTER_A_CONFLICT[account]) for account, allowed in rules.items()}
+
+    try:
+        wait_for("every grant to be used", lambda: not any(rests().values()), 20, 0.5)
+    finally:
+        site.api.kubectl("delete", "crd", *[definition["metadata"]["name"] for definition in OPENSHIFT])
+        print("never asked for:", rests())
+    asked, refused = requests(site)
+    assert refused == []
+    assert rules.keys() == {"vipd-speaker", "vipd-controller"} == asked.keys()
+    for account, allowed in rules.items():
+        assert not (other := sorted(asked[account] - allowed)), f"{account}: asked for, and granted by nobody here: {other}"
