@@ -18,8 +18,9 @@ import re
 
 import yaml
 
-from cluster import Cluster, program
+from cluster import ADDRESS, Cluster, program
 from lab import PREFIX, ROOT, LabError, Process, ip_batch, run, start_time, wait_for
+from names import Names
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 PAUSE = "registry.k8s.io/pause:3.10.1"
@@ -204,7 +205,7 @@ state = "/run/containerd"
             "failCgroupV1": False, "failSwapOn": False, "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{self.cgroup}",
             "containerRuntimeEndpoint": f"unix://{self.dir}/containerd.sock", "enforceNodeAllocatable": [],
             "evictionHard": {}, "imageGCHighThresholdPercent": 100, "resolvConf": str(names),
-            "clusterDomain": "cluster.local", "nodeStatusUpdateFrequency": "5s", "syncFrequency": "10s",
+            "clusterDNS": [ADDRESS], "clusterDomain": "cluster.local", "nodeStatusUpdateFrequency": "5s", "syncFrequency": "10s",
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"}}))
         self.kubelet = self._start(
@@ -267,7 +268,7 @@ class KubeletCluster(Cluster):
             raise LabError(f"{missing[0]} is missing: test/tools/install kubelet")
         super().__init__()
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
-        self.kubelets, self.archives = {}, []
+        self.kubelets, self.archives, self.names = {}, [], None
         self.audit = self.dir / "audit.log"
         policy = self.dir / "audit.yaml"
         policy.write_text(AUDIT)
@@ -300,6 +301,7 @@ class KubeletCluster(Cluster):
         self.host.start("kube-scheduler", [
             program("kube-scheduler"), f"--kubeconfig={self.person('system:kube-scheduler')}", "--leader-elect=false",
             "--bind-address=127.0.0.1", f"--cert-dir={self.dir / 'certs'}"])
+        self.names = Names(self, ADDRESS)
         self.archives = [pause_image(self.dir), server_image(self.dir)]
         return self
 
@@ -307,6 +309,8 @@ class KubeletCluster(Cluster):
         for kubelet in self.kubelets.values():
             if kubelet.first and kubelet.first.alive():
                 kubelet.kill()
+        if self.names:
+            self.names.close()
         super().down()
         if self.kubelets:
             wait_for("the cgroups to be empty", lambda: not remove_cgroups(self.prefix), 15)
