@@ -240,16 +240,14 @@ static int start(struct engine *engine)
 		r = serve(engine, &engine->status, STATUS_SOCKET, engine_describe);
 	if (r >= 0)
 		r = serve(engine, &engine->health, HEALTH_SOCKET, engine_describe_health);
-	if (r >= 0)
+	if (r >= 0) {
+		page_new(&engine->page, engine);
 		r = engine_feeder_start(engine);
+	}
 	if (r >= 0)
 		r = prober_new(&engine->prober, engine);
 	if (r >= 0)
 		r = fault_new(&engine->fault, engine);
-	if (r >= 0) {
-		page_new(&engine->page, engine);
-		feeder_share(engine->feeder, page_counters(engine->page));
-	}
 	if (r < 0)
 		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "cannot start: %s%s", strerror(-r),

@@ -138,13 +138,20 @@ static int on_loaded(sd_event_source *source, int fd, uint32_t revents, void *us
 {
 	struct fault *fault = userdata;
 	struct base_error error = { 0 };
-	int r = nft_loader_end(&fault->loader, &error);
+	int r;
 
-	(void)source;
 	(void)fd;
 	(void)revents;
-	if (r == -EAGAIN)
+	/*
+	 * The loop lets go of the descriptor before it is closed: another child may hold a copy of it for a
+	 * moment, and the kernel would go on to tell of it.
+	 */
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	r = nft_loader_end(&fault->loader, &error);
+	if (r == -EAGAIN) {
+		sd_event_source_set_enabled(source, SD_EVENT_ON);
 		return 0;
+	}
 	fault->loading = sd_event_source_disable_unref(fault->loading);
 	if (r < 0 && fault->running) {
 		refuse(fault, &fault->order, error.message[0] ? error.message : strerror(-r));

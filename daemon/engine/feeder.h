@@ -5,13 +5,10 @@
 #include "daemon/protocol/channel.h"
 
 /*
- * The unprivileged half as a child process: started with its end of the channel as fd 3, started
- * again with back-off (0.1 s doubling to 30 s) when it ends, and ended with the engine. Its loss
- * changes nothing on the wire.
+ * The unprivileged half as a child process (child.h): started with its end of the channel as fd 3, started
+ * again when it ends, at most every 30 s, and ended with the engine. Its loss changes nothing on the wire.
  */
 struct feeder;
-
-#define FEEDER_FD 3
 
 struct feeder_handlers {
 	void (*on_message)(void *userdata, const struct message *message);
@@ -19,21 +16,20 @@ struct feeder_handlers {
 	void (*on_lost)(void *userdata, const char *why);
 };
 
-/* Inherited by every child as COUNTERS_FD; borrowed. -1: nothing. */
-void feeder_share(struct feeder *feeder, int counters);
+struct feeder_options {
+	const char *program, *node; /* `node` goes into our hello */
+	char *const *argv;
+	int counters; /* what it counts in; borrowed. -1: nothing */
+	int64_t priority;
+};
 
-/*
- * The file `program` is opened now and run as often as needed: an upgrade that replaces it does not
- * give a running engine another version's feeder. `argv` is copied. `node` goes into our hello.
- */
-int feeder_new(struct feeder **feeder, sd_event *event, const char *program, char *const *argv,
-	       const char *node, int64_t priority, const struct feeder_handlers *handlers,
-	       void *userdata);
+int feeder_new(struct feeder **feeder, sd_event *event, const struct feeder_options *options,
+	       const struct feeder_handlers *handlers, void *userdata);
 
 /* -ENOTCONN while there is none. */
 int feeder_send(struct feeder *feeder, const struct message *message);
 
-/* Ends the child (SIGTERM; it gets `grace_us` to write its last words, then SIGKILL). */
+/* Asks it to write its last words and end; no other follows. */
 void feeder_stop(struct feeder *feeder);
 /* SIGHUP to the child: it reads its configuration again. */
 void feeder_reload(struct feeder *feeder);

@@ -1,36 +1,30 @@
 #include "daemon/engine/page.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "daemon/engine/child.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/traffic.h"
 #include "daemon/metrics/counters.h"
 #include "daemon/metrics/page.h"
 #include "daemon/metrics/record.h"
 
-#define BACKOFF_FIRST_US (100 * BASE_USEC_PER_MSEC)
-#define BACKOFF_MAX_US   (10 * BASE_USEC_PER_SEC)
-#define HEALTHY_AFTER_US (30 * BASE_USEC_PER_SEC)
 #define ASKS_PER_SECOND  30
 #define BUFFER_SIZE      (16 * 1024)
 
 struct page {
 	struct engine *engine;
 	int counters, fd;
-	pid_t pid;
-	sd_event_source *io, *child, *restart;
-	uint64_t backoff_us, started_us;
+	struct child *child;
+	sd_event_source *io;
 	bool refused; /* it could not take its port; until one asks something */
 };
 
@@ -251,24 +245,11 @@ static int on_ask(sd_event_source *source, int fd, uint32_t revents, void *userd
 	}
 	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
 		sd_event_source_set_enabled(source,
-					    SD_EVENT_OFF); /* its end is told by on_child() */
+					    SD_EVENT_OFF); /* its end is told by on_end() */
 	return 0;
 }
 
 /* --- the child --- */
-
-static void restart_later(struct page *page)
-{
-	uint64_t now_us = engine_now(page->engine);
-
-	if (base_usec_since(now_us, page->started_us) > HEALTHY_AFTER_US)
-		page->backoff_us = BACKOFF_FIRST_US;
-	sd_event_source_set_time(page->restart, now_us + page->backoff_us);
-	sd_event_source_set_enabled(page->restart, SD_EVENT_ONESHOT);
-	page->backoff_us *= 2;
-	if (page->backoff_us > BACKOFF_MAX_US)
-		page->backoff_us = BACKOFF_MAX_US;
-}
 
 static void disconnect(struct page *page)
 {
@@ -278,23 +259,33 @@ static void disconnect(struct page *page)
 	page->fd = -1;
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *info, void *userdata)
+static void on_end(void *userdata, const siginfo_t *info)
 {
 	struct page *page = userdata;
 
-	(void)source;
-	page->pid = 0;
 	if (info->si_code == CLD_EXITED && info->si_status == PAGE_EXIT_REFUSED)
 		set_refused(page, true);
-	page->child = sd_event_source_disable_unref(page->child);
 	disconnect(page);
-	restart_later(page);
-	return 0;
 }
 
-static void run_child(struct page *page, int fd)
+static int on_start(void *userdata, int fd)
 {
-	const struct engine_options *options = page->engine->options;
+	struct page *page = userdata;
+	int r;
+
+	page->fd = fd;
+	r = sd_event_add_io(page->engine->event, &page->io, fd, EPOLLIN, on_ask, page);
+	if (r >= 0)
+		r = sd_event_source_set_priority(page->io, ENGINE_PRIORITY_STATUS);
+	if (r >= 0)
+		r = sd_event_source_set_ratelimit(page->io, BASE_USEC_PER_SEC, ASKS_PER_SECOND);
+	return r;
+}
+
+int page_new(struct page **page, struct engine *engine)
+{
+	static const struct child_handlers handlers = { on_start, on_end };
+	const struct engine_options *options = engine->options;
 	char *argv[] = { "vipd",
 			 "page",
 			 "--node",
@@ -304,88 +295,29 @@ static void run_child(struct page *page, int fd)
 			 "--metrics-listen",
 			 (char *)options->metrics_listen,
 			 NULL };
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* Out of the way of the two numbers first. */
-	fd = fcntl(fd, F_DUPFD, 10);
-	if (fd < 0 || (page->counters >= 0 && dup2(page->counters, COUNTERS_FD) < 0) ||
-	    dup2(fd, PAGE_FD) < 0)
-		_exit(126);
-	close(fd);
-	execv("/proc/self/exe", argv);
-	_exit(127);
-}
-
-static int start_child(struct page *page)
-{
-	int fds[2], r;
-
-	page->started_us = engine_now(page->engine);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
-		return -errno;
-	page->pid = fork();
-	if (page->pid == 0)
-		run_child(page, fds[1]);
-	close(fds[1]);
-	page->fd = fds[0];
-	if (page->pid < 0) {
-		page->pid = 0;
-		return -EAGAIN;
-	}
-	r = sd_event_add_child(page->engine->event, &page->child, page->pid, WEXITED, on_child,
-			       page);
-	if (r >= 0)
-		r = sd_event_source_set_priority(page->child, ENGINE_PRIORITY_STATUS);
-	if (r >= 0)
-		r = sd_event_add_io(page->engine->event, &page->io, page->fd, EPOLLIN, on_ask,
-				    page);
-	if (r >= 0)
-		r = sd_event_source_set_priority(page->io, ENGINE_PRIORITY_STATUS);
-	if (r >= 0)
-		r = sd_event_source_set_ratelimit(page->io, BASE_USEC_PER_SEC, ASKS_PER_SECOND);
-	return r;
-}
-
-static int on_restart(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	struct page *page = userdata;
-
-	(void)source;
-	(void)usec;
-	if (start_child(page) < 0 && page->pid == 0) {
-		disconnect(page);
-		restart_later(page);
-	}
-	return 0;
-}
-
-int page_new(struct page **page, struct engine *engine)
-{
-	const char *listen = engine->options->metrics_listen;
 	struct page *new;
 	int r;
 
-	if (!listen || !*listen)
+	if (!options->metrics_listen || !*options->metrics_listen)
 		return 0;
 	new = calloc(1, sizeof *new);
 	if (!new)
 		return -ENOMEM;
 	new->engine = engine;
 	new->fd = -1;
-	new->backoff_us = BACKOFF_FIRST_US;
 	new->counters = counters_create();
-	r = sd_event_add_time_relative(engine->event, &new->restart, CLOCK_BOOTTIME, 0,
-				       BASE_USEC_PER_MSEC, on_restart, new);
-	if (r >= 0)
-		r = sd_event_source_set_priority(new->restart, ENGINE_PRIORITY_STATUS);
+	r = child_new(&new->child, engine->event,
+		      &(struct child_options){ .program = "/proc/self/exe",
+					       .argv = argv,
+					       .counters = new->counters,
+					       .priority = ENGINE_PRIORITY_STATUS,
+					       .backoff_max_us = 10 * BASE_USEC_PER_SEC },
+		      &handlers, new);
 	if (r < 0) {
 		page_free(new);
 		return r;
 	}
-	*page = new; /* the first start happens on the loop, like every other one */
+	*page = new;
 	return 0;
 }
 
@@ -404,12 +336,7 @@ void page_free(struct page *page)
 	if (!page)
 		return;
 	disconnect(page);
-	sd_event_source_disable_unref(page->child);
-	sd_event_source_disable_unref(page->restart);
-	if (page->pid > 0) {
-		kill(page->pid, SIGKILL);
-		waitpid(page->pid, NULL, 0);
-	}
+	child_free(page->child);
 	if (page->counters >= 0)
 		close(page->counters);
 	free(page);

@@ -391,7 +391,11 @@ int engine_feeder_start(struct engine *engine)
 	static const struct feeder_handlers handlers = { on_message, on_feeder_started,
 							 on_feeder_lost };
 
-	return feeder_new(&engine->feeder, engine->event, engine->options->feeder_program,
-			  engine->options->feeder_argv, engine->node, ENGINE_PRIORITY_FEEDER,
+	return feeder_new(&engine->feeder, engine->event,
+			  &(struct feeder_options){ .program = engine->options->feeder_program,
+						    .argv = engine->options->feeder_argv,
+						    .node = engine->node,
+						    .counters = page_counters(engine->page),
+						    .priority = ENGINE_PRIORITY_FEEDER },
 			  &handlers, engine);
 }
