@@ -21,6 +21,7 @@ enum option {
 	OPTION_BUDGET,
 	OPTION_ACTION,
 	OPTION_HOLD,
+	OPTION_FILE,
 	OPTION_HELP,
 };
 
@@ -49,6 +50,7 @@ static const struct {
 	  ARGUMENTS_DRILL },
 	{ OPTION_HOLD, 0, "hold", "SECONDS", "of Hang and Isolate, 1 to 300 (5 if not said)",
 	  ARGUMENTS_DRILL },
+	{ OPTION_FILE, 'f', "filename", "FILE", "as FILE alone; - reads what is piped in", ARGUMENTS_FILE },
 	{ OPTION_KUBECONFIG, 0, "kubeconfig", "FILE", "instead of KUBECONFIG and ~/.kube/config", 0 },
 	{ OPTION_CONTEXT, 0, "context", "NAME", "instead of the current context", 0 },
 	{ OPTION_HELP, 'h', "help", NULL, "this", 0 },
@@ -234,6 +236,10 @@ static int apply(struct arguments *arguments, enum option option, const char *va
 		return read_action(arguments, value);
 	case OPTION_HOLD:
 		return read_hold(arguments, value);
+	case OPTION_FILE:
+		if (arguments->word_count < ARGUMENTS_WORDS_MAX)
+			arguments->words[arguments->word_count++] = value;
+		return 0;
 	case OPTION_HELP:
 		arguments->help = true;
 		return 0;

@@ -39,7 +39,8 @@ struct arguments {
 #define ARGUMENTS_TO	    8u
 #define ARGUMENTS_FORCE	    16u
 #define ARGUMENTS_DRILL	    32u
-#define ARGUMENTS_ALL	    63u
+#define ARGUMENTS_FILE	    64u /* its words may be said by -f, too */
+#define ARGUMENTS_ALL	    127u
 
 /* 0, or -1 after saying on stderr what is wrong. */
 int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned taken);

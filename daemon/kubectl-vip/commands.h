@@ -14,6 +14,7 @@ int handover_command(struct api *api, const struct arguments *arguments, struct 
 int drain_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 int undrain_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 int drill_command(struct api *api, const struct arguments *arguments, struct base_error *error);
+int check_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 int version_command(struct api *api, const struct arguments *arguments, struct base_error *error);
 
 /* Shared: reading VirtualIPs. */

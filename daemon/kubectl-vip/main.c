@@ -35,6 +35,10 @@ static const struct command {
 	  "the last run failed or was refused. By schedule: kubectl explain failoverdrill.spec\n",
 	  1, 2,
 	  ARGUMENTS_OUTPUT | ARGUMENTS_NAMESPACE | ARGUMENTS_WAIT | ARGUMENTS_DRILL, drill_command },
+	{ "check", "FILE...", "whose address would be outside its pool if these AddressPools were applied",
+	  "Exit 1 if somebody's would: it keeps the address, but a new Service of its kind gets another.\n"
+	  "For what is wrong in the files themselves: vipd check FILE...\n", 1, ARGUMENTS_WORDS_MAX,
+	  ARGUMENTS_FILE, check_command },
 	{ "version", "", "versions of this program, the API server and the speakers", "", 0, 0, 0,
 	  version_command },
 };

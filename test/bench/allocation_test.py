@@ -15,7 +15,7 @@ from controllers import POOLS, SPEAKERS, VIPS, World
 from create_test import SERVICES, Line, Statuses
 from lab import wait_for
 
-EXISTING = [int(text) for text in os.environ.get("VIPD_BENCH_SERVICES", "10,1000,10000").split(",")]
+EXISTING = [int(text) for text in os.environ.get("VIPD_BENCH_SERVICES", "10,1000").split(",")]
 SAMPLES = 100
 
 

@@ -201,6 +201,24 @@ def test_status_of_an_address_that_is_not_there(cli):
     assert cli.fails("status", "203.0.113.77") == "error: there is no VirtualIP 203.0.113.77\n"
 
 
+def test_check_says_before_whose_address_a_pool_would_lose(cli, served, tmp_path):
+    held = {vip["spec"]["address"] for vip in served.list(f"{GROUP}/virtualips") if vip["spec"].get("pool") == "lab"}
+    assert "192.0.2.10" in held
+    file = tmp_path / "pool.yaml"
+    file.write_text("apiVersion: vipd.dev/v1alpha1\nkind: AddressPool\nmetadata: {name: lab}\nspec:\n"
+                    "  addresses: [192.0.2.0/24, 'fd00::/64', '2001:db8::/64']\n")
+    assert "Every address that is held stays in its pool." in cli("check", "-f", file)
+    file.write_text(file.read_text() + "  exclude: [192.0.2.10]\n")
+    done = cli.run("check", file)
+    assert done.returncode == 1
+    row = done.stdout.splitlines()[1]
+    assert row.startswith("192.0.2.10 ") and row.endswith("pool lab excludes it (exclude: 192.0.2.10)"), done.stdout
+    assert "1 address would be held from outside the pool" in done.stderr
+    file.write_text("apiVersion: vipd.dev/v1alpha1\nkind: AddressPool\nmetadata: {name: lab}\nspec: {addresses: [x]}\n")
+    assert 'spec.addresses: "x" is no address' in cli.fails("check", file)
+    assert "cannot read /nowhere" in cli.fails("check", "-f", "/nowhere")
+
+
 def test_pools(cli, served):
     assert cli.rows("pools")[0] == {
         "NAME": "lab", "ADDRESSES": "192.0.2.0/25,2001:db8::1:0/120", "ASSIGNED": "1 + 1 IPv6",
