@@ -22,14 +22,14 @@ bool calm_lasts(const struct calm *calm, uint64_t now_us)
 	return calm->up && base_usec_since(now_us, calm->since_us) >= hold_us;
 }
 
-/* Differences up to this are left: one address, and a tenth of what a node has on average. */
 static uint32_t tolerated(const struct balance_node *nodes, size_t count)
 {
 	uint64_t total = 0;
 
 	for (size_t i = 0; i < count; i++)
 		total += nodes[i].owned;
-	return count ? 1 + (uint32_t)(total / count / 10) : 1;
+	total = count ? total / count / 10 : 0;
+	return total > BALANCE_TOLERATED ? (uint32_t)total : BALANCE_TOLERATED;
 }
 
 bool balance_needed(const struct balance_node *nodes, size_t count)

@@ -15,6 +15,7 @@
  */
 #define BALANCE_EVERY_US      (10 * BASE_USEC_PER_SEC)
 #define BALANCE_AT_ONCE	      4 /* each time */
+#define BALANCE_TOLERATED     4 /* addresses more than another are left; and a tenth of the average */
 #define BALANCE_CALM_FIRST_US (30 * BASE_USEC_PER_SEC)
 #define BALANCE_CALM_MAX_US   (3600 * BASE_USEC_PER_SEC)
 #define BALANCE_FORGIVEN_US   (3600 * BASE_USEC_PER_SEC) /* a node that stayed for so long starts anew */

@@ -95,8 +95,8 @@ static void test_small_differences_are_left(void **state)
 		uint32_t weight;
 		uint32_t gain;
 	} rows[] = {
-		{ "one more than the other", { 5, 4, 5 }, 1, 0 },
-		{ "two more", { 6, 4, 5 }, 1, 2 },
+		{ "four more than the other", { 8, 4, 5 }, 1, 0 },
+		{ "five more", { 9, 4, 5 }, 1, 5 },
 		{ "a tenth of two hundred is tolerated", { 210, 190, 200 }, 1, 0 },
 		{ "more than that is not", { 212, 190, 200 }, 1, 22 },
 		{ "a pack that would tip it over", { 10, 4, 8 }, 4, 0 },
