@@ -67,9 +67,6 @@ REFUSALS = [
     ("many-ports", {"ports": range(1, 1026), "allocateLoadBalancerNodePorts": False}, "InvalidConfiguration",
      "the Service has 1025 ports, at most 1024 of one can be served: make several Services of it that share an address "
      "(vipd.dev/sharing-key)"),
-    ("network", asks(network="vms/lan"), "UnsupportedFeature",
-     "annotation vipd.dev/network: endpoints on an attached network are not supported by this version; remove the "
-     "annotation to use the pod network"),
 ]
 NOTHING = ("no pool has an IPv4 address to give: lab is disabled; quota is given on request only (autoAssign); team is "
            "not for namespace vms; tiny is given on request only (autoAssign)")
