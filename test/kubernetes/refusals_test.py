@@ -67,6 +67,8 @@ REFUSALS = [
     ("many-ports", {"ports": range(1, 1026), "allocateLoadBalancerNodePorts": False}, "InvalidConfiguration",
      "the Service has 1025 ports, at most 1024 of one can be served: make several Services of it that share an address "
      "(vipd.dev/sharing-key)"),
+    ("network", asks(network="a/b/c"), "InvalidConfiguration",
+     'annotation vipd.dev/network: "a/b/c" is no network: write NAMESPACE/NAME of a NetworkAttachmentDefinition'),
 ]
 NOTHING = ("no pool has an IPv4 address to give: lab is disabled; quota is given on request only (autoAssign); team is "
            "not for namespace vms; tiny is given on request only (autoAssign)")
