@@ -481,6 +481,19 @@ void state_drop_vip(struct state *state, const char *name)
 	queue_mark(&state->queue, &vip->work);
 }
 
+void state_drop_unlisted_vips(struct state *state, const char *version,
+			      bool (*listed)(void *userdata, const char *name), void *userdata)
+{
+	TABLE_EACH(&state->vips, entry)
+	{
+		struct vip *vip = TABLE_OF(entry, struct vip, entry);
+
+		if (vip->exists && k8s_version_compare(vip->version, version) <= 0 &&
+		    !listed(userdata, vip->name))
+			state_drop_vip(state, vip->name);
+	}
+}
+
 static void free_vip(struct state *state, struct vip *vip)
 {
 	clear_object(state, vip);

@@ -132,6 +132,12 @@ void state_put_service(struct state *state, const cJSON *object, enum state_orig
 void state_drop_service(struct state *state, const char *namespace, const char *name);
 void state_put_vip(struct state *state, const cJSON *object, enum state_origin origin);
 void state_drop_vip(struct state *state, const char *name);
+/*
+ * After a complete list of `version`: what is not in it is gone. Of a VirtualIP that we made and deleted while
+ * nothing was watched nobody else says so.
+ */
+void state_drop_unlisted_vips(struct state *state, const char *version,
+			      bool (*listed)(void *userdata, const char *name), void *userdata);
 void state_put_pool(struct state *state, const cJSON *object, enum state_origin origin);
 void state_drop_pool(struct state *state, const char *name);
 void state_put_lease(struct state *state, const cJSON *object, enum state_origin origin);

@@ -161,12 +161,24 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 	reconciler_wake(watches->options.reconciler);
 }
 
+static bool is_listed(void *userdata, const char *name)
+{
+	const struct watch *watch = userdata;
+
+	return k8s_informer_knows(watch->informer, "", name);
+}
+
 static void on_synced(void *userdata, bool first)
 {
 	struct watch *watch = userdata;
 	const struct watches_options *options = &watch->watches->options;
 
 	echo_clear(&watch->echo);
+	if (watch->kind == WATCH_VIPS && !first) {
+		options->state->queue.now_us = reconciler_now();
+		state_drop_unlisted_vips(options->state, k8s_informer_version(watch->informer),
+					 is_listed, watch);
+	}
 	if (watch->watches->silent)
 		log_line(LOG_INFO, BASE_REASON_API_REACHABLE, LOG_NO_FIELDS,
 			 "API server: it lists and tells again");

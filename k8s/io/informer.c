@@ -452,6 +452,11 @@ bool k8s_informer_synced(const struct k8s_informer *informer)
 	return informer->synced;
 }
 
+bool k8s_informer_knows(struct k8s_informer *informer, const char *namespace, const char *name)
+{
+	return *find(informer, namespace, name) != NULL;
+}
+
 const char *k8s_informer_path(const struct k8s_informer *informer)
 {
 	return informer->path;

@@ -46,6 +46,8 @@ void k8s_informer_restart(struct k8s_informer *informer, bool relist);
 void k8s_informer_distrust(struct k8s_informer *informer);
 uint64_t k8s_informer_watching_us(struct k8s_informer *informer); /* how long; 0: it does not */
 bool k8s_informer_synced(const struct k8s_informer *informer);
+/* Was it in the last list, or in an event since, and is not gone? */
+bool k8s_informer_knows(struct k8s_informer *informer, const char *namespace, const char *name);
 const char *k8s_informer_path(const struct k8s_informer *informer);
 /* resourceVersion of the last complete list or event; "" before the first. */
 const char *k8s_informer_version(const struct k8s_informer *informer);
