@@ -142,7 +142,7 @@ class Cluster(Place):
             "--listen-peer-urls", f"{local}:2380", "--initial-advertise-peer-urls", f"{local}:2380",
             "--initial-cluster", f"default={local}:2380"])
 
-    def start_server(self, seconds=60):
+    def start_server(self, seconds=120):
         pki = self.dir / "pki"
         self.server = self.host.start("kube-apiserver", [
             program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", f"--bind-address={ADDRESS}",
