@@ -11,12 +11,22 @@
 
 /* --- orders --- */
 
+/* {"status": {NAME: ORDER}}, which whoever is told forgets after a while. Returns the order. */
+static cJSON *begin_order(cJSON *body, const char *name, const cJSON *drill, uint64_t wall_us)
+{
+	cJSON *order = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "status"), name);
+
+	cJSON_AddStringToObject(order, "id", k8s_object_text(drill, "status/run/id"));
+	cJSON_AddNumberToObject(order, "expires",
+				(double)(wall_us / BASE_USEC_PER_SEC + EXPIRES_S));
+	return order;
+}
+
 cJSON *drill_record_lookout(const cJSON *drill, uint64_t wall_us)
 {
-	cJSON *body = cJSON_CreateObject(), *order;
+	cJSON *body = cJSON_CreateObject();
+	cJSON *order = begin_order(body, "lookout", drill, wall_us);
 
-	order = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "status"), "lookout");
-	cJSON_AddStringToObject(order, "id", k8s_object_text(drill, "status/run/id"));
 	cJSON_AddStringToObject(order, "address", k8s_object_text(drill, "status/run/virtualIP"));
 	cJSON_AddNumberToObject(order, "intervalMilliseconds",
 				(double)k8s_object_number(drill, "spec/probe/intervalMilliseconds",
@@ -25,23 +35,18 @@ cJSON *drill_record_lookout(const cJSON *drill, uint64_t wall_us)
 	cJSON_AddNumberToObject(order, "port",
 				(double)k8s_object_number(drill, "status/run/port", 0, 65535, 0));
 	cJSON_AddNumberToObject(order, "durationMilliseconds", drill_run_duration_ms(drill));
-	cJSON_AddNumberToObject(order, "expires",
-				(double)(wall_us / BASE_USEC_PER_SEC + EXPIRES_S));
 	return body;
 }
 
 cJSON *drill_record_fault(const cJSON *drill, uint64_t wall_us)
 {
-	cJSON *body = cJSON_CreateObject(), *order;
+	cJSON *body = cJSON_CreateObject();
+	cJSON *order = begin_order(body, "fault", drill, wall_us);
 
-	order = cJSON_AddObjectToObject(cJSON_AddObjectToObject(body, "status"), "fault");
-	cJSON_AddStringToObject(order, "id", k8s_object_text(drill, "status/run/id"));
 	cJSON_AddStringToObject(order, "action", k8s_object_text(drill, "status/run/action"));
 	cJSON_AddStringToObject(order, "virtualRouter",
 				k8s_object_text(drill, "status/run/virtualRouter"));
 	cJSON_AddNumberToObject(order, "holdMilliseconds", drill_run_hold_ms(drill));
-	cJSON_AddNumberToObject(order, "expires",
-				(double)(wall_us / BASE_USEC_PER_SEC + EXPIRES_S));
 	return body;
 }
 
