@@ -26,7 +26,6 @@
 #include "daemon/options.h"
 #include "k8s/object.h"
 
-#define CHANNEL_FD	3
 #define NAMESPACE	"vipd-system"
 #define PROBE_MS	1000
 #define STOP_US		(1500 * BASE_USEC_PER_MSEC) /* for what is under way at the end */

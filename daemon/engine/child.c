@@ -72,7 +72,7 @@ static _Noreturn void become(const struct child *child, int fd)
 	/* Out of the way of the two numbers first. */
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 10);
 	if (fd < 0 || (child->counters >= 0 && dup2(child->counters, COUNTERS_FD) < 0) ||
-	    dup2(fd, CHILD_FD) < 0)
+	    dup2(fd, CHANNEL_FD) < 0)
 		_exit(126);
 	execveat(child->program, "", child->argv, environ, AT_EMPTY_PATH);
 	_exit(127);

@@ -9,11 +9,9 @@
 /*
  * A process of ours beside the engine: started on the loop, started again with back-off when it ends (0.1 s,
  * doubling; from the beginning after 30 s of life), killed when the engine ends, however that does. What it
- * inherits: one end of a SOCK_SEQPACKET pair as fd 3, and memory that it counts in as COUNTERS_FD.
+ * inherits: one end of a SOCK_SEQPACKET pair as CHANNEL_FD, and memory that it counts in as COUNTERS_FD.
  */
 struct child;
-
-#define CHILD_FD 3
 
 struct child_options {
 	const char *

@@ -5,7 +5,7 @@
 #include "daemon/protocol/channel.h"
 
 /*
- * The unprivileged half as a child process (child.h): started with its end of the channel as fd 3, started
+ * The unprivileged half as a child process (child.h): started with its end of the channel, started
  * again when it ends, at most every 30 s, and ended with the engine. Its loss changes nothing on the wire.
  */
 struct feeder;

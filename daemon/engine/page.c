@@ -17,6 +17,8 @@
 #include "daemon/metrics/page.h"
 #include "daemon/metrics/record.h"
 
+_Static_assert(PAGE_FD == CHANNEL_FD, "child.c gives it the same number as every child");
+
 #define ASKS_PER_SECOND  30
 #define BUFFER_SIZE      (16 * 1024)
 

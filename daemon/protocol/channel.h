@@ -24,6 +24,8 @@ struct channel_handlers {
 
 /* Both ends, SOCK_SEQPACKET, close-on-exec, buffers as large as allowed. 0 or -errno. */
 int channel_pair(int fds[2]);
+/* Where a child finds its end. */
+#define CHANNEL_FD 3
 
 /* Takes `fd`, also on failure. 0 or -errno. `priority` as of sd_event_source_set_priority(). */
 int channel_new(struct channel **channel, sd_event *event, int fd, int64_t priority,

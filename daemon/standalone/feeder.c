@@ -22,7 +22,6 @@
 #include "daemon/protocol/channel.h"
 #include "daemon/standalone/standalone.h"
 
-#define CHANNEL_FD  3
 #define DEBOUNCE_US (50 * BASE_USEC_PER_MSEC)
 #define LOOK_US	    (2 * BASE_USEC_PER_SEC)
 
