@@ -30,7 +30,8 @@ struct fault {
 	struct router *router; /* NULL: the engine as a whole */
 	uint64_t begun_us;
 	struct nft_loader loader; /* cuts off, and takes that away again */
-	sd_event_source *loading; /* NULL: nothing is being loaded */
+	sd_event_source *loaded;
+	bool loading;
 	bool lease_known;
 	struct virtual_router_lease lease; /* what `router` has to be told when it comes back */
 };
@@ -140,19 +141,16 @@ static int on_loaded(sd_event_source *source, int fd, uint32_t revents, void *us
 	struct base_error error = { 0 };
 	int r;
 
+	(void)source;
 	(void)fd;
 	(void)revents;
-	/*
-	 * The loop lets go of the descriptor before it is closed: another child may hold a copy of it for a
-	 * moment, and the kernel would go on to tell of it.
-	 */
-	sd_event_source_set_enabled(source, SD_EVENT_OFF);
-	r = nft_loader_end(&fault->loader, &error);
-	if (r == -EAGAIN) {
-		sd_event_source_set_enabled(source, SD_EVENT_ON);
+	nft_loader_reap(&fault->loader);
+	if (!fault->loading)
 		return 0;
-	}
-	fault->loading = sd_event_source_disable_unref(fault->loading);
+	r = nft_loader_end(&fault->loader, &error);
+	if (r == -EAGAIN)
+		return 0;
+	fault->loading = false;
 	if (r < 0 && fault->running) {
 		refuse(fault, &fault->order, error.message[0] ? error.message : strerror(-r));
 		stop(fault);
@@ -162,23 +160,11 @@ static int on_loaded(sd_event_source *source, int fd, uint32_t revents, void *us
 	return 0;
 }
 
-/* `r`: of the start of a loader. */
-static int await_loader(struct fault *fault, int r)
-{
-	if (r >= 0)
-		r = sd_event_add_io(fault->engine->event, &fault->loading, fault->loader.report,
-				    EPOLLIN, on_loaded, fault);
-	if (r < 0)
-		nft_loader_cancel(&fault->loader);
-	return r;
-}
-
 /* It runs out in any case: this only tidies up. */
 static void take_cut_away(struct fault *fault)
 {
-	fault->loading = sd_event_source_disable_unref(fault->loading);
 	nft_loader_cancel(&fault->loader);
-	await_loader(fault, nft_cut_remove_start(&fault->loader));
+	fault->loading = nft_cut_remove_start(&fault->loader) == 0;
 }
 
 static int cut_off(struct fault *fault, struct base_error *error)
@@ -205,8 +191,8 @@ static int cut_off(struct fault *fault, struct base_error *error)
 			error, -EOPNOTSUPP,
 			"this kernel has no netdev egress hook, or --fence loopback is said");
 	else
-		r = await_loader(fault,
-				 nft_cut_start(&fault->loader, cuts, count, fault->order.hold_ms));
+		r = nft_cut_start(&fault->loader, cuts, count, fault->order.hold_ms);
+	fault->loading = r == 0;
 	free(cuts);
 	return r;
 }
@@ -329,7 +315,11 @@ int fault_new(struct fault **fault, struct engine *engine)
 		return -ENOMEM;
 	new->engine = engine;
 	new->loader = (struct nft_loader)NFT_LOADER_NONE;
-	r = engine_add_timer(engine, &new->timer, ENGINE_PRIORITY_FEEDER, on_timer,
+	r = nft_loader_open(&new->loader);
+	if (r >= 0)
+		r = sd_event_add_io(engine->event, &new->loaded, new->loader.fd, EPOLLIN, on_loaded, new);
+	if (r >= 0)
+		r = engine_add_timer(engine, &new->timer, ENGINE_PRIORITY_FEEDER, on_timer,
 			     engine->abilities.egress ? engine_now(engine) + SWEEP_US : UINT64_MAX);
 	if (r < 0) {
 		fault_free(new);
@@ -344,8 +334,8 @@ void fault_free(struct fault *fault)
 	if (!fault)
 		return;
 	fault_end(fault);
-	sd_event_source_disable_unref(fault->loading);
-	nft_loader_cancel(&fault->loader);
+	sd_event_source_disable_unref(fault->loaded);
+	nft_loader_close(&fault->loader);
 	sd_event_source_disable_unref(fault->timer);
 	free(fault);
 }

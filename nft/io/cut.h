@@ -22,7 +22,7 @@ struct nft_cut {
 };
 
 /*
- * Replaces a cut that is there; needs the egress hook. Told by a child: wait until loader->report is readable,
+ * Replaces a cut that is there; needs the egress hook. Told by a child: wait until loader->fd is readable,
  * then nft_loader_end() says how it went. 0 or -errno.
  */
 int nft_cut_start(struct nft_loader *loader, const struct nft_cut *cuts, size_t count,

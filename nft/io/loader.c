@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -154,67 +155,97 @@ static _Noreturn void be_child(nft_loader_say_fn *say, const void *userdata, int
 
 /* --- the caller --- */
 
-static void reap(struct nft_loader_child *child, int how)
+static int watch(const struct nft_loader *loader, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	return epoll_ctl(loader->fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int let_go(const struct nft_loader *loader, int fd)
+{
+	if (fd >= 0) {
+		epoll_ctl(loader->fd, EPOLL_CTL_DEL, fd, NULL);
+		close(fd);
+	}
+	return -1;
+}
+
+static void reap(const struct nft_loader *loader, struct nft_loader_child *child, int how)
 {
 	if (child->pid == 0 || waitpid(child->pid, NULL, how) == 0)
 		return;
-	if (child->fd >= 0)
-		close(child->fd);
+	child->fd = let_go(loader, child->fd);
 	child->pid = 0;
 }
 
-static void end(struct nft_loader_child *child)
+static void end(const struct nft_loader *loader, struct nft_loader_child *child)
 {
 	if (child->pid != 0)
 		kill(child->pid, SIGKILL);
-	reap(child, 0);
+	reap(loader, child, 0);
+}
+
+int nft_loader_open(struct nft_loader *loader)
+{
+	loader->fd = epoll_create1(EPOLL_CLOEXEC);
+	return loader->fd < 0 ? -errno : 0;
+}
+
+void nft_loader_close(struct nft_loader *loader)
+{
+	nft_loader_cancel(loader);
+	if (loader->fd >= 0)
+		close(loader->fd);
+	loader->fd = -1;
 }
 
 void nft_loader_reap(struct nft_loader *loader)
 {
 	for (unsigned i = 0; i < NFT_LOADER_CHILDREN; i++)
-		reap(&loader->children[i], WNOHANG);
+		reap(loader, &loader->children[i], WNOHANG);
 }
 
 void nft_loader_cancel(struct nft_loader *loader)
 {
-	if (loader->report >= 0) {
-		close(loader->report);
-		loader->report = -1;
-		loader->done = false;
-	}
+	loader->report = let_go(loader, loader->report);
+	loader->done = false;
 	for (unsigned i = 0; i < NFT_LOADER_CHILDREN; i++)
-		end(&loader->children[i]);
+		end(loader, &loader->children[i]);
 }
 
 int nft_loader_start(struct nft_loader *loader, nft_loader_say_fn *say, const void *userdata)
 {
-	int ends[2], policy = sched_getscheduler(0);
+	int ends[2], policy = sched_getscheduler(0), r;
 	pid_t parent = getpid(), child;
+	struct nft_loader_child *started;
 
 	nft_loader_reap(loader);
 	loader->child = (loader->child + 1) % NFT_LOADER_CHILDREN;
-	end(&loader->children[loader->child]);
+	end(loader, &loader->children[loader->child]);
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
 	child = fork();
 	if (child == 0) {
-		close(ends[0]); /* or whoever waits for it by epoll would go on to when the caller is done */
+		close(ends[0]);
 		be_child(say, userdata, ends[1], parent, policy);
 	}
 	close(ends[1]);
 	if (child < 0) {
-		int r = -errno;
-
+		r = -errno;
 		close(ends[0]);
 		return r;
 	}
 	fcntl(ends[0], F_SETFL, O_NONBLOCK);
 	loader->report = ends[0];
-	loader->children[loader->child] = (struct nft_loader_child){
-		child, (int)syscall(SYS_pidfd_open, child, 0)
-	};
-	return 0;
+	started = &loader->children[loader->child];
+	*started = (struct nft_loader_child){ child, (int)syscall(SYS_pidfd_open, child, 0) };
+	r = watch(loader, loader->report);
+	if (r == 0 && started->fd >= 0)
+		r = watch(loader, started->fd);
+	if (r < 0)
+		nft_loader_cancel(loader);
+	return r;
 }
 
 static void read_reports(struct nft_loader *loader)
@@ -246,8 +277,7 @@ int nft_loader_end(struct nft_loader *loader, struct base_error *error)
 	if (!loader->done)
 		return -EAGAIN;
 	loader->done = false;
-	close(loader->report);
-	loader->report = -1;
+	loader->report = let_go(loader, loader->report);
 	nft_loader_reap(loader);
 	return loader->result < 0 ? base_error_set(error, loader->result, "%s", loader->why) : 0;
 }

@@ -12,6 +12,10 @@
  * everybody and waits for it at its end: 25 to 40 ms for our rules and more beside large tables of others,
  * which a loop with adverts to send does not have. The child has a copy of this process, does this one
  * thing, at a lower priority, and dies with its parent.
+ *
+ * A child has copies of all descriptors, and a lower priority than who waits for it. What is closed here while a
+ * copy is open stays in whatever epoll instance it is in, and a loop that is told of it again and again never lets
+ * the child run that would end that. Hence the instance is the loader's own: it takes out what it closes.
  */
 #define NFT_LOADER_CHILDREN 4
 
@@ -21,6 +25,7 @@ struct nft_loader_child {
 };
 
 struct nft_loader {
+	int fd;	    /* epoll: readable when nft_loader_end() or nft_loader_reap() has something to do */
 	int report; /* from the child; -1: none is expected */
 	/* The last one started, and those before it that have done their work and are ending. */
 	struct nft_loader_child children[NFT_LOADER_CHILDREN];
@@ -32,7 +37,12 @@ struct nft_loader {
 	char why[200];
 };
 
-#define NFT_LOADER_NONE { .report = -1 }
+#define NFT_LOADER_NONE { .fd = -1, .report = -1 }
+
+/* 0 or -errno. */
+int nft_loader_open(struct nft_loader *loader);
+/* Ends all children; harmless on one that was never opened. */
+void nft_loader_close(struct nft_loader *loader);
 
 /* Writes the commands; called in the child. Their length, or -errno, said by `error` if it has something to say. */
 typedef int nft_loader_say_fn(const void *userdata, char *text, size_t size, struct base_error *error);
@@ -40,7 +50,7 @@ typedef int nft_loader_say_fn(const void *userdata, char *text, size_t size, str
 /* Nothing may be under way. 0 or -errno. */
 int nft_loader_start(struct nft_loader *loader, nft_loader_say_fn *say, const void *userdata);
 
-/* 0: done; -EAGAIN: not yet (`report` becomes readable); other -errno: refused, `error` says why. */
+/* 0: done; -EAGAIN: not yet (`fd` becomes readable); other -errno: refused, `error` says why. */
 int nft_loader_end(struct nft_loader *loader, struct base_error *error);
 
 /* The same at once: waits for the child. */

@@ -126,8 +126,13 @@ static int watch(struct nft_table *table, int fd)
 
 static int open_watch(struct nft_table *table)
 {
+	int r;
+
 	table->watch = epoll_create1(EPOLL_CLOEXEC);
-	return table->watch < 0 ? -errno : watch(table, table->events);
+	if (table->watch < 0)
+		return -errno;
+	r = watch(table, table->events);
+	return r < 0 ? r : watch(table, table->loader.fd);
 }
 
 /* Tries in a table of its own what the skeleton will need, and takes it away again. */
@@ -263,6 +268,8 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	if (r == 0)
 		r = table->events = open_events(nft_wire_port(table->wire));
 	if (r >= 0)
+		r = nft_loader_open(&table->loader);
+	if (r >= 0)
 		r = open_watch(table);
 	if (r < 0) {
 		nft_table_free(table);
@@ -291,7 +298,7 @@ void nft_table_free(struct nft_table *table)
 {
 	if (!table)
 		return;
-	nft_loader_cancel(&table->loader);
+	nft_loader_close(&table->loader);
 	if (table->watch >= 0)
 		close(table->watch);
 	if (table->events >= 0)
@@ -359,14 +366,8 @@ static int load(struct nft_table *table, bool anew, struct base_error *error)
 
 	table->anew = anew;
 	r = nft_loader_start(&table->loader, say_skeleton, table);
-	if (r == 0)
-		r = watch(table, table->loader.report);
-	if (r == 0 && table->loader.children[table->loader.child].fd >= 0)
-		r = watch(table, table->loader.children[table->loader.child].fd);
-	if (r < 0) {
-		nft_loader_cancel(&table->loader);
+	if (r < 0)
 		return base_error_set(error, r, "no process to load the rules: %s", strerror(-r));
-	}
 	table->stage = STAGE_LOAD;
 	return 0;
 }
