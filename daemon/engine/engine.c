@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <malloc.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +19,10 @@
 #include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
+#include "daemon/engine/realtime.h"
 #include "daemon/engine/served.h"
 #include "daemon/engine/traffic.h"
 
-#define REALTIME_PRIORITY 10
 
 uint64_t engine_now(struct engine *engine)
 {
@@ -171,37 +170,32 @@ static int take_lock(struct engine *engine)
 	return -1;
 }
 
+static bool may(unsigned capability)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return true; /* what is missing shows soon enough */
+	return data[0].effective & UINT32_C(1) << capability;
+}
+
 static int check_capabilities(void)
 {
 	static const struct {
 		unsigned bit;
 		const char *name;
 	} needed[] = { { CAP_NET_ADMIN, "CAP_NET_ADMIN" }, { CAP_NET_RAW, "CAP_NET_RAW" } };
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
 	int r = 0;
 
-	if (syscall(SYS_capget, &header, data) < 0)
-		return 0; /* what is missing shows soon enough */
 	for (size_t i = 0; i < BASE_COUNT_OF(needed); i++)
-		if (!(data[0].effective & UINT32_C(1) << needed[i].bit)) {
+		if (!may(needed[i].bit)) {
 			log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 				 "%s is missing: run as root, or give it to the service or container",
 				 needed[i].name);
 			r = -1;
 		}
 	return r;
-}
-
-/* Both are improvements, not conditions: short intervals want them. */
-static void ask_for_realtime(void)
-{
-	struct sched_param parameter = { .sched_priority = REALTIME_PRIORITY };
-
-	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &parameter) < 0)
-		log_line(LOG_INFO, BASE_REASON_NONE, LOG_NO_FIELDS,
-			 "no realtime priority (%s): intervals below 100 ms may be missed under load",
-			 strerror(errno));
 }
 
 static int serve(struct engine *engine, struct status_server **server, const char *name,
@@ -323,7 +317,7 @@ int engine_run(const struct engine_options *options)
 		r = start(engine);
 	if (r >= 0) {
 		log_line(LOG_NOTICE, BASE_REASON_STARTED, LOG_NO_FIELDS, "vipd %s", VIPD_VERSION);
-		ask_for_realtime();
+		realtime_start(may(CAP_IPC_LOCK));
 		sd_event_set_watchdog(engine->event, true);
 		r = sd_event_loop(engine->event);
 	}

@@ -1,10 +1,10 @@
-#include <malloc.h>
 #include <string.h>
 
 #include <systemd/sd-daemon.h>
 
 #include "daemon/engine/balancer.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/realtime.h"
 
 /*
  * Of its time a review may have a fifth, and no wait is longer than that: hundreds of Services that
@@ -156,7 +156,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	engine_report_node(engine);
 	if (engine->trimmed_revision != store_revision(engine->store)) {
 		engine->trimmed_revision = store_revision(engine->store);
-		malloc_trim(0);
+		realtime_trim();
 	}
 	return 0;
 }

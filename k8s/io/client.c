@@ -1,5 +1,6 @@
 #include "k8s/io/client.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -28,6 +29,7 @@
 #define ROOM_FIRST	 16384
 #define ROOM_WATCH	 1024 /* a watch mostly waits */
 #define ROOM_WATCH_MAX	 8192 /* what was larger is given back */
+#define UPLOAD_BUFFER	 16384L /* libcurl keeps one of 64 KiB in each, where nothing is said */
 #define CHUNK_WATCH	 4096L /* and libcurl has such a buffer for each, too */
 #define KEEP_IDLE_S	 10L
 #define KEEP_INTERVAL_S	 5L
@@ -470,6 +472,7 @@ static int launch(struct k8s_request *request)
 		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, CHUNK_WATCH);
 	if (request->connect_to)
 		curl_easy_setopt(easy, CURLOPT_CONNECT_TO, request->connect_to);
+	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->error);
@@ -776,12 +779,26 @@ static void close_lane(struct lane *lane)
 	sd_event_source_disable_unref(lane->timer);
 }
 
+/*
+ * The texts of all of libcrypto's errors are 170 KiB in each process, of which libcurl says those of libssl and of
+ * certificates, kept elsewhere. Another TLS library has no such function.
+ */
+static void leave_out_error_strings(void)
+{
+	int (*init)(uint64_t options, const void *settings);
+
+	*(void **)&init = dlsym(RTLD_DEFAULT, "OPENSSL_init_crypto");
+	if (init)
+		init(1 /* OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS */, NULL);
+}
+
 int k8s_client_new(struct k8s_client **result, sd_event *event, struct k8s_config *config,
 		   const char *agent, void (*contact)(void *userdata, bool answered), void *userdata)
 {
 	struct k8s_client *client = calloc(1, sizeof *client);
 	int r;
 
+	leave_out_error_strings();
 	if (!client || curl_global_init(CURL_GLOBAL_DEFAULT) != 0) {
 		free(client);
 		return -ENOMEM;

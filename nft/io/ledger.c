@@ -102,11 +102,11 @@ static void spread(struct nft_ledger *ledger)
 
 	if (ledger->count < before)
 		return;
-	grown = calloc(before * 4, sizeof *grown);
+	grown = calloc(before * 2, sizeof *grown);
 	if (!grown)
 		return;
 	ledger->buckets = grown;
-	ledger->bucket_count = before * 4;
+	ledger->bucket_count = before * 2;
 	for (size_t i = 0; i < before; i++)
 		while (old[i]) {
 			struct nft_record *record = old[i];
@@ -227,15 +227,15 @@ static void spread_sources(struct nft_ledger *ledger)
 
 	if (ledger->source_count < before)
 		return;
-	grown = calloc(before * 4, sizeof *grown);
+	grown = calloc(before * 2, sizeof *grown);
 	if (!grown)
 		return;
 	ledger->sources = grown;
-	ledger->source_bucket_count = before * 4;
+	ledger->source_bucket_count = before * 2;
 	for (size_t i = 0; i < before; i++)
 		while (old[i]) {
 			struct source *source = old[i];
-			size_t slot = base_hash(source->key, source->size) & (before * 4 - 1);
+			size_t slot = base_hash(source->key, source->size) & (before * 2 - 1);
 
 			old[i] = source->next;
 			source->next = grown[slot];

@@ -9,7 +9,7 @@ from kubelets import command_of
 from lab import wait_for
 import manifests
 
-CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_NICE": 23}
+CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7, "NET_ADMIN": 12, "NET_RAW": 13, "IPC_LOCK": 14, "SYS_NICE": 23}
 
 
 def expose(site, name, vm="test-vm-1"):

@@ -1,6 +1,9 @@
 """The owner of an address fails in every way: another node answers, never two, and connections go on."""
 import concurrent.futures
 import contextlib
+import pathlib
+import platform
+import signal
 import time
 
 import pytest
@@ -112,6 +115,31 @@ def hang(rack, seconds, record_property):
 
 def test_a_hanging_owner(rack, record_property):
     hang(rack, 4, record_property)
+
+
+def spin(pid):
+    """Where it comes back from its system call it finds a jump to itself."""
+    def place():
+        words = pathlib.Path(f"/proc/{pid}/syscall").read_text().split()
+        return len(words) == 9 and int(words[-1], 16)
+
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        memory.seek(wait_for("the engine to wait in the kernel", place, 5, 0.001))
+        memory.write(b"\xeb\xfe")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the loop that is planted is x86-64 code")
+def test_an_owner_that_spins(rack, record_property):
+    """At realtime priority it would leave the node no processor: the kernel ends it."""
+    lost, watch = rack.owner(), rack.watch()
+    engine = rack[lost].process
+    spin(engine.pid)
+    wait_for("the kernel to end it", lambda: not engine.alive(), 20)
+    assert engine.popen.returncode == -signal.SIGXCPU
+    check(watch.stop(), record_property, KILLED_DARK_MS)
+    new = heir(rack, lost)
+    rack.cluster.mend()
+    assert heir(rack, "nobody") == new
 
 
 def test_last_node_standing(rack, record_property):
