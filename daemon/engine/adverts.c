@@ -162,6 +162,19 @@ void engine_linger(struct router *router)
 	send_order(router, NFT_LINGER_VERSION);
 }
 
+/* Somebody's MAC is no member's: a member may have another one than it had. */
+static void doubt_members(struct segment *segment, uint64_t now_us)
+{
+	for (unsigned i = 0; i < segment->peer_count; i++) {
+		const struct segment_peer *peer = &segment->peers[i];
+
+		if (peer->address.family == BASE_FAMILY_IPV6 &&
+		    segment_peer_is_member(segment, peer) &&
+		    base_usec_since(now_us, peer->sent_us) > ENGINE_REFRESH_US)
+			segment_ask(segment, &peer->address, now_us);
+	}
+}
+
 /*
  * IPv6 adverts come from link-local addresses, which nobody wrote down: the MAC that answers for
  * it tells which member it is. True: `*source` is the member's own address now. False: not known
@@ -180,7 +193,8 @@ static bool resolve_sender(struct segment *segment, struct base_address *source)
 	}
 	member = segment_member_by_mac(segment, BASE_FAMILY_IPV6, &peer->mac);
 	if (!member) {
-		engine_cluster_changed(segment->engine); /* ask the members for their MACs */
+		doubt_members(segment, now_us);
+		engine_cluster_changed(segment->engine); /* those whose MACs are not known, too */
 		return true;
 	}
 	*source = member->address;

@@ -556,6 +556,12 @@ static void attach(struct router *router, struct segment *segment)
 	segment->router_count++;
 }
 
+void router_mac_changed(struct router *router)
+{
+	if (virtual_router_owns(&router->core))
+		start_announcing(router);
+}
+
 void router_segment_gone(struct router *router)
 {
 	attach(router, NULL);

@@ -97,6 +97,9 @@ void router_review(struct router *router);
 /* Tells the log whether this node may own it, if that is news. */
 void router_say_eligibility(struct router *router);
 
+/* Its interface has another MAC: an owner tells everybody. */
+void router_mac_changed(struct router *router);
+
 /* Its interface does not exist any more. */
 void router_segment_gone(struct router *router);
 

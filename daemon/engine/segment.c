@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "daemon/engine/announce.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
 #include "vrrp/frame.h"
@@ -284,9 +285,36 @@ static bool wanted(struct engine *engine, const struct vrrp_link *link)
 	return false;
 }
 
+/*
+ * This node's own addresses, too: others know by its MAC whose IPv6 adverts these are, and hosts on
+ * the segment go on with the old one for as long as they like.
+ */
+static void announce_own(struct segment *segment, const struct vrrp_link *link)
+{
+	struct base_address own[VRRP_LINK_ADDRESSES_MAX];
+	size_t count = 0;
+
+	for (unsigned i = 0; i < link->address_count; i++)
+		if (base_address_is_link_local(&link->addresses[i].address) ||
+		    engine_node_at(segment->engine, &link->addresses[i].address))
+			own[count++] = link->addresses[i].address;
+	announce(segment, own, count);
+}
+
+static void announce_mac(struct segment *segment)
+{
+	log_line(LOG_NOTICE, BASE_REASON_CONFIGURED, LOG_FIELDS({ "INTERFACE", segment->name }),
+		 "segment %s has another MAC: what is owned here is announced again",
+		 segment->name);
+	for (struct router *router = segment->engine->routers; router; router = router->next)
+		if (router->segment == segment)
+			router_mac_changed(router);
+}
+
 static void review_one(struct engine *engine, const struct vrrp_link *link)
 {
 	struct segment *segment = engine->segments;
+	bool other_mac, other_way;
 	uint64_t addresses;
 
 	while (segment && segment->index != link->index)
@@ -299,6 +327,7 @@ static void review_one(struct engine *engine, const struct vrrp_link *link)
 			return;
 		segment->engine = engine;
 		segment->index = link->index;
+		segment->mac = link->mac;
 		segment->next = engine->segments;
 		engine->segments = segment;
 		engine_rules_all(engine);
@@ -307,9 +336,11 @@ static void review_one(struct engine *engine, const struct vrrp_link *link)
 		snprintf(segment->name, sizeof segment->name, "%s", link->name);
 		engine_rules_all(engine);
 	}
+	other_mac = memcmp(&segment->mac, &link->mac, sizeof link->mac) != 0;
 	segment->mac = link->mac;
 	addresses = base_hash(link->addresses, link->address_count * sizeof link->addresses[0]);
-	if (segment->addresses != addresses) { /* other nodes are reached by it now, or no longer */
+	other_way = segment->addresses != addresses;
+	if (other_way) { /* other nodes are reached by it now, or no longer */
 		segment->addresses = addresses;
 		engine_rules_all(engine);
 	}
@@ -326,7 +357,12 @@ static void review_one(struct engine *engine, const struct vrrp_link *link)
 		log_line(LOG_NOTICE, segment->up ? BASE_REASON_CONFIGURED : BASE_REASON_LINK_DOWN,
 			 LOG_FIELDS({ "INTERFACE", segment->name }), "segment %s is %s",
 			 segment->name, segment->up ? "up" : "down");
+		other_way = true;
 	}
+	if (other_mac)
+		announce_mac(segment);
+	if ((other_mac || other_way) && segment->up)
+		announce_own(segment, link);
 }
 
 void segments_review(struct engine *engine)

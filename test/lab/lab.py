@@ -361,13 +361,8 @@ class Node(Host):
                   f"net.ipv4.conf.default.rp_filter={self.lab.rp_filter}",
                   f"net.ipv4.conf.eth1.rp_filter={self.lab.rp_filter}"])
         lines = ["link add cni0 type bridge stp_state 0 forward_delay 0", "link set cni0 up", "link set eth1 up",
-                 f"address add {self.address4}/24 dev eth1", f"address add {self.address6}/64 dev eth1 nodad",
                  f"address add 10.244.{i}.1/24 dev cni0", f"address add fd00:10:244:{i:x}::1/64 dev cni0 nodad",
-                 "route add default via 192.0.2.254", "route add default via 2001:db8::fe"]
-        for other in self.lab.nodes.values():
-            if other.index != i:
-                lines += [f"route add 10.244.{other.index}.0/24 via {other.address4}",
-                          f"route add fd00:10:244:{other.index:x}::/64 via {other.address6}"]
+                 *self.lan_lines()]
         if self.lab.management:
             lines += ["link set eth0 up", f"address add {self.management}/24 dev eth0"]
         ip_batch(self.namespace, *lines)
@@ -382,6 +377,16 @@ table inet cni {{
 }}
 """)
         self.powered = True
+
+    def lan_lines(self):
+        """For ip_batch(): addresses and routes that eth1 has, and gets back after it was down."""
+        lines = [f"address replace {self.address4}/24 dev eth1", f"address replace {self.address6}/64 dev eth1 nodad",
+                 "route replace default via 192.0.2.254", "route replace default via 2001:db8::fe"]
+        for other in self.lab.nodes.values():
+            if other is not self:
+                lines += [f"route replace 10.244.{other.index}.0/24 via {other.address4}",
+                          f"route replace fd00:10:244:{other.index:x}::/64 via {other.address6}"]
+        return lines
 
     # --- cables
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from conftest import BOTH, V4, V6
-from lab import wait_for
+from lab import ip_batch, wait_for
 import manifests
 
 W4, W6 = "192.0.2.30", "2001:db8::1:30"
@@ -212,19 +212,29 @@ def test_the_interface_goes_and_comes_back(rack):
     watch = rack.watch(kinds=("arp", "connect", "stream"))
     node.run(["ip", "link", "set", "eth1", "down"])
     rack.cluster.owner(V4, other_than=owner)
-    node.run(["ip", "link", "set", "eth1", "up"])
-    node.run(["ip", "address", "replace", f"{node.address6}/64", "dev", "eth1", "nodad"])
-    node.run(["ip", "route", "replace", "default", "via", "192.0.2.254"])
-    node.run(["ip", "route", "replace", "default", "via", "2001:db8::fe"])
-    for other in rack.lab.nodes.values():
-        if other.index != node.index:
-            node.run(["ip", "route", "replace", f"10.244.{other.index}.0/24", "via", other.address4])
-            node.run(["ip", "route", "replace", f"fd00:10:244:{other.index:x}::/64", "via", other.address6])
+    ip_batch(node.namespace, "link set eth1 up", *node.lan_lines())
     time.sleep(1)
     for by in watch.stop().values():
         assert by["arp"]["two"] == 0 and by["stream"]["kept"] == 5
     rack[rack.owner()].stop()
     rack.cluster.serves(V4, 80)
+
+
+def test_another_mac_is_announced(rack):
+    """As when a bond takes its second port: who has the old MAC in mind is told, and nothing moves."""
+    owner = rack.owner()
+    node = rack.lab[owner]
+    other = "02:00:00:00:aa:01"
+    watch = rack.watch(kinds=("ping", "stream"))
+    for mac in (other, node.mac):
+        node.run(["ip", "link", "set", "eth1", "address", mac])
+        for address in BOTH:
+            wait_for(f"{address} to be at {mac}", lambda: rack.client.mac_of(address) == mac)
+        time.sleep(1.5)  # the client would ask by itself after some seconds
+    for by in watch.stop().values():
+        assert by["ping"]["longest_ms"] < 1000 and not by["ping"]["dark"], by
+        assert by["stream"]["kept"] == 5 and by["stream"]["lost"] == 0
+    assert rack.owner() == owner
 
 
 def test_hangup_reads_again(rack):
