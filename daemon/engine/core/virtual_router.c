@@ -205,8 +205,9 @@ static void describe(const struct virtual_router *router, const struct election_
 			 from[0] ? from : "its owner");
 		return;
 	case BASE_REASON_STARTED:
-		snprintf(message, size, "%s goes on with %s, which it had before it was restarted",
-			 to, router->config.name);
+		snprintf(message, size, "%s goes on with %s, which %s", to, router->config.name,
+			 from[0] && strcmp(from, to) != 0 ? "the Lease says is its own"
+							  : "it had before it was restarted");
 		return;
 	case BASE_REASON_OWNER_OBSERVED:
 		snprintf(message, size, "%s owns %s", to, router->config.name);
