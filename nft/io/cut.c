@@ -8,15 +8,6 @@
 
 #define CLEAN "add table netdev " NFT_CUT "\ndelete table netdev " NFT_CUT "\n"
 
-static int say(const void *userdata, char *text, size_t size, struct base_error *error)
-{
-	int length = snprintf(text, size, "%s", (const char *)userdata);
-
-	if (length < 0 || (size_t)length >= size)
-		return base_error_set(error, -E2BIG, "too many virtual routers to cut off at once");
-	return length;
-}
-
 enum key { KEY_ROUTER, KEY_ADDRESS, KEY_TARGET };
 
 static void put_key(FILE *text, enum key key, const struct nft_cut *cut,
@@ -109,12 +100,12 @@ int nft_cut_start(struct nft_loader *loader, const struct nft_cut *cuts, size_t 
 			put_chain(text, "egress", cuts[i].interface, 300);
 		}
 	fputs("}\n", text);
-	r = fclose(text) == 0 ? nft_loader_start(loader, say, commands) : -ENOMEM;
+	r = fclose(text) == 0 ? nft_loader_start(loader, nft_loader_say_text, commands) : -ENOMEM;
 	free(commands); /* the child has its own copy */
 	return r;
 }
 
 int nft_cut_remove_start(struct nft_loader *loader)
 {
-	return nft_loader_start(loader, say, CLEAN);
+	return nft_loader_start(loader, nft_loader_say_text, CLEAN);
 }

@@ -282,15 +282,18 @@ int nft_loader_end(struct nft_loader *loader, struct base_error *error)
 	return loader->result < 0 ? base_error_set(error, loader->result, "%s", loader->why) : 0;
 }
 
-static int say_text(const void *userdata, char *text, size_t size, struct base_error *error)
+int nft_loader_say_text(const void *userdata, char *text, size_t size, struct base_error *error)
 {
-	(void)error;
-	return snprintf(text, size, "%s", (const char *)userdata);
+	int length = snprintf(text, size, "%s", (const char *)userdata);
+
+	if (length < 0 || (size_t)length >= size)
+		return base_error_set(error, -E2BIG, "more than %zu bytes for nftables at once", size);
+	return length;
 }
 
 int nft_loader_run(struct nft_loader *loader, const char *commands, struct base_error *error)
 {
-	int r = nft_loader_start(loader, say_text, commands);
+	int r = nft_loader_start(loader, nft_loader_say_text, commands);
 
 	if (r < 0)
 		return base_error_set(error, r, "no process to tell nftables anything: %s",

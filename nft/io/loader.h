@@ -46,6 +46,8 @@ void nft_loader_close(struct nft_loader *loader);
 
 /* Writes the commands; called in the child. Their length, or -errno, said by `error` if it has something to say. */
 typedef int nft_loader_say_fn(const void *userdata, char *text, size_t size, struct base_error *error);
+/* What `userdata`, a string, says already. */
+nft_loader_say_fn nft_loader_say_text;
 
 /* Nothing may be under way. 0 or -errno. */
 int nft_loader_start(struct nft_loader *loader, nft_loader_say_fn *say, const void *userdata);

@@ -19,27 +19,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "test/tools/tool.h"
 
 #define PARALLEL_MAX 1024
 #define SAMPLES_MAX  (1 << 20)
 #define BATCH	     64
 #define DATAGRAM     64
-
-static uint64_t now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static struct addrinfo *resolve(const char *address, const char *port, int type)
 {

@@ -37,8 +37,9 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "test/tools/tool.h"
 
 #define QUESTIONS_MAX    4096
 #define ANSWERERS_MAX    16
@@ -66,20 +67,6 @@ static struct {
 	bool dark;
 	bool closing; /* nothing is asked any more, late answers still count */
 } series;
-
-static uint64_t now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "probe: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static void print_names(uint32_t mask)
 {
