@@ -573,7 +573,8 @@ void router_say_eligibility(struct router *router)
 	const char *interface = router->segment ? router->segment->name : "";
 	char address[BASE_ADDRESS_TEXT_SIZE];
 
-	if (router->core.self == ELECTION_NOBODY || why == router->said_why)
+	if (router->core.self == ELECTION_NOBODY || why == router->said_why ||
+	    why == BASE_REASON_COUNT)
 		return;
 	if (why == BASE_REASON_KERNEL_REFUSED && !router->engine->ready)
 		return; /* the first rules are on their way; whoever refuses them is named then */
@@ -587,6 +588,11 @@ void router_say_eligibility(struct router *router)
 		 address, base_reason_info(why)->meaning);
 }
 
+static bool has_rules(const struct router *router)
+{
+	return engine_fence_ready(router->engine) && router->rules_present;
+}
+
 void router_review(struct router *router)
 {
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ELIGIBLE };
@@ -598,10 +604,11 @@ void router_review(struct router *router)
 	attach(router, segment);
 	if (!router->segment && why == BASE_REASON_NONE)
 		why = BASE_REASON_INVALID_CONFIGURATION;
-	if (why == BASE_REASON_NONE && !engine_fence_ready(router->engine))
+	if (why == BASE_REASON_NONE && !has_rules(router)) {
+		if (!router->engine->rules_message[0])
+			return; /* they are on their way: not before they are there, and no refusal */
 		why = BASE_REASON_KERNEL_REFUSED;
-	if (why == BASE_REASON_NONE && !router->rules_present)
-		why = BASE_REASON_KERNEL_REFUSED;
+	}
 	if (why == BASE_REASON_NONE && router->refused_us &&
 	    base_usec_since(engine_now(router->engine), router->refused_us) < ENGINE_REFUSED_US)
 		why = BASE_REASON_KERNEL_REFUSED;
