@@ -5,7 +5,6 @@ import time
 
 from cluster import SYSTEM
 from installed import DEPLOY, SERVICES
-from kubelets import command_of
 from lab import wait_for
 import manifests
 
@@ -29,18 +28,8 @@ def steered(site, name, *nodes):
     return address
 
 
-def processes(site, node):
-    """The first two words of what runs of vipd on a node -> its /proc/PID/status."""
-    found = {}
-    for pid in site.api[node].container_pids():
-        program, *words = command_of(pid).split() or [""]
-        if program.rpartition("/")[2] == "vipd":
-            found[f"vipd {words[0]}"] = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return found
-
-
-def field(status, name):
-    return re.search(rf"(?m)^{name}:\s*(.*)$", status).group(1)
+def field(pid, name):
+    return re.search(rf"(?m)^{name}:\s*(.*)$", pathlib.Path(f"/proc/{pid}/status").read_text()).group(1)
 
 
 def test_one_command_installs_it_and_it_stays_up(site):
@@ -58,7 +47,7 @@ def test_one_command_installs_it_and_it_stays_up(site):
 
 def test_the_engine_has_what_the_manifest_grants_and_the_agent_nothing(site):
     allowed = sum(1 << CAPABILITIES[name] for name in CAPABILITIES)
-    found = processes(site, "n1")
+    found = site.processes("n1")
     assert {"vipd speaker", "vipd agent"} <= found.keys()
     engine, agent = found["vipd speaker"], found["vipd agent"]
     assert int(field(engine, "CapEff"), 16) & ~allowed == 0 and int(field(engine, "CapBnd"), 16) & ~allowed == 0
@@ -105,8 +94,7 @@ def test_a_node_whose_kubelet_and_pods_are_killed_is_taken_over(site):
     assert seen["two"] == 0 and not seen["dark"], seen
     assert kept["kept"] == 5 and kept["corrupt"] == 0, kept
     wait_for("the VirtualIP to name the new owner", lambda: site.api.vips()[address]["status"].get("owner") == heir)
-    site.api[owner].revive()
-    site.rolled_out()
+    site.revive(owner)
     wait_for("the node to have nothing of what it owned", lambda: site.holders(address) == [heir], 10)
     assert site.owner(address) == heir
 
@@ -127,19 +115,47 @@ def test_an_update_of_all_speakers_loses_nothing(site):
     assert kept["kept"] == 5 and kept["corrupt"] == 0, kept
 
 
+def traces_in_the_api(site):
+    """Every object of every kind that says it is of vipd by its name, its group or its namespace; but Events, which run out."""
+    kinds = site.api.kubectl("api-resources", "--verbs=list", "-o", "name", "--cached=false").split()
+    said = site.api.kubectl("get", ",".join(kind for kind in kinds if not kind.startswith("events")), "-A", "-o", "name",
+                            "--ignore-not-found", "--show-kind", timeout=60)
+    return [name for name in [*kinds, *said.split()] if "vipd" in name]
+
+
+def traces_on(site, name, *addresses):
+    node, own = site.lab[name], site.api[name].dir / "own"
+    return [*site.processes(name), *node.leftovers(*addresses), *re.findall(r"table .*vipd.*", node.ruleset()),
+            *[link["ifname"] for link in node.ip("link", "show") if "vip" in link["ifname"]],
+            *[path for part in ("run/vipd", "var/lib/vipd") for path in (own / part).iterdir()]]
+
+
 def test_uninstalling_leaves_nothing_behind(site):
+    """By the commands of the guide, and those alone."""
     address = expose(site, "last")
     assert all("vipd" in node.ruleset() for node in site.lab.nodes.values())
+    assert len(traces_in_the_api(site)) > 15
     site.clear()
     try:
-        site.api.kubectl("delete", "-k", DEPLOY, timeout=120)
-        for name, node in site.lab.nodes.items():
-            assert processes(site, name) == {}
-            assert node.leftovers(address) == []
-            assert "vipd" not in node.ruleset()
-            assert not [link["ifname"] for link in node.ip("link", "show") if "vip" in link["ifname"]]
-            own = site.api[name].dir / "own"
-            assert [path for part in ("run/vipd", "var/lib/vipd") for path in (own / part).iterdir()] == []
+        before = site.follow("Uninstall")
+        assert "No resources found" in before[0] or not before[0].strip()
+        assert traces_in_the_api(site) == []
+        assert {name: found for name in site.daemons if (found := traces_on(site, name, address))} == {}
     finally:
         site.install()
         site.api.pool()
+
+
+def test_a_service_that_was_forgotten_goes_when_vipd_is_back(site):
+    """Uninstalled first, the Service deleted afterwards: nodes are clean, its finalizer waits for a controller."""
+    address = expose(site, "forgotten")
+    try:
+        site.follow("Uninstall")
+        assert site.holders(address) == []
+        assert {name: found for name in site.daemons if (found := traces_on(site, name))} == {}  # kube-proxy has its rules
+        site.api.delete(f"{SERVICES}/forgotten")
+        assert site.api.service("forgotten")["metadata"]["finalizers"] == ["vipd.dev/address"]
+    finally:
+        site.install()
+        site.api.pool()
+    wait_for("the Service to go", lambda: not site.api.service("forgotten"), 30)

@@ -2,9 +2,10 @@
 import collections
 import re
 
+import pytest
 import yaml
 
-from cluster import GROUP, SYSTEM
+from cluster import GROUP, SYSTEM, ApiError
 from installed import DEPLOY, SERVICES
 from lab import wait_for
 import manifests
@@ -41,9 +42,11 @@ def granted():
 
 
 def requests(site):
-    """account -> {(API group, resource, verb)} that was asked for, and what was refused of it."""
+    """account -> {(API group, resource, verb)} that vipd asked for, and what was refused of it."""
     asked, refused = collections.defaultdict(set), []
     for event in site.api.requests():
+        if not event.get("userAgent", "").startswith("vipd-"):
+            continue  # a test, with a token of vipd's
         account = event["user"]["username"].rpartition(":")[2]
         thing = event.get("objectRef")
         code = event.get("responseStatus", {}).get("code", 0)
@@ -105,8 +108,7 @@ def bad_day(site):
         for entry in site.speakers()["n1"]["status"]["conditions"]), 90)
     wait_for("its address to be nobody's", lambda: not api.vips()[address]["status"].get("owner"), 30)
     api.delete(f"{GROUP}/speakers/n1")
-    api["n1"].revive()
-    site.rolled_out()
+    site.revive("n1")
     api.create(LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {}, "metadata": {
         "name": "lab.ipv4.250", "namespace": SYSTEM, "labels": {"vipd.dev/virtual-router": "true"}}})
     api.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(OPENSHIFT))
@@ -137,3 +139,51 @@ def test_nothing_is_refused_and_nothing_is_granted_that_is_never_used(site):
     assert rules.keys() == {"vipd-speaker", "vipd-controller"} == asked.keys()
     for account, allowed in rules.items():
         assert not (other := sorted(asked[account] - allowed)), f"{account}: asked for, and granted by nobody here: {other}"
+
+
+# --- a node that was broken into: what its speaker's own token is good for
+
+FAULT = {"id": "d1", "action": "Crash", "virtualRouter": "", "holdMilliseconds": 0, "expires": 4102444800}
+ABOUT = {"fault": {"status": {"fault": FAULT}},
+         "lookout": {"status": {"lookout": {"id": "d1", "address": "192.0.2.9", "expires": 4102444800}}},
+         "owned": {"status": {"owned": 7}}}
+MERGE, APPLY, STEPS = (f"application/{kind}" for kind in ("merge-patch+json", "apply-patch+yaml", "json-patch+json"))
+
+
+def attempt(site, node, method, path, body, kind):
+    """By the token of the pod on a node; None if it was done, else with which words it was not."""
+    try:
+        site.api.request(method, path, body, kind, site.speaker_token(node))
+    except ApiError as error:
+        assert error.status in (403, 422), error
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("what", ABOUT)
+def test_a_speaker_gives_no_order_to_and_says_nothing_about_another_node(site, what):
+    """Speaker.status holds the orders of a drill: who could write it could crash any node."""
+    def state(node):
+        return site.speakers()[node].get("status", {}).get(what)
+
+    path, before = f"{GROUP}/speakers/n2/status", state("n2")
+    whole = {"apiVersion": "vipd.dev/v1alpha1", "kind": "Speaker", "metadata": {"name": "n2"}, **ABOUT[what]}
+    steps = [{"op": "add", "path": f"/status/{what}", "value": ABOUT[what]["status"][what]}]
+    assert "the speaker of n1 may not write about n2" in attempt(site, "n1", "PATCH", path, ABOUT[what], MERGE)
+    assert "the speaker of n1 may not write about n2" in attempt(
+        site, "n1", "PATCH", f"{path}?fieldManager=x&force=true", whole, APPLY)
+    assert "the speaker of n1 may not write about n2" in attempt(site, "n1", "PATCH", path, steps, STEPS)
+    version = site.speakers()["n2"]["metadata"]["resourceVersion"]
+    whole["metadata"]["resourceVersion"] = version
+    assert "cannot update resource" in attempt(site, "n1", "PUT", path, whole, "application/json")
+    assert "cannot patch resource" in attempt(site, "n1", "PATCH", f"{GROUP}/speakers/n2", {"spec": {"maintenance": True}}, MERGE)
+    assert what == "owned" or state("n2") == before
+    assert attempt(site, "n2", "PATCH", path, {"status": {"version": site.speakers()["n2"]["status"]["version"]}}, MERGE) is None
+
+
+def test_a_speaker_orders_no_drill_and_no_handover(site):
+    made = {"apiVersion": "vipd.dev/v1alpha1", "kind": "FailoverDrill", "metadata": {"name": "mine"},
+            "spec": {"target": {"node": "n2"}, "action": "Crash"}}
+    assert "cannot create resource" in attempt(site, "n1", "POST", DRILLS, made, "application/json")
+    order = {"metadata": {"annotations": {"vipd.dev/handover": "{}"}}}
+    assert "cannot patch resource" in attempt(site, "n1", "PATCH", f"{GROUP}/virtualips/192.0.2.9", order, MERGE)

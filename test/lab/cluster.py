@@ -246,9 +246,9 @@ class Cluster(Place):
                 raise
             return None
 
-    def kubectl(self, *words, text=None, check=True, timeout=30, name="kubectl", namespace=None):
-        done = self.host.run([program(name), "--kubeconfig", self.admin, *(["-n", namespace] if namespace else []),
-                              *words], timeout, check, text)
+    def kubectl(self, *words, text=None, check=True, timeout=30, name="kubectl", namespace=None, folder=None):
+        done = self.host.run([*(["env", f"--chdir={folder}"] if folder else []), program(name), "--kubeconfig", self.admin,
+                              *(["-n", namespace] if namespace else []), *words], timeout, check, text)
         return done.stdout if check else done
 
     def virtctl(self, *words, namespace="vms", check=True):
