@@ -36,6 +36,8 @@ static cJSON *make_probe(const struct message_probe_result *result)
 	cJSON_AddNumberToObject(probe, "lost", result->lost);
 	cJSON_AddNumberToObject(probe, "outageMilliseconds", (double)result->outage_us / 1000);
 	cJSON_AddNumberToObject(probe, "answeredByTwoMilliseconds", (double)result->two_us / 1000);
+	cJSON_AddNumberToObject(probe, "connectionsKept", result->connections_kept);
+	cJSON_AddNumberToObject(probe, "connectionsLost", result->connections_lost);
 	cJSON_AddStringToObject(probe, "message", result->why_not);
 	add_spans(probe, result);
 	return probe;
@@ -65,6 +67,7 @@ void lookout_object(struct lookout *lookout, const cJSON *object)
 		.address = address,
 		.protocol = protocol_of(order),
 		.port = (uint16_t)duty_number(order, "port"),
+		.connection_port = (uint16_t)duty_number(order, "connectionPort"),
 		.interval_ms = duty_number(order, "intervalMilliseconds"),
 		.duration_ms = duty_number(order, "durationMilliseconds"),
 	};

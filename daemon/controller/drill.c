@@ -83,6 +83,13 @@ uint32_t drill_run_duration_ms(const cJSON *drill)
 	return DRILL_DURATION_MS + drill_run_hold_ms(drill);
 }
 
+bool drill_budget_connections(const cJSON *drill, uint64_t *allowed)
+{
+	*allowed =
+		(uint64_t)k8s_object_number(drill, "spec/budget/lostConnections", 0, INT32_MAX, 0);
+	return k8s_object_get(drill, "spec/budget/lostConnections") != NULL;
+}
+
 int drill_check_spec(const cJSON *drill, struct base_error *error)
 {
 	const char *action = k8s_object_text(drill, "spec/action");
@@ -91,11 +98,6 @@ int drill_check_spec(const cJSON *drill, struct base_error *error)
 		return base_error_set(error, -EOPNOTSUPP,
 				      "spec.action %s: say Handover, Crash, Hang or Isolate",
 				      action);
-	if (k8s_object_get(drill, "spec/budget/lostConnections"))
-		return base_error_set(
-			error, -EOPNOTSUPP,
-			"spec.budget.lostConnections: this version keeps no connections "
-			"during a drill; leave it out");
 	return 0;
 }
 
@@ -246,6 +248,29 @@ static bool has_recovered(const cJSON *drill, const cJSON *vip)
 		strcmp(owner, k8s_object_text(drill, "status/run/from")) != 0);
 }
 
+/* True: the budget says nothing of connections, or they were within it. */
+static bool connections_suffice(const cJSON *drill, const struct drill_measure *measure,
+				struct base_error *message)
+{
+	uint64_t allowed;
+
+	if (!drill_budget_connections(drill, &allowed))
+		return true;
+	if (measure->kept + measure->connections_lost == 0)
+		base_error_set(message, -EIO,
+			       "no connection could be followed to the end: their server closed "
+			       "them, or the address went to who looked on");
+	else if (measure->connections_lost > allowed)
+		base_error_set(message, -EIO,
+			       "%llu of %llu connections were lost; %llu were allowed",
+			       (unsigned long long)measure->connections_lost,
+			       (unsigned long long)(measure->kept + measure->connections_lost),
+			       (unsigned long long)allowed);
+	else
+		return true;
+	return false;
+}
+
 enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 			       const struct drill_measure *measure, struct base_error *message)
 {
@@ -266,6 +291,11 @@ enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 			       *owner ? owner : "nobody");
 		return DRILL_VERDICT_FAILED;
 	}
+	if (measure->sent > 0 && measure->lost >= measure->sent) {
+		base_error_set(message, -EIO, "none of %llu probes was answered",
+			       (unsigned long long)measure->sent);
+		return DRILL_VERDICT_FAILED;
+	}
 	if (measure->outage_ms > (double)budget) {
 		base_error_set(message, -EIO, "nobody answered for %.1f ms; %lld ms were allowed",
 			       measure->outage_ms, (long long)budget);
@@ -275,6 +305,8 @@ enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 		base_error_set(message, -EIO, "two nodes answered for %.1f ms", measure->two_ms);
 		return DRILL_VERDICT_FAILED;
 	}
+	if (!connections_suffice(drill, measure, message))
+		return DRILL_VERDICT_FAILED;
 	base_error_set(message, 0, "from %s to %s; nobody answered for %.1f ms", from, owner,
 		       measure->outage_ms);
 	return DRILL_VERDICT_SUCCEEDED;

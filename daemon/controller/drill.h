@@ -40,6 +40,7 @@ struct drill_plan {
 	char router[DRILL_NAME_SIZE]; /* of the address; "": the node as a whole is broken */
 	char protocol[8];             /* "ARP", "ICMP", "TCP", "UDP" */
 	uint16_t port;
+	uint16_t connection_port; /* 0: no connections are held */
 	unsigned prober_count;
 	char probers[DRILL_PROBERS_MAX][DRILL_NAME_SIZE];
 };
@@ -51,6 +52,7 @@ struct drill_measure {
 	double outage_ms, two_ms;
 	const char *owner;     /* who has it now; borrowed, or NULL */
 	const cJSON *timeline; /* of the one who saw the longest outage; borrowed, or NULL */
+	uint64_t kept, connections_lost; /* of the connections of all of them */
 };
 
 enum drill_verdict {
@@ -74,7 +76,10 @@ enum drill_action drill_run_action(const cJSON *drill);
 uint32_t drill_run_hold_ms(const cJSON *drill);
 uint32_t drill_run_duration_ms(const cJSON *drill);
 
-/* Of the spec alone: 0, or -errno and what is wrong, or what this version cannot do. */
+/* Connections are held, and so many may be lost. False: none are. */
+bool drill_budget_connections(const cJSON *drill, uint64_t *allowed);
+
+/* Of the spec alone: 0, or -errno and what is wrong. */
 int drill_check_spec(const cJSON *drill, struct base_error *error);
 
 /*

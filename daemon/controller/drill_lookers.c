@@ -127,6 +127,8 @@ void drill_lookers_measure(const struct drill_lookers *lookers, const cJSON *dri
 		measure->probers++;
 		measure->sent += (uint64_t)decimal(probe, "sent");
 		measure->lost += (uint64_t)decimal(probe, "lost");
+		measure->kept += (uint64_t)decimal(probe, "connectionsKept");
+		measure->connections_lost += (uint64_t)decimal(probe, "connectionsLost");
 		if (!measure->timeline || decimal(probe, "outageMilliseconds") > measure->outage_ms)
 			measure->timeline = k8s_object_get(probe, "timeline");
 		if (decimal(probe, "outageMilliseconds") > measure->outage_ms)

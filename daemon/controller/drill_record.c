@@ -34,6 +34,9 @@ cJSON *drill_record_lookout(const cJSON *drill, uint64_t wall_us)
 	cJSON_AddStringToObject(order, "protocol", k8s_object_text(drill, "status/run/protocol"));
 	cJSON_AddNumberToObject(order, "port",
 				(double)k8s_object_number(drill, "status/run/port", 0, 65535, 0));
+	cJSON_AddNumberToObject(
+		order, "connectionPort",
+		(double)k8s_object_number(drill, "status/run/connectionPort", 0, 65535, 0));
 	cJSON_AddNumberToObject(order, "durationMilliseconds", drill_run_duration_ms(drill));
 	return body;
 }
@@ -131,6 +134,8 @@ cJSON *drill_record_begin(const cJSON *drill, const struct drill_plan *plan, con
 	cJSON_AddStringToObject(run, "protocol", plan->protocol);
 	if (plan->port)
 		cJSON_AddNumberToObject(run, "port", plan->port);
+	if (plan->connection_port)
+		cJSON_AddNumberToObject(run, "connectionPort", plan->connection_port);
 	if (*plan->router)
 		cJSON_AddStringToObject(run, "virtualRouter", plan->router);
 	if (cJSON_GetArraySize(left) > 0)
@@ -177,6 +182,10 @@ static cJSON *make_run(const cJSON *drill, enum drill_verdict verdict,
 	cJSON_AddNumberToObject(made, "answeredByTwoMilliseconds", measure->two_ms);
 	cJSON_AddNumberToObject(made, "probesSent", (double)measure->sent);
 	cJSON_AddNumberToObject(made, "probesLost", (double)measure->lost);
+	if (k8s_object_get(run, "connectionPort")) {
+		cJSON_AddNumberToObject(made, "connectionsKept", (double)measure->kept);
+		cJSON_AddNumberToObject(made, "connectionsLost", (double)measure->connections_lost);
+	}
 	if (measure->timeline)
 		cJSON_AddItemToObject(made, "timeline", cJSON_Duplicate(measure->timeline, true));
 	return made;

@@ -135,23 +135,37 @@ static uint16_t first_port(const struct state *state, const struct vip *vip, uin
 	return 0;
 }
 
+/* The port that is said or the Service's first one; -ENOENT: neither. */
+static int choose_port(const struct state *state, const cJSON *drill,
+		       const struct base_address *address, const char *protocol, uint16_t *port,
+		       struct base_error *error)
+{
+	bool tcp = strcmp(protocol, "TCP") == 0;
+
+	*port = (uint16_t)k8s_object_number(drill, "spec/probe/port", 1, 65535, 0);
+	if (*port == 0)
+		*port = first_port(state, vip_at(state, address), tcp ? IPPROTO_TCP : IPPROTO_UDP);
+	return *port ? 0
+		     : base_error_set(error, -ENOENT,
+				      "no Service of the address has a %s port: say "
+				      "spec.probe.port",
+				      protocol);
+}
+
 int drill_choose_probe(const struct state *state, const cJSON *drill,
 		       const struct base_address *address, struct drill_plan *plan,
 		       struct base_error *error)
 {
 	const char *protocol = k8s_object_text(drill, "spec/probe/protocol");
-	bool tcp = strcmp(protocol, "TCP") == 0;
+	bool udp = strcmp(protocol, "UDP") == 0;
+	uint64_t allowed;
+	int r = 0;
 
 	snprintf(plan->protocol, sizeof plan->protocol, "%s", *protocol ? protocol : "ARP");
-	plan->port = (uint16_t)k8s_object_number(drill, "spec/probe/port", 1, 65535, 0);
-	if (!tcp && strcmp(protocol, "UDP") != 0)
-		return 0;
-	if (plan->port == 0)
-		plan->port =
-			first_port(state, vip_at(state, address), tcp ? IPPROTO_TCP : IPPROTO_UDP);
-	return plan->port ? 0
-			  : base_error_set(error, -ENOENT,
-					   "no Service of the address has a %s port: say "
-					   "spec.probe.port",
-					   protocol);
+	if (udp || strcmp(protocol, "TCP") == 0)
+		r = choose_port(state, drill, address, protocol, &plan->port, error);
+	if (r == 0 && drill_budget_connections(drill, &allowed))
+		r = choose_port(state, udp ? NULL : drill, address, "TCP", &plan->connection_port,
+				error);
+	return r;
 }

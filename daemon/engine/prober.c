@@ -15,10 +15,12 @@
 #include "base/array.h"
 #include "daemon/engine/core/probe_packet.h"
 #include "daemon/engine/core/probe_series.h"
+#include "daemon/engine/held.h"
 #include "vrrp/io/neighbour.h"
 
 #define FIRST_PORT      50000 /* and those after it: seldom anybody's */
 #define INTERVAL_MAX_MS 1000
+#define OPENING_US      (1500 * BASE_USEC_PER_MSEC) /* for connections to open */
 #define DURATION_MAX_MS 320000 /* the longest fault, and what comes before and after it */
 
 _Static_assert(PROBE_SPANS_MAX <= MESSAGE_SPANS_MAX, "what was seen can be told");
@@ -27,14 +29,16 @@ struct prober {
 	struct engine *engine;
 	sd_event_source *timer;
 	bool running;
+	bool begun; /* and the feeder knows */
 	struct message_probe order;
 	unsigned interface; /* its index: the segment may come and go */
-	uint64_t end_us;
+	uint64_t begun_us, end_us;
 	struct probe_series series; /* who has it */
 	/* With a protocol: does it answer? Asked at the MAC that answered last. */
 	struct probe_series packets;
 	struct probe_packet packet;
 	bool known; /* its target_mac */
+	struct held held;
 	int packet_fd;
 	sd_event_source *packet_io;
 };
@@ -88,6 +92,9 @@ static void tell(struct prober *prober, bool done, const char *why_not)
 	result->lost = (uint32_t)measured->lost;
 	result->outage_us = measured->outage_us;
 	result->two_us = prober->series.two_us;
+	if (prober->held.wanted)
+		probe_connections_count(prober->held.list, &result->connections_kept,
+					&result->connections_lost);
 	result->span_count = prober->series.span_count;
 	for (unsigned i = 0; i < prober->series.span_count; i++)
 		fill_span(prober, &result->spans[i], &prober->series.spans[i]);
@@ -113,9 +120,13 @@ static int on_packet(sd_event_source *source, int fd, uint32_t revents, void *us
 
 	(void)source;
 	(void)revents;
-	while ((size = recv(fd, data, sizeof data, MSG_DONTWAIT)) > 0)
-		if (probe_packet_is_answer(&prober->packet, data, (size_t)size))
+	while ((size = recv(fd, data, sizeof data, MSG_DONTWAIT)) > 0) {
+		if (prober->order.protocol &&
+		    probe_packet_is_answer(&prober->packet, data, (size_t)size))
 			probe_series_answer(&prober->packets, &prober->packet.target_mac);
+		if (prober->held.wanted)
+			held_hear(&prober->held, fd, data, (size_t)size);
+	}
 	return 0;
 }
 
@@ -166,6 +177,14 @@ static int open_packets(struct prober *prober)
  * Not from our own MAC: members' packets pass a closed fence, because a director may have sent them on, and
  * a client's do not.
  */
+static struct base_mac clients_mac(const struct segment *segment)
+{
+	struct base_mac mac = segment->mac;
+
+	mac.bytes[0] ^= 2;
+	return mac;
+}
+
 static void send_packet(struct prober *prober, uint64_t now_us, const struct segment *segment,
 			const struct base_address *source)
 {
@@ -179,8 +198,7 @@ static void send_packet(struct prober *prober, uint64_t now_us, const struct seg
 	packet->number++;
 	packet->source = *source;
 	packet->target = prober->order.address;
-	packet->source_mac = segment->mac;
-	packet->source_mac.bytes[0] ^= 2;
+	packet->source_mac = clients_mac(segment);
 	probe_series_ask(&prober->packets, now_us);
 	size = probe_packet_build(packet, data);
 	(void)!send(prober->packet_fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -192,8 +210,9 @@ static void finish(struct prober *prober, const char *why_not)
 	sd_event_source_set_enabled(prober->timer, SD_EVENT_OFF);
 	probe_series_end(&prober->series);
 	probe_series_end(&prober->packets);
-	close_packets(prober);
 	tell(prober, true, why_not);
+	held_close(&prober->held, prober->packet_fd);
+	close_packets(prober);
 }
 
 /* False: it did not leave, and is no question. */
@@ -213,19 +232,40 @@ static bool ask(struct prober *prober, uint64_t now_us)
 	router = engine_router_at(prober->engine, target);
 	probe_series_ask(&prober->series, now_us);
 	if (router && virtual_router_owns(&router->core)) {
-		/* It came here instead: nobody hears his own answers, but there they are. */
+		/* It came here instead: nobody hears his own answers, but there they are. What is behind
+		 * the address cannot be asked from here any more. */
 		probe_series_answer(&prober->series, &segment->mac);
-		if (prober->packet_fd >= 0) {
-			probe_series_ask(&prober->packets, now_us);
-			probe_series_answer(&prober->packets, &segment->mac);
-		}
+		held_close(&prober->held, -1);
 		return true;
 	}
-	if (prober->packet_fd >= 0 && prober->known)
+	if (prober->order.protocol && prober->known)
 		send_packet(prober, now_us, segment, &source);
+	if (prober->held.wanted && prober->known) {
+		struct base_mac from = clients_mac(segment);
+
+		held_ask(&prober->held, prober->packet_fd, now_us, &from,
+			 &prober->packet.target_mac);
+	}
 	frame.size = vrrp_frame_ask(target, &source, &segment->mac, NULL, frame.data);
 	vrrp_neighbour_send(segment->neighbour, &frame, 1);
 	return true;
+}
+
+/* It has begun when its connections are open: what happens to the address before that would not be seen. */
+static void begin(struct prober *prober, uint64_t now_us)
+{
+	char why_not[MESSAGE_TEXT_SIZE];
+
+	if (!prober->held.wanted || probe_connections_are_open(prober->held.list)) {
+		prober->begun = true;
+		tell(prober, false, "");
+	} else if (base_usec_since(now_us, prober->begun_us) > OPENING_US) {
+		snprintf(
+			why_not, sizeof why_not,
+			"%u connections to port %u could not be opened: does anybody listen there?",
+			PROBE_CONNECTIONS, prober->order.connection_port);
+		finish(prober, why_not);
+	}
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -242,6 +282,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 		finish(prober, "this node lost its link to the segment");
 		return 0;
 	}
+	if (!prober->begun)
+		begin(prober, now_us);
+	if (!prober->running)
+		return 0;
 	/* What was overslept is not caught up on. */
 	usec += interval_us;
 	sd_event_source_set_time(source, usec > now_us ? usec : now_us + interval_us);
@@ -274,6 +318,15 @@ static bool has_endpoint_here(struct prober *prober, const struct base_address *
 	return search.found;
 }
 
+static int open_connections(struct prober *prober, struct segment *segment)
+{
+	const struct message_probe *order = &prober->order;
+	struct base_address source = segment_own_address(segment, &order->address);
+
+	return held_open(&prober->held, &source, &order->address, order->connection_port,
+			 engine_now(prober->engine));
+}
+
 static const char *refusal(struct prober *prober, const struct message_probe *order)
 {
 	struct router *router = engine_router_at(prober->engine, &order->address);
@@ -286,12 +339,14 @@ static const char *refusal(struct prober *prober, const struct message_probe *or
 	if (virtual_router_owns(&router->core))
 		return "this node owns the address: it cannot ask itself";
 	prober->interface = router->segment->index;
-	if (order->protocol && order->protocol != IPPROTO_ICMP &&
+	if (((order->protocol && order->protocol != IPPROTO_ICMP) || order->connection_port) &&
 	    has_endpoint_here(prober, &order->address))
 		return "an endpoint of the address is on this node: TCP and UDP can be asked from "
 		       "others only";
-	if (order->protocol && open_packets(prober) < 0)
+	if ((order->protocol || order->connection_port) && open_packets(prober) < 0)
 		return "this node cannot send packets of its own making";
+	if (order->connection_port && open_connections(prober, router->segment) < 0)
+		return "this node cannot hold connections of its own making";
 	return NULL;
 }
 
@@ -310,16 +365,19 @@ void prober_start(struct prober *prober, const struct message_probe *order)
 	if (!why_not && !ask(prober, engine_now(prober->engine)))
 		why_not = "this node has no address on the segment";
 	if (why_not) {
+		held_close(&prober->held, prober->packet_fd);
 		close_packets(prober);
 		tell(prober, true, why_not);
 		return;
 	}
 	prober->running = true;
-	prober->end_us = engine_now(prober->engine) + order->duration_ms * BASE_USEC_PER_MSEC;
+	prober->begun_us = engine_now(prober->engine);
+	prober->end_us = prober->begun_us + order->duration_ms * BASE_USEC_PER_MSEC;
 	sd_event_source_set_time(prober->timer, engine_now(prober->engine) +
 							order->interval_ms * BASE_USEC_PER_MSEC);
 	sd_event_source_set_enabled(prober->timer, SD_EVENT_ONESHOT);
-	tell(prober, false, "");
+	prober->begun = false;
+	begin(prober, prober->begun_us);
 }
 
 static void heard(struct prober *prober, const struct base_mac *mac)
@@ -346,6 +404,7 @@ int prober_new(struct prober **prober, struct engine *engine)
 		return -ENOMEM;
 	new->engine = engine;
 	new->packet_fd = -1;
+	held_init(&new->held);
 	/* After answers were read, and as sharp as the kernel can. */
 	r = sd_event_add_time(engine->event, &new->timer, CLOCK_BOOTTIME, UINT64_MAX, 1, on_timer,
 			      new);
@@ -365,6 +424,7 @@ void prober_free(struct prober *prober)
 {
 	if (!prober)
 		return;
+	held_close(&prober->held, prober->packet_fd);
 	close_packets(prober);
 	sd_event_source_disable_unref(prober->timer);
 	free(prober);

@@ -19,6 +19,7 @@ enum option {
 	OPTION_TO,
 	OPTION_FORCE,
 	OPTION_BUDGET,
+	OPTION_LOST_CONNECTIONS,
 	OPTION_ACTION,
 	OPTION_HOLD,
 	OPTION_FILE,
@@ -46,6 +47,8 @@ static const struct {
 	  ARGUMENTS_FORCE },
 	{ OPTION_BUDGET, 0, "budget", "MS", "how many milliseconds nobody may answer",
 	  ARGUMENTS_DRILL },
+	{ OPTION_LOST_CONNECTIONS, 0, "lost-connections", "N",
+	  "hold TCP connections, of which so many may be lost", ARGUMENTS_DRILL },
 	{ OPTION_ACTION, 0, "action", "ACTION", "Handover (if not said), Crash, Hang or Isolate",
 	  ARGUMENTS_DRILL },
 	{ OPTION_HOLD, 0, "hold", "SECONDS", "of Hang and Isolate, 1 to 300 (5 if not said)",
@@ -164,16 +167,16 @@ static int read_timeout(struct arguments *arguments, const char *value)
 	return 0;
 }
 
-static int read_budget(struct arguments *arguments, const char *value)
+static int read_count(const char *option, const char *value, const char *of, int max, int *count)
 {
 	char *end;
 	long number = strtol(value, &end, 10);
 
-	if (end == value || *end || number < 0 || number > 600000) {
-		fprintf(stderr, "error: --budget %s is none: write milliseconds, 0 to 600000\n", value);
+	if (end == value || *end || number < 0 || number > max) {
+		fprintf(stderr, "error: --%s %s is none: write %s, 0 to %d\n", option, value, of, max);
 		return -1;
 	}
-	arguments->budget_ms = (int)number;
+	*count = (int)number;
 	return 0;
 }
 
@@ -231,7 +234,10 @@ static int apply(struct arguments *arguments, enum option option, const char *va
 		arguments->force = true;
 		return 0;
 	case OPTION_BUDGET:
-		return read_budget(arguments, value);
+		return read_count("budget", value, "milliseconds", 600000, &arguments->budget_ms);
+	case OPTION_LOST_CONNECTIONS:
+		return read_count("lost-connections", value, "a number", 1000000,
+				  &arguments->lost_connections);
 	case OPTION_ACTION:
 		return read_action(arguments, value);
 	case OPTION_HOLD:
@@ -269,6 +275,7 @@ int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned
 	*arguments = (struct arguments){ .timeout_us = 60 * BASE_USEC_PER_SEC,
 					 .to = "",
 					 .budget_ms = -1,
+					 .lost_connections = -1,
 					 .action = actions[0] };
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *equals = strchr(word, '='), *value = NULL;

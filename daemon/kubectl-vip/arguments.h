@@ -25,6 +25,7 @@ struct arguments {
 	enum output output;
 	bool no_headers, wait, force, help;
 	int budget_ms; /* drill run: how long nobody may answer; -1: not said */
+	int lost_connections; /* drill run: how many may be lost; -1: none are held */
 	const char *action; /* drill run: "Handover" if not said */
 	unsigned hold_s;    /* drill run: 0: not said */
 	uint64_t timeout_us; /* of --wait; of one request it is the smaller of this and 30 s */

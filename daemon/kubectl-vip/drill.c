@@ -34,6 +34,18 @@ static const char *milliseconds(const cJSON *object, const char *path, char text
 	return text;
 }
 
+/* "3/3", kept of all that were held, or "". */
+static const char *kept(const cJSON *run, char text[static 32])
+{
+	long long count = (long long)k8s_object_number(run, "connectionsKept", 0, INT64_MAX, -1);
+	long long lost = (long long)k8s_object_number(run, "connectionsLost", 0, INT64_MAX, 0);
+
+	*text = '\0';
+	if (count >= 0)
+		snprintf(text, 32, "%lld/%lld", count, count + lost);
+	return text;
+}
+
 /* --- list --- */
 
 static void list_table(const cJSON *items, const struct arguments *arguments)
@@ -41,11 +53,11 @@ static void list_table(const cJSON *items, const struct arguments *arguments)
 	struct table table;
 	const cJSON *item;
 
-	table_start(&table, "NAME|TARGET|ACTION|PHASE|OUTAGE|BUDGET|FROM|TO|LAST|NEXT");
+	table_start(&table, "NAME|TARGET|ACTION|PHASE|OUTAGE|BUDGET|KEPT|FROM|TO|LAST|NEXT");
 	cJSON_ArrayForEach(item, items) {
 		const char *target = k8s_object_text(item, "status/target");
 		const char *phase = k8s_object_text(item, "status/phase");
-		char outage[32], budget[32], age[16];
+		char outage[32], budget[32], connections[32], age[16];
 
 		table_add(&table, "%s", k8s_object_text(item, "metadata/name"));
 		table_add(&table, "%s",
@@ -56,6 +68,7 @@ static void list_table(const cJSON *items, const struct arguments *arguments)
 			  milliseconds(item, "status/last/outageMilliseconds", outage));
 		table_add(&table, "%s",
 			  milliseconds(item, "spec/budget/outageMilliseconds", budget));
+		table_add(&table, "%s", kept(k8s_object_get(item, "status/last"), connections));
 		table_add(&table, "%s", k8s_object_text(item, "status/last/from"));
 		table_add(&table, "%s", k8s_object_text(item, "status/last/to"));
 		table_add(&table, "%s",
@@ -96,9 +109,9 @@ static void show_runs(const cJSON *drill, const struct arguments *arguments)
 	const cJSON *run;
 	struct table table;
 
-	table_start(&table, "FINISHED|ADDRESS|FROM|TO|OUTAGE|TWO|SENT|LOST|VERDICT|MESSAGE");
+	table_start(&table, "FINISHED|ADDRESS|FROM|TO|OUTAGE|TWO|SENT|LOST|KEPT|VERDICT|MESSAGE");
 	cJSON_ArrayForEach(run, k8s_object_get(drill, "status/runs")) {
-		char outage[32], two[32];
+		char outage[32], two[32], connections[32];
 
 		table_add(&table, "%s", k8s_object_text(run, "finished"));
 		table_add(&table, "%s", k8s_object_text(run, "virtualIP"));
@@ -110,6 +123,7 @@ static void show_runs(const cJSON *drill, const struct arguments *arguments)
 			  (long long)k8s_object_number(run, "probesSent", 0, INT64_MAX, 0));
 		table_add(&table, "%lld",
 			  (long long)k8s_object_number(run, "probesLost", 0, INT64_MAX, 0));
+		table_add(&table, "%s", kept(run, connections));
 		table_add(&table, "%s", k8s_object_text(run, "verdict"));
 		table_add(&table, "%s", k8s_object_text(run, "message"));
 	}
@@ -230,7 +244,7 @@ static int run_drill(struct api *api, const struct arguments *arguments, const c
 		     struct base_error *error)
 {
 	CLEANUP(cJSON_Delete_cleanup) cJSON *drill = NULL;
-	cJSON *spec;
+	cJSON *spec, *budget;
 	uint32_t salt;
 	char name[32];
 
@@ -243,9 +257,11 @@ static int run_drill(struct api *api, const struct arguments *arguments, const c
 	cJSON_AddStringToObject(spec, "action", arguments->action);
 	if (arguments->hold_s > 0)
 		cJSON_AddNumberToObject(spec, "holdSeconds", arguments->hold_s);
+	budget = cJSON_AddObjectToObject(spec, "budget");
 	if (arguments->budget_ms >= 0)
-		cJSON_AddNumberToObject(cJSON_AddObjectToObject(spec, "budget"),
-					"outageMilliseconds", arguments->budget_ms);
+		cJSON_AddNumberToObject(budget, "outageMilliseconds", arguments->budget_ms);
+	if (arguments->lost_connections >= 0)
+		cJSON_AddNumberToObject(budget, "lostConnections", arguments->lost_connections);
 	if (api_create(api, API_GROUP "/failoverdrills", drill, error) < 0)
 		return error->code;
 	printf("failoverdrill.vipd.dev/%s created\n", name);

@@ -317,6 +317,7 @@ static void code_probe(struct coder *coder, struct message_probe *probe)
 	code_address(coder, &probe->address);
 	code_u8(coder, &probe->protocol);
 	code_u16(coder, &probe->port);
+	code_u16(coder, &probe->connection_port);
 	code_u32(coder, &probe->interval_ms);
 	code_u32(coder, &probe->duration_ms);
 }
@@ -329,6 +330,8 @@ static void code_probe_result(struct coder *coder, struct message_probe_result *
 	code_u32(coder, &result->lost);
 	code_u64(coder, &result->outage_us);
 	code_u64(coder, &result->two_us);
+	code_u32(coder, &result->connections_kept);
+	code_u32(coder, &result->connections_lost);
 	code_count(coder, &result->span_count, MESSAGE_SPANS_MAX);
 	for (uint32_t i = 0; i < result->span_count && !coder->failed; i++) {
 		code_u64(coder, &result->spans[i].at_us);

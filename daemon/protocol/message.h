@@ -21,7 +21,7 @@
  * SYNC_END, so a restarted feeder never has to know what its predecessor said.
  * Engine to feeder: HELLO, then status and wishes. The engine goes on without a feeder.
  */
-#define MESSAGE_VERSION 2
+#define MESSAGE_VERSION            3
 
 #define MESSAGE_SIZE_MAX	 (192 * 1024)
 #define MESSAGE_NAME_SIZE	 64  /* node, pool */
@@ -318,6 +318,7 @@ struct message_probe {
 	struct base_address address;
 	uint8_t protocol; /* 0: for its MAC alone; IPPROTO_ICMP, _TCP, _UDP: that, too */
 	uint16_t port;
+	uint16_t connection_port; /* 0: none; connections to it are held meanwhile */
 	uint32_t interval_ms, duration_ms;
 };
 
@@ -326,6 +327,7 @@ struct message_probe_result {
 	bool done;   /* false: it has begun */
 	uint32_t sent, lost;
 	uint64_t outage_us, two_us; /* the longest; answered by two altogether */
+	uint32_t connections_kept, connections_lost; /* of those that were held to the end */
 	uint32_t span_count;
 	struct message_span spans[MESSAGE_SPANS_MAX]; /* the first ones, in order */
 	char why_not[MESSAGE_TEXT_SIZE]; /* "": it was asked until the end */

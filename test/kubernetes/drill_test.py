@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import manifests
 import vipd
 from cluster import GROUP
 from kubectl_vip_test import Cli
@@ -114,23 +115,70 @@ def at_the_vm(cluster, address):
     wait_for("n3 to own it", lambda: cluster.answering(address) == "n3")
 
 
-@pytest.mark.parametrize("probe", [{"protocol": "TCP"}, {"protocol": "ICMP"}])
-def test_what_is_behind_the_address_is_asked(cluster, probe):
+@pytest.mark.parametrize("protocol", ["TCP", "ICMP"])
+def test_what_is_behind_the_address_is_asked(cluster, protocol):
     """A SYN, an echo request: answered until the crash and after it, through rules and VM, as a client's are."""
     at_the_vm(cluster, cluster.address)
-    drill(cluster, action="Crash", probe={"intervalMilliseconds": 10, **probe})
+    held = {"lostConnections": 0} if protocol == "TCP" else {}
+    drill(cluster, action="Crash", probe={"intervalMilliseconds": 10, "protocol": protocol}, budget=held)
     last = ended(cluster)["last"]
     assert last["verdict"] == "Succeeded", last
     assert 20 < last["outageMilliseconds"] < 1500 and last["probesSent"] > 300, last
     assert 2 <= last["probesLost"] < last["probesSent"] / 4, last
+    assert (last.get("connectionsKept"), last.get("connectionsLost")) == ((3, 0) if held else (None, None))
+
+
+def test_datagrams_are_measured_as_an_outside_observer_measures_them(cluster):
+    """Also the connections of the address are held: its one port for UDP is another one's for TCP."""
+    cluster.api.create("/api/v1/namespaces/vms/services", manifests.service(
+        "myvm-udp", [], ["22/UDP"], selector={"vmi.kubevirt.io/id": "myvm"}))
+    try:
+        address = cluster.api.external_ip("myvm-udp")
+        wait_for("it to be Active", lambda: cluster.api.vips()[address].get("status", {}).get("state") == "Active", 20)
+        at_the_vm(cluster, address)
+        outside = cluster.lab.client.probe("udp", address, 22, 5)
+        drill(cluster, target={"virtualIP": address}, action="Crash", probe={"protocol": "UDP", "intervalMilliseconds": 5})
+        last = ended(cluster)["last"]
+        seen = outside.stop()
+        assert last["verdict"] == "Succeeded" and 20 < last["outageMilliseconds"] < 1500, (last, seen)
+        assert abs(last["outageMilliseconds"] - seen["longest_ms"]) <= 15 + seen["late_ms"], (last, seen)
+        drill(cluster, "d2", target={"virtualIP": address}, budget={"lostConnections": 0})
+        found = ended(cluster, "d2")
+        assert found["phase"] == "Refused" and "no Service of the address has a TCP port" in found["last"]["message"]
+    finally:
+        cluster.api.delete("/api/v1/namespaces/vms/services/myvm-udp")
+
+
+def test_connections_that_are_lost_fail_the_drill(cluster):
+    """The VM hears nothing of them any more, as if whoever took over had sent them elsewhere."""
+    at_the_vm(cluster, cluster.address)
+    vm = cluster.lab.vms["myvm"]
+    drill(cluster, budget={"lostConnections": 2})
+    wait_for("the handover", lambda: cluster.answering(cluster.address) not in (None, "n3"), 15)
+    vm.run(["nft", "-f", "-"], text="table inet deaf {\nchain in {\ntype filter hook input priority 0\n"
+                                    "tcp dport 22 tcp flags & syn == 0 drop\n}\n}\n")
+    try:
+        found = ended(cluster)
+    finally:
+        vm.run(["nft", "delete", "table", "inet", "deaf"])
+    assert found["phase"] == "Failed", found
+    assert "3 of 3 connections were lost; 2 were allowed" in found["last"]["message"]
+    assert (found["last"]["connectionsKept"], found["last"]["connectionsLost"]) == (0, 3)
+    columns = cluster.api.kubectl("get", "drill", "d1", "-o", "custom-columns=KEPT:.status.last.connectionsKept", "--no-headers")
+    assert columns.split() == ["0"]
 
 
 def test_a_port_that_nobody_listens_on_fails_the_drill(cluster):
     at_the_vm(cluster, cluster.address)
     drill(cluster, probe={"protocol": "TCP", "port": 2222}, budget={"outageMilliseconds": 500})
     last = ended(cluster)["last"]
-    assert last["verdict"] == "Failed" and "500 ms were allowed" in last["message"]
+    assert last["verdict"] == "Failed" and re.match(r"none of \d+ probes was answered", last["message"]), last
     assert last["probesLost"] == last["probesSent"]
+    owner = settled(cluster)
+    drill(cluster, "d2", probe={"port": 2222}, budget={"lostConnections": 0})
+    found = ended(cluster, "d2")
+    assert found["phase"] == "Refused" and "connections to port 2222 could not be opened" in found["last"]["message"], found
+    assert settled(cluster) == owner
 
 
 @pytest.mark.parametrize("protocol", ["ARP", "ICMP"])
@@ -241,7 +289,6 @@ def test_the_address_of_a_service(cluster):
     ({"node": "n9"}, {"action": "Crash"}, "node n9 owns no address"),
     (None, {"schedule": "61 * * * *"}, "spec.schedule 61 * * * *: 61 is no minute (0 to 59)"),
     (None, {"schedule": "@daily", "timeZone": "Europe/Pariss"}, "spec.timeZone Europe/Pariss"),
-    (None, {"budget": {"lostConnections": 0}}, "spec.budget.lostConnections"),
 ])
 def test_what_cannot_be_run_is_refused_in_words(cluster, target, spec, says):
     owner = settled(cluster)
@@ -330,13 +377,14 @@ def test_it_is_told_by_events_and_metrics(cluster):
 
 def test_kubectl_vip_drill(cluster):
     """Run, listed and shown; the exit code is the verdict."""
-    cli, owner = Cli(cluster.api), settled(cluster)
-    said = cli("drill", "run", cluster.address, "--budget", "500", "--wait")
+    at_the_vm(cluster, cluster.address)
+    cli, owner = Cli(cluster.api), "n3"
+    said = cli("drill", "run", cluster.address, "--budget", "500", "--lost-connections", "0", "--wait")
     name = re.match(r"failoverdrill.vipd.dev/(drill-[0-9a-f]{8}) created\n", said).group(1)
     assert re.search(rf"^Succeeded: from {owner} to n\d; nobody answered for [\d.]+ ms$", said, re.M), said
     [row] = cli.rows("drill", "list")
     assert row["NAME"] == name and row["TARGET"] == cluster.address and row["PHASE"] == "Succeeded"
-    assert row["BUDGET"] == "500ms" and row["FROM"] == owner and row["OUTAGE"].endswith("ms")
+    assert row["BUDGET"] == "500ms" and row["KEPT"] == "3/3" and row["FROM"] == owner and row["OUTAGE"].endswith("ms")
     shown = cli("drill", "show", name)
     assert re.search(rf"{re.escape(cluster.address)} +{owner} .* Succeeded ", shown)
     assert re.search(rf"^  {owner} +=+ *$", shown, re.M) and re.search(rf"^ +0\.0 ms  {owner}$", shown, re.M), shown
@@ -359,6 +407,8 @@ def test_kubectl_vip_drill(cluster):
     crash = re.search(r"/(drill-[0-9a-f]{8}) ", said).group(1)
     assert re.search(r"ms  nobody, for [\d.]+ ms$", cli("drill", "show", crash), re.M)
     assert "usage" in cli.fails("drill", "stop", code=2) and "usage" in cli.fails("drill", "run", code=2)
+    assert "--lost-connections -1 is none" in cli.fails(
+        "drill", "run", cluster.address, "--lost-connections", "-1", code=2)
     assert "--budget soon is none" in cli.fails("drill", "run", cluster.address, "--budget", "soon", code=2)
 
 

@@ -122,7 +122,7 @@ static const struct {
 	{ "a budget of connections",
 	  "{\"action\":\"Handover\",\"target\":{\"virtualIP\":\"192.0.2.10\"},\"budget\":{"
 	  "\"lostConnections\":0}}",
-	  "spec.budget.lostConnections" },
+	  NULL },
 };
 
 /* Nothing is left out in silence: what was asked for and cannot be measured is no success. */
@@ -152,45 +152,66 @@ static const struct {
 } verdicts[] = {
 	{ "within the budget",
 	  "n2",
-	  { 1, 1200, 2, 10, 0, NULL, NULL },
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 3, 0 },
 	  DRILL_VERDICT_SUCCEEDED,
 	  "answered for 10.0 ms" },
 	{ "as long as was allowed",
 	  "n2",
-	  { 1, 1200, 20, 100, 0, NULL, NULL },
+	  { 1, 1200, 20, 100, 0, NULL, NULL, 3, 0 },
 	  DRILL_VERDICT_SUCCEEDED,
 	  "from n1 to n2" },
 	{ "longer",
 	  "n2",
-	  { 1, 1200, 21, 100.1, 0, NULL, NULL },
+	  { 1, 1200, 21, 100.1, 0, NULL, NULL, 3, 0 },
 	  DRILL_VERDICT_FAILED,
 	  "100 ms were allowed" },
+	{ "as many connections lost as were allowed",
+	  "n2",
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 2, 1 },
+	  DRILL_VERDICT_SUCCEEDED,
+	  "from n1 to n2" },
+	{ "one more",
+	  "n2",
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 4, 2 },
+	  DRILL_VERDICT_FAILED,
+	  "2 of 6 connections were lost; 1 were allowed" },
+	{ "none was held to the end",
+	  "n2",
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 0, 0 },
+	  DRILL_VERDICT_FAILED,
+	  "no connection could be followed" },
+	{ "none was answered, and not for long",
+	  "n2",
+	  { 1, 12, 12, 60, 0, NULL, NULL, 3, 0 },
+	  DRILL_VERDICT_FAILED,
+	  "none of 12 probes was answered" },
 	{ "two answered",
 	  "n2",
-	  { 1, 1200, 0, 0, 5, NULL, NULL },
+	  { 1, 1200, 0, 0, 5, NULL, NULL, 3, 0 },
 	  DRILL_VERDICT_FAILED,
 	  "two nodes answered for 5.0 ms" },
-	{ "it stayed", "n1", { 1, 1200, 0, 0, 0, NULL, NULL }, DRILL_VERDICT_FAILED, "is at n1" },
+	{ "it stayed", "n1", { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0 }, DRILL_VERDICT_FAILED, "is at n1" },
 	{ "it went elsewhere",
 	  "n3",
-	  { 1, 1200, 0, 0, 0, NULL, NULL },
+	  { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0 },
 	  DRILL_VERDICT_FAILED,
 	  "is at n3" },
 	{ "it is gone",
 	  "",
-	  { 1, 1200, 0, 0, 0, NULL, NULL },
+	  { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0 },
 	  DRILL_VERDICT_FAILED,
 	  "is at nobody" },
 	{ "nobody saw it to the end",
 	  "n2",
-	  { 0, 0, 0, 0, 0, NULL, NULL },
+	  { 0, 0, 0, 0, 0, NULL, NULL, 3, 0 },
 	  DRILL_VERDICT_FAILED,
 	  "nobody measured it" },
 };
 
 static void test_the_verdict_is_what_was_measured_against_the_budget(void **state)
 {
-	cJSON *drill = cJSON_Parse("{\"spec\":{\"budget\":{\"outageMilliseconds\":100}},"
+	cJSON *drill = cJSON_Parse("{\"spec\":{\"budget\":{\"outageMilliseconds\":100,"
+				   "\"lostConnections\":1}},"
 				   "\"status\":{\"run\":{\"from\":\"n1\",\"to\":\"n2\"}}}");
 
 	(void)state;

@@ -64,7 +64,16 @@ static void fill_drill(int type)
 		sent.fault.hold_ms = 5000;
 		return;
 	}
+	if (type == MESSAGE_PROBE) {
+		sent.probe.id = 7;
+		sent.probe.port = 53;
+		sent.probe.connection_port = 22;
+		sent.probe.interval_ms = 5;
+		return;
+	}
 	sent.probe_result.id = 7;
+	sent.probe_result.connections_kept = 3;
+	sent.probe_result.connections_lost = 1;
 	sent.probe_result.outage_us = 61000;
 	sent.probe_result.span_count = 2;
 	strcpy(sent.probe_result.spans[0].node, "n1");
@@ -81,7 +90,7 @@ static void test_every_message_comes_back_as_it_was_sent(void **state)
 			fill_router();
 		} else if (type == MESSAGE_SERVICE_PORT) {
 			fill_port();
-		} else if (type == MESSAGE_FAULT || type == MESSAGE_PROBE_RESULT) {
+		} else if (type == MESSAGE_FAULT || type == MESSAGE_PROBE || type == MESSAGE_PROBE_RESULT) {
 			fill_drill(type);
 		} else {
 			memset(&sent, 0, sizeof sent);

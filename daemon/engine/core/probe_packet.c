@@ -13,8 +13,6 @@
 #define TCP_SIZE      20
 #define SHORT_SIZE    8 /* UDP's header, and ICMP's of an echo */
 #define HOPS          64
-#define TCP_SYN       0x02
-#define TCP_ACK       0x10
 #define ECHO4         8
 #define ECHO4_REPLY   0
 #define ECHO6         128
@@ -28,9 +26,20 @@ static void put16(uint8_t *at, uint32_t value)
 	at[1] = (uint8_t)value;
 }
 
+static void put32(uint8_t *at, uint32_t value)
+{
+	put16(at, value >> 16);
+	put16(at + 2, value);
+}
+
 static uint16_t get16(const uint8_t *at)
 {
 	return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+	return (uint32_t)get16(at) << 16 | get16(at + 2);
 }
 
 static bool is_six(const struct probe_packet *packet)
@@ -50,15 +59,26 @@ static uint16_t port_of(const struct probe_packet *packet)
 	return (uint16_t)(packet->own_port + packet->number % PROBE_PACKET_PORTS);
 }
 
+static size_t put_segment(const struct probe_packet *packet, const struct probe_segment *segment,
+			  uint8_t *at)
+{
+	put16(at, segment->own_port);
+	put16(at + 2, packet->port);
+	put32(at + 4, segment->sequence);
+	put32(at + 8, segment->acknowledgement);
+	at[12] = TCP_SIZE / 4 << 4;
+	at[13] = segment->flags;
+	put16(at + 14, 1024);
+	return TCP_SIZE + segment->data_size;
+}
+
 static size_t put_tcp(const struct probe_packet *packet, uint8_t *at)
 {
-	put16(at, port_of(packet));
-	put16(at + 2, packet->port);
-	put16(at + 4, packet->number); /* of the sequence, the upper half */
-	at[12] = TCP_SIZE / 4 << 4;
-	at[13] = TCP_SYN;
-	put16(at + 14, 1024);
-	return TCP_SIZE;
+	const struct probe_segment segment = { .own_port = port_of(packet),
+					       .flags = PROBE_TCP_SYN,
+					       .sequence = (uint32_t)packet->number << 16 };
+
+	return put_segment(packet, &segment, at);
 }
 
 static size_t put_udp(const struct probe_packet *packet, uint8_t *at)
@@ -117,22 +137,43 @@ static void put_ip6(const struct probe_packet *packet, uint8_t *at, size_t size)
 	memcpy(at + 24, packet->target.bytes, 16);
 }
 
-size_t probe_packet_build(const struct probe_packet *packet, uint8_t data[PROBE_PACKET_SIZE_MAX])
+/* Where the transport header begins in a frame of ours. */
+static size_t body_offset(const struct probe_packet *packet)
+{
+	return ETHERNET_SIZE + (is_six(packet) ? IP6_SIZE : IP4_SIZE);
+}
+
+/* What goes around `size` bytes of transport. Answers the size of the frame. */
+static size_t wrap(const struct probe_packet *packet, uint8_t *data, size_t size)
 {
 	bool six = is_six(packet);
-	uint8_t *ip = data + ETHERNET_SIZE, *body = ip + (six ? IP6_SIZE : IP4_SIZE);
-	size_t size;
 
-	memset(data, 0, PROBE_PACKET_SIZE_MAX);
 	memcpy(data, packet->target_mac.bytes, 6);
 	memcpy(data + 6, packet->source_mac.bytes, 6);
 	put16(data + 12, six ? ETHERTYPE_IP6 : ETHERTYPE_IP4);
-	size = packet->protocol == IPPROTO_TCP   ? put_tcp(packet, body)
-	       : packet->protocol == IPPROTO_UDP ? put_udp(packet, body)
-						 : put_echo(packet, body);
-	put_checksum(packet, body, size);
-	six ? put_ip6(packet, ip, size) : put_ip4(packet, ip, size);
-	return (size_t)(body - data) + size;
+	put_checksum(packet, data + body_offset(packet), size);
+	six ? put_ip6(packet, data + ETHERNET_SIZE, size)
+	    : put_ip4(packet, data + ETHERNET_SIZE, size);
+	return body_offset(packet) + size;
+}
+
+size_t probe_packet_build(const struct probe_packet *packet, uint8_t data[PROBE_PACKET_SIZE_MAX])
+{
+	uint8_t *body = data + body_offset(packet);
+
+	memset(data, 0, PROBE_PACKET_SIZE_MAX);
+	return wrap(packet, data,
+		    packet->protocol == IPPROTO_TCP   ? put_tcp(packet, body)
+		    : packet->protocol == IPPROTO_UDP ? put_udp(packet, body)
+						      : put_echo(packet, body));
+}
+
+size_t probe_packet_build_segment(const struct probe_packet *packet,
+				  const struct probe_segment *segment,
+				  uint8_t data[PROBE_PACKET_SIZE_MAX])
+{
+	memset(data, 0, PROBE_PACKET_SIZE_MAX);
+	return wrap(packet, data, put_segment(packet, segment, data + body_offset(packet)));
 }
 
 /* --- answers --- */
@@ -173,5 +214,28 @@ bool probe_packet_is_answer(const struct probe_packet *packet, const uint8_t *da
 	    (uint16_t)(port_of(packet) - get16(body + 2)) % PROBE_PACKET_PORTS >= PROBE_PACKET_LAST)
 		return false;
 	return packet->protocol == IPPROTO_UDP ||
-	       (left >= TCP_SIZE && (body[13] & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK));
+	       (left >= TCP_SIZE &&
+		(body[13] & (PROBE_TCP_SYN | PROBE_TCP_ACK)) == (PROBE_TCP_SYN | PROBE_TCP_ACK));
+}
+
+bool probe_packet_read_segment(const struct probe_packet *packet, const uint8_t *data, size_t size,
+			       struct probe_segment *segment)
+{
+	const uint8_t *ip = data + ETHERNET_SIZE, *body;
+	size_t left = 0, header, length;
+
+	body = body_of(packet, data, size, &left);
+	if (!body || left < TCP_SIZE || get16(body) != packet->port)
+		return false;
+	header = (size_t)(body[12] >> 4) * 4;
+	/* As the IP header has it: short frames are padded, long ones cut off. */
+	length = is_six(packet) ? get16(ip + 4) : get16(ip + 2) - (size_t)(ip[0] & 15) * 4;
+	if (header < TCP_SIZE || length < header || length > UINT16_MAX)
+		return false;
+	*segment = (struct probe_segment){ .own_port = get16(body + 2),
+					   .flags = body[13],
+					   .sequence = get32(body + 4),
+					   .acknowledgement = get32(body + 8),
+					   .data_size = (uint32_t)(length - header) };
+	return true;
 }

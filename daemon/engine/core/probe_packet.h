@@ -23,6 +23,19 @@ struct probe_packet {
 	struct base_mac source_mac, target_mac;
 };
 
+#define PROBE_TCP_FIN 0x01
+#define PROBE_TCP_SYN 0x02
+#define PROBE_TCP_RST 0x04
+#define PROBE_TCP_ACK 0x10
+
+/* Of TCP, as it leaves for the target or came from there. */
+struct probe_segment {
+	uint16_t own_port;
+	uint8_t flags;
+	uint32_t sequence, acknowledgement;
+	uint32_t data_size; /* of ours at most one byte, a zero */
+};
+
 /* Answers the size of the frame. */
 size_t probe_packet_build(const struct probe_packet *packet, uint8_t data[PROBE_PACKET_SIZE_MAX]);
 
@@ -31,3 +44,11 @@ size_t probe_packet_build(const struct probe_packet *packet, uint8_t data[PROBE_
  * port of its own, because one that is used again is an old connection to whoever remembers it.
  */
 bool probe_packet_is_answer(const struct probe_packet *packet, const uint8_t *data, size_t size);
+
+/* A segment to the port of the packet, whose protocol is TCP. Answers the size of the frame. */
+size_t probe_packet_build_segment(const struct probe_packet *packet,
+				  const struct probe_segment *segment,
+				  uint8_t data[PROBE_PACKET_SIZE_MAX]);
+/* One from there to us; false: it is none. What is cut off at its end does not matter. */
+bool probe_packet_read_segment(const struct probe_packet *packet, const uint8_t *data, size_t size,
+			       struct probe_segment *segment);
