@@ -107,6 +107,21 @@ def test_a_fault_is_survived_measured_and_over_by_itself(cluster, action, more):
     assert "vipd-drill" not in cluster.lab[owner].ruleset()
 
 
+def candidates(cluster, address):
+    return {entry["node"] for entry in cluster.api.vips()[address]["spec"]["candidates"]}
+
+
+@pytest.fixture
+def apart(cluster):
+    """n2 may not own the address: it looks on, whoever takes over, and has no endpoint."""
+    path = "/api/v1/namespaces/vms/services/myvm-ssh"
+    cluster.api.patch(path, {"metadata": {"annotations": {"vipd.dev/nodes": "n1,n3"}}})
+    wait_for("two candidates", lambda: candidates(cluster, cluster.address) == {"n1", "n3"}, 20)
+    yield cluster
+    cluster.api.patch(path, {"metadata": {"annotations": {"vipd.dev/nodes": None}}})
+    wait_for("three candidates", lambda: len(candidates(cluster, cluster.address)) == 3, 20)
+
+
 def at_the_vm(cluster, address):
     """The address is at n3, where the VM is: then the looker-on is another node, and can ask over TCP."""
     settled(cluster)
@@ -116,7 +131,7 @@ def at_the_vm(cluster, address):
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "ICMP"])
-def test_what_is_behind_the_address_is_asked(cluster, protocol):
+def test_what_is_behind_the_address_is_asked(cluster, apart, protocol):
     """A SYN, an echo request: answered until the crash and after it, through rules and VM, as a client's are."""
     at_the_vm(cluster, cluster.address)
     held = {"lostConnections": 0} if protocol == "TCP" else {}
@@ -131,7 +146,7 @@ def test_what_is_behind_the_address_is_asked(cluster, protocol):
 def test_datagrams_are_measured_as_an_outside_observer_measures_them(cluster):
     """Also the connections of the address are held: its one port for UDP is another one's for TCP."""
     cluster.api.create("/api/v1/namespaces/vms/services", manifests.service(
-        "myvm-udp", [], ["22/UDP"], selector={"vmi.kubevirt.io/id": "myvm"}))
+        "myvm-udp", [], ["22/UDP"], selector={"vmi.kubevirt.io/id": "myvm"}, annotations={"vipd.dev/nodes": "n1,n3"}))
     try:
         address = cluster.api.external_ip("myvm-udp")
         wait_for("it to be Active", lambda: cluster.api.vips()[address].get("status", {}).get("state") == "Active", 20)
@@ -149,7 +164,7 @@ def test_datagrams_are_measured_as_an_outside_observer_measures_them(cluster):
         cluster.api.delete("/api/v1/namespaces/vms/services/myvm-udp")
 
 
-def test_connections_that_are_lost_fail_the_drill(cluster):
+def test_connections_that_are_lost_fail_the_drill(cluster, apart):
     """The VM hears nothing of them any more, as if whoever took over had sent them elsewhere."""
     at_the_vm(cluster, cluster.address)
     vm = cluster.lab.vms["myvm"]
@@ -375,7 +390,7 @@ def test_it_is_told_by_events_and_metrics(cluster):
     assert columns[:4] == ["told", cluster.address, "Handover", "Succeeded"]
 
 
-def test_kubectl_vip_drill(cluster):
+def test_kubectl_vip_drill(cluster, apart):
     """Run, listed and shown; the exit code is the verdict."""
     at_the_vm(cluster, cluster.address)
     cli, owner = Cli(cluster.api), "n3"
