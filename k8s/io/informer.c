@@ -6,12 +6,12 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "base/hash.h"
 #include "base/random.h"
 #include "base/time.h"
+#include "k8s/known.h"
 #include "k8s/list.h"
+#include "k8s/object.h"
 
-#define BUCKETS		 1024
 #define PAGE		 200
 #define BACKOFF_FIRST_US (800 * BASE_USEC_PER_MSEC)
 #define BACKOFF_MAX_US	 (30 * BASE_USEC_PER_SEC)
@@ -19,14 +19,17 @@
 #define WATCH_MIN_S	 300 /* the server ends a watch after 5 to 10 minutes */
 #define WATCH_GRACE_S	 30  /* then we do, if it did not */
 #define SOON_US		 (200 * BASE_USEC_PER_MSEC) /* a stream that broke is first tried again */
+#define QUIET_US	 (150 * BASE_USEC_PER_SEC)  /* bookmarks come about once a minute */
+#define FILL_QUIET_US	 (30 * BASE_USEC_PER_SEC)   /* between two lines while all is told */
+#define FILL_BREAKS_MAX	 2 /* streams that ended before all was told; then pages are asked for */
 #define VERSION_SIZE	 64
 
-struct known {
-	struct known *next;
-	uint64_t uid; /* its hash */
-	uint32_t round;
-	uint16_t name_at; /* in text: namespace, NUL, name, NUL */
-	char text[];
+enum phase {
+	PHASE_WAITING,
+	PHASE_LISTING,	/* a page */
+	PHASE_FILLING,	/* a stream that tells all there are first */
+	PHASE_ASKING,	/* whether the server is still where it was */
+	PHASE_WATCHING, /* a stream of changes */
 };
 
 struct k8s_informer {
@@ -35,22 +38,30 @@ struct k8s_informer {
 	char *path, *selector;
 	struct k8s_informer_handlers handlers;
 	void *userdata;
+	enum phase phase;
 	struct k8s_request *request;
-	sd_event_source *timer;
-	struct known *buckets[BUCKETS];
-	uint32_t round;
+	sd_event_source *timer; /* waiting: until when; a stream: is it alive? */
+	struct k8s_known known;
 	char version[VERSION_SIZE];
 	char *next_page;
 	bool synced, troubled, relist, broken;
-	bool watching; /* the request is a watch */
+	bool pages; /* this server does not tell all in a stream */
+	unsigned fill_breaks;
+	bool filled;   /* all was told, and nobody of it yet: not from within a line */
+	bool doubtful; /* a connection broke: the server may be an older self of it now */
 	bool distrustful;
 	bool patient; /* the server said how long to wait */
-	uint64_t backoff_us, started_us;
+	bool spoke;   /* the stream told of a change: from then on bookmarks come */
+	bool silent;  /* the one before fell silent, and this one said nothing yet */
+	uint64_t quiet_us;
+	uint64_t backoff_us, started_us, heard_us;
 	struct base_random random;
 };
 
 static void start_list(struct k8s_informer *informer);
 static void start_watch(struct k8s_informer *informer);
+static void start_asking(struct k8s_informer *informer);
+static void check_stream(struct k8s_informer *informer);
 
 static uint64_t now_usec(struct k8s_informer *informer)
 {
@@ -67,71 +78,60 @@ static const char *text_of(const cJSON *object, const char *name)
 	return cJSON_IsString(item) ? item->valuestring : "";
 }
 
-static struct known **find(struct k8s_informer *informer, const char *namespace, const char *name)
+static void note_version(struct k8s_informer *informer, const char *version)
 {
-	uint64_t hash = base_hash(namespace, strlen(namespace)) * 31 + base_hash(name, strlen(name));
-	struct known **slot = &informer->buckets[hash % BUCKETS];
-
-	while (*slot && (strcmp((*slot)->text, namespace) != 0 ||
-			 strcmp((*slot)->text + (*slot)->name_at, name) != 0))
-		slot = &(*slot)->next;
-	return slot;
-}
-
-static void drop(struct k8s_informer *informer, struct known **slot)
-{
-	struct known *known = *slot;
-
-	*slot = known->next;
-	informer->handlers.on_gone(informer->userdata, known->text, known->text + known->name_at);
-	free(known);
-}
-
-static void note_version(struct k8s_informer *informer, const cJSON *metadata)
-{
-	const char *version = text_of(metadata, "resourceVersion");
-
 	if (*version && strlen(version) < VERSION_SIZE)
 		strcpy(informer->version, version);
 }
 
-static uint64_t uid_of(const cJSON *metadata)
+static void tell_gone(void *userdata, const char *namespace, const char *name)
 {
-	const char *uid = text_of(metadata, "uid");
+	struct k8s_informer *informer = userdata;
 
-	return base_hash(uid, strlen(uid));
+	informer->handlers.on_gone(informer->userdata, namespace, name);
 }
 
 static void upsert(struct k8s_informer *informer, const cJSON *object)
 {
 	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
 	const char *namespace = text_of(metadata, "namespace"), *name = text_of(metadata, "name");
-	uint64_t uid = uid_of(metadata);
-	struct known **slot, *known;
+	int change;
 
 	if (!*name)
 		return;
-	slot = find(informer, namespace, name);
-	/* Deleted and made again while we looked elsewhere: two different things. */
-	if (*slot && (*slot)->uid != uid)
-		drop(informer, slot);
-	slot = find(informer, namespace, name);
-	known = *slot;
-	if (!known) {
-		size_t namespace_size = strlen(namespace) + 1;
-
-		known = calloc(1, sizeof *known + namespace_size + strlen(name) + 1);
-		if (!known)
-			return;
-		known->name_at = namespace_size;
-		strcpy(known->text, namespace);
-		strcpy(known->text + namespace_size, name);
-		known->uid = uid;
-		known->next = *slot;
-		*slot = known;
-	}
-	known->round = informer->round;
+	change = k8s_known_put(&informer->known, namespace, name, text_of(metadata, "uid"));
+	if (change < 0)
+		return;
+	if (change == K8S_KNOWN_OTHER)
+		tell_gone(informer, namespace, name);
 	informer->handlers.on_object(informer->userdata, object);
+}
+
+static void drop(struct k8s_informer *informer, const cJSON *metadata)
+{
+	const char *namespace = text_of(metadata, "namespace"), *name = text_of(metadata, "name");
+
+	if (k8s_known_remove(&informer->known, namespace, name, text_of(metadata, "uid")))
+		tell_gone(informer, namespace, name);
+}
+
+/* Everything there is was told. */
+static void complete(struct k8s_informer *informer, const char *version)
+{
+	snprintf(informer->version, sizeof informer->version, "%s", version);
+	k8s_known_sweep(&informer->known, tell_gone, informer);
+	informer->relist = informer->doubtful = false;
+	informer->backoff_us = BACKOFF_FIRST_US;
+	informer->fill_breaks = 0;
+}
+
+static void tell_synced(struct k8s_informer *informer)
+{
+	bool first = !informer->synced;
+
+	informer->filled = false;
+	informer->synced = true;
+	informer->handlers.on_synced(informer->userdata, first);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -140,11 +140,17 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 	(void)source;
 	(void)usec;
-	informer->patient = false;
-	if (informer->request)
+	if (informer->filled)
+		tell_synced(informer);
+	if (informer->phase != PHASE_WAITING) {
+		check_stream(informer);
 		return 0;
+	}
+	informer->patient = false;
 	if (informer->relist || !informer->version[0])
 		start_list(informer);
+	else if (informer->doubtful)
+		start_asking(informer);
 	else
 		start_watch(informer);
 	return 0;
@@ -156,11 +162,36 @@ static void later(struct k8s_informer *informer, uint64_t wait_us)
 	sd_event_source_set_enabled(informer->timer, SD_EVENT_ONESHOT);
 }
 
+static void wait_for(struct k8s_informer *informer, uint64_t wait_us)
+{
+	informer->request = NULL;
+	informer->phase = PHASE_WAITING;
+	later(informer, wait_us);
+}
+
+/* A request that was just made, or could not be. */
+static void begin(struct k8s_informer *informer, enum phase phase, struct k8s_request *request)
+{
+	informer->request = request;
+	informer->phase = phase;
+	if (!request)
+		wait_for(informer, informer->backoff_us);
+	else
+		sd_event_source_set_enabled(informer->timer, SD_EVENT_OFF);
+}
+
 static void grow_backoff(struct k8s_informer *informer)
 {
 	informer->backoff_us *= 2;
 	if (informer->backoff_us > BACKOFF_MAX_US)
 		informer->backoff_us = BACKOFF_MAX_US;
+}
+
+static void back_off(struct k8s_informer *informer)
+{
+	wait_for(informer, informer->backoff_us +
+				   base_random_below(&informer->random, informer->backoff_us));
+	grow_backoff(informer);
 }
 
 static void trouble(struct k8s_informer *informer, const struct k8s_response *response)
@@ -174,7 +205,7 @@ static void trouble(struct k8s_informer *informer, const struct k8s_response *re
 		wait_us = response->retry_after_us;
 	informer->patient = response->retry_after_us > 0;
 	grow_backoff(informer);
-	later(informer, wait_us);
+	wait_for(informer, wait_us);
 }
 
 static void works_again(struct k8s_informer *informer)
@@ -203,96 +234,189 @@ static void on_watch_error(struct k8s_informer *informer, const cJSON *status)
 	informer->troubled = true;
 }
 
-static int on_watch_line(void *userdata, const cJSON *event)
+/* Negative: what follows is of no use. */
+static int on_bookmark(struct k8s_informer *informer, const cJSON *object)
+{
+	const char *version = k8s_object_text(object, "metadata/resourceVersion");
+
+	if (informer->phase == PHASE_WATCHING) {
+		informer->spoke = true;
+		note_version(informer, version);
+		return 0;
+	}
+	if (strcmp(k8s_object_annotation(object, "k8s.io/initial-events-end"), "true") != 0 ||
+	    !*version || strlen(version) >= VERSION_SIZE) {
+		informer->pages = true; /* the server did not hear what it was asked for */
+		return -1;
+	}
+	complete(informer, version);
+	informer->filled = true;
+	informer->phase = PHASE_WATCHING;
+	informer->started_us = now_usec(informer);
+	later(informer, 0);
+	return 0;
+}
+
+static int on_line(void *userdata, const cJSON *event)
 {
 	struct k8s_informer *informer = userdata;
 	const char *type = text_of(event, "type");
 	const cJSON *object = cJSON_GetObjectItemCaseSensitive(event, "object");
 	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
 
+	informer->heard_us = now_usec(informer);
+	informer->silent = false;
 	if (strcmp(type, "ERROR") == 0) {
 		on_watch_error(informer, object);
 		return -1;
 	}
 	works_again(informer);
-	if (strcmp(type, "ADDED") == 0 || strcmp(type, "MODIFIED") == 0) {
+	if (strcmp(type, "BOOKMARK") == 0)
+		return on_bookmark(informer, object);
+	if (strcmp(type, "ADDED") == 0 || strcmp(type, "MODIFIED") == 0)
 		upsert(informer, object);
-	} else if (strcmp(type, "DELETED") == 0) {
-		struct known **slot =
-			find(informer, text_of(metadata, "namespace"), text_of(metadata, "name"));
-
-		if (*slot && (*slot)->uid == uid_of(metadata))
-			drop(informer, slot);
+	else if (strcmp(type, "DELETED") == 0)
+		drop(informer, metadata);
+	if (informer->phase == PHASE_WATCHING) { /* before, they come in no order of versions */
+		informer->spoke = true;
+		note_version(informer, text_of(metadata, "resourceVersion"));
 	}
-	note_version(informer, metadata);
 	return 0;
 }
 
-static void on_watch_end(void *userdata, const struct k8s_response *response)
+static bool did_not_happen(const struct k8s_response *response)
 {
-	struct k8s_informer *informer = userdata;
+	return response->status == 0 || response->result == K8S_RESULT_THROTTLED ||
+	       response->result == K8S_RESULT_UNAUTHORIZED ||
+	       response->result == K8S_RESULT_NOT_FOUND || response->status >= 500;
+}
+
+/* The stream ended before all was told. */
+static void on_fill_end(struct k8s_informer *informer, const struct k8s_response *response)
+{
+	struct k8s_response cut = { .result = K8S_RESULT_UNKNOWN,
+				    .message = "the stream ended before all objects were told" };
+	bool refused = response->result == K8S_RESULT_INVALID ||
+		       response->result == K8S_RESULT_FORBIDDEN || informer->pages;
+
+	informer->relist = true;
+	if (!did_not_happen(response) && ++informer->fill_breaks >= FILL_BREAKS_MAX)
+		informer->pages = true;
+	informer->pages |= refused;
+	if (refused)
+		start_list(informer);
+	else if (response->result == K8S_RESULT_GONE)
+		wait_for(informer, base_random_below(&informer->random, SOON_US));
+	else if (informer->broken)
+		back_off(informer);
+	else
+		trouble(informer, response->result == K8S_RESULT_OK ? &cut : response);
+}
+
+static void on_watch_end(struct k8s_informer *informer, const struct k8s_response *response)
+{
 	uint64_t lasted_us = base_usec_since(now_usec(informer), informer->started_us);
 	bool ended = response->result == K8S_RESULT_OK && !informer->broken;
 
-	informer->request = NULL;
 	if (response->result == K8S_RESULT_GONE || response->malformed ||
 	    (informer->distrustful && !ended))
 		informer->relist = true;
+	informer->doubtful |= !ended;
 	if (lasted_us > HEALTHY_US)
 		informer->backoff_us = BACKOFF_FIRST_US;
 	if (informer->relist && (ended || response->result == K8S_RESULT_GONE)) {
-		later(informer, base_random_below(&informer->random, SOON_US));
+		wait_for(informer, base_random_below(&informer->random, SOON_US));
 	} else if (ended && lasted_us > BASE_USEC_PER_SEC) {
-		later(informer, 0); /* a watch ends now and then: normal */
+		wait_for(informer, 0); /* a watch ends now and then: normal */
 	} else if (response->result == K8S_RESULT_UNKNOWN && lasted_us > BASE_USEC_PER_SEC) {
 		/* The connection broke. That is worth a line only if the next one fails, too. */
-		later(informer, SOON_US + base_random_below(&informer->random, SOON_US));
+		wait_for(informer, SOON_US + base_random_below(&informer->random, SOON_US));
 	} else if (ended || informer->broken) {
-		later(informer, informer->backoff_us +
-					base_random_below(&informer->random, informer->backoff_us));
-		grow_backoff(informer);
+		back_off(informer);
 	} else {
 		trouble(informer, response);
 	}
+}
+
+static void on_stream_end(void *userdata, const struct k8s_response *response)
+{
+	struct k8s_informer *informer = userdata;
+
+	informer->request = NULL;
+	if (informer->filled)
+		tell_synced(informer);
+	if (informer->phase == PHASE_FILLING)
+		on_fill_end(informer, response);
+	else
+		on_watch_end(informer, response);
 	informer->broken = false;
 }
 
-static void start_watch(struct k8s_informer *informer)
+static void start_stream(struct k8s_informer *informer, enum phase phase, const char *from)
 {
 	unsigned seconds = WATCH_MIN_S + (unsigned)base_random_below(&informer->random, WATCH_MIN_S);
 	char *path;
 
-	if (asprintf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=%s%s%s",
-		     informer->path, seconds, informer->version,
+	if (asprintf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%u%s%s%s%s",
+		     informer->path, seconds, from,
+		     phase == PHASE_WATCHING ? informer->version : "",
 		     informer->selector ? "&labelSelector=" : "",
-		     informer->selector ? informer->selector : "") < 0)
+		     informer->selector ? informer->selector : "") < 0) {
+		wait_for(informer, informer->backoff_us);
 		return;
-	informer->started_us = now_usec(informer);
-	informer->watching = true;
-	informer->request = k8s_client_watch(informer->client, path,
-					     (seconds + WATCH_GRACE_S) * 1000, on_watch_line,
-					     on_watch_end, informer);
+	}
+	informer->started_us = informer->heard_us = now_usec(informer);
+	informer->spoke = informer->silent; /* bookmarks were promised for the one before */
+	begin(informer, phase,
+	      k8s_client_watch(informer->client, path, (seconds + WATCH_GRACE_S) * 1000, on_line,
+			       on_stream_end, informer));
 	free(path);
-	if (!informer->request)
-		later(informer, informer->backoff_us);
+	if (informer->request)
+		check_stream(informer);
 }
 
-static void end_list(struct k8s_informer *informer)
+static void start_watch(struct k8s_informer *informer)
 {
-	bool first = !informer->synced;
-
-	for (size_t i = 0; i < BUCKETS; i++)
-		for (struct known **slot = &informer->buckets[i]; *slot;) {
-			if ((*slot)->round == informer->round)
-				slot = &(*slot)->next;
-			else
-				drop(informer, slot);
-		}
-	informer->relist = false;
-	informer->synced = true;
-	informer->backoff_us = BACKOFF_FIRST_US;
-	informer->handlers.on_synced(informer->userdata, first);
+	start_stream(informer, PHASE_WATCHING, "&resourceVersion=");
 }
+
+/* --- a stream that says nothing --- */
+
+/*
+ * While all is told something has to come. Later a server sends a bookmark about once a minute, but only
+ * if there was ever a change of this kind since it was started: a stream that never said anything proves
+ * nothing, one that did and stops is dead, though its connection may be alive.
+ */
+static void check_stream(struct k8s_informer *informer)
+{
+	bool filling = informer->phase == PHASE_FILLING;
+	uint64_t limit_us = filling ? FILL_QUIET_US : informer->quiet_us;
+	uint64_t quiet_us = base_usec_since(now_usec(informer), informer->heard_us);
+	struct k8s_response dead = { .result = K8S_RESULT_UNKNOWN,
+				     .message = "the stream fell silent" };
+
+	if (!filling && informer->phase != PHASE_WATCHING)
+		return;
+	if (quiet_us < limit_us || (!filling && !informer->spoke)) {
+		later(informer, limit_us - (quiet_us < limit_us ? quiet_us : 0));
+		return;
+	}
+	if (!filling && !informer->silent) {
+		/* Perhaps it is this stream alone. */
+		informer->silent = true;
+		k8s_request_cancel(informer->request);
+		wait_for(informer, 0);
+		return;
+	}
+	informer->silent = false;
+	informer->relist = true;
+	if (k8s_request_break(informer->request))
+		return; /* on_stream_end() follows */
+	k8s_request_cancel(informer->request);
+	on_stream_end(informer, &dead);
+}
+
+/* --- lists --- */
 
 static void list_page(struct k8s_informer *informer);
 
@@ -309,11 +433,26 @@ static void list_failed(struct k8s_informer *informer, const struct k8s_response
 	trouble(informer, response);
 }
 
+/* False: told what is wrong. */
+static bool read_list(struct k8s_informer *informer, const struct k8s_response *response,
+		      void (*item)(void *userdata, const cJSON *object), struct k8s_list *list)
+{
+	struct k8s_response malformed = { .result = K8S_RESULT_UNKNOWN };
+	struct base_error error = { 0 };
+
+	if (k8s_list_parse(response->text ? response->text : "", response->size, item, informer,
+			   list, &error) == 0 &&
+	    list->version[0])
+		return true;
+	snprintf(malformed.message, sizeof malformed.message, "%s",
+		 error.message[0] ? error.message : "a list without resourceVersion");
+	list_failed(informer, &malformed);
+	return false;
+}
+
 static void on_list(void *userdata, const struct k8s_response *response)
 {
 	struct k8s_informer *informer = userdata;
-	struct k8s_response malformed = { .result = K8S_RESULT_UNKNOWN };
-	struct base_error error = { 0 };
 	struct k8s_list list;
 
 	informer->request = NULL;
@@ -321,14 +460,8 @@ static void on_list(void *userdata, const struct k8s_response *response)
 		list_failed(informer, response);
 		return;
 	}
-	if (k8s_list_parse(response->text ? response->text : "", response->size, on_item, informer,
-			   &list, &error) < 0 ||
-	    !list.version[0]) {
-		snprintf(malformed.message, sizeof malformed.message, "%s",
-			 error.message[0] ? error.message : "a list without resourceVersion");
-		list_failed(informer, &malformed);
+	if (!read_list(informer, response, on_item, &list))
 		return;
-	}
 	works_again(informer);
 	free(informer->next_page);
 	informer->next_page = list.more[0] ? strdup(list.more) : NULL;
@@ -336,34 +469,96 @@ static void on_list(void *userdata, const struct k8s_response *response)
 		list_page(informer);
 		return;
 	}
-	snprintf(informer->version, sizeof informer->version, "%s", list.version);
-	end_list(informer);
+	complete(informer, list.version);
+	tell_synced(informer);
 	start_watch(informer);
 }
 
-static void list_page(struct k8s_informer *informer)
+static void get(struct k8s_informer *informer, enum phase phase, const char *query,
+		const char *value, k8s_done_fn *done)
 {
 	struct k8s_call call = { .method = "GET", .raw = true };
 	char *path;
 
-	if (asprintf(&path, "%s?limit=%d%s%s%s%s", informer->path, PAGE,
+	if (asprintf(&path, "%s?%s%s%s%s", informer->path, query, value,
 		     informer->selector ? "&labelSelector=" : "",
-		     informer->selector ? informer->selector : "",
-		     informer->next_page ? "&continue=" : "",
-		     informer->next_page ? informer->next_page : "") < 0)
+		     informer->selector ? informer->selector : "") < 0) {
+		wait_for(informer, informer->backoff_us);
 		return;
+	}
 	call.path = path;
-	informer->watching = false;
-	informer->request = k8s_client_call(informer->client, &call, on_list, informer);
+	begin(informer, phase, k8s_client_call(informer->client, &call, done, informer));
 	free(path);
-	if (!informer->request)
-		later(informer, informer->backoff_us);
+}
+
+#define TEXT_(x) #x
+#define TEXT(x)	 TEXT_(x)
+
+static void list_page(struct k8s_informer *informer)
+{
+	get(informer, PHASE_LISTING,
+	    informer->next_page ? "limit=" TEXT(PAGE) "&continue=" : "limit=" TEXT(PAGE),
+	    informer->next_page ? informer->next_page : "", on_list);
 }
 
 static void start_list(struct k8s_informer *informer)
 {
-	informer->round++;
-	list_page(informer);
+	k8s_known_begin(&informer->known);
+	if (informer->pages)
+		list_page(informer);
+	else
+		start_stream(informer, PHASE_FILLING,
+			     "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
+}
+
+/* --- is the server where it was? --- */
+
+static void ignore_item(void *userdata, const cJSON *object)
+{
+	(void)userdata;
+	(void)object;
+}
+
+static bool is_behind(const struct k8s_response *response)
+{
+	const cJSON *cause;
+
+	cJSON_ArrayForEach(cause, k8s_object_get(response->body, "details/causes")) {
+		if (strcmp(k8s_object_text(cause, "reason"), "ResourceVersionTooLarge") == 0)
+			return true;
+	}
+	return false;
+}
+
+static void on_asked(void *userdata, const struct k8s_response *response)
+{
+	struct k8s_informer *informer = userdata;
+	struct k8s_list list;
+	bool behind = is_behind(response) || response->result == K8S_RESULT_GONE ||
+		      response->result == K8S_RESULT_INVALID;
+
+	informer->request = NULL;
+	if (!behind && response->result != K8S_RESULT_OK) {
+		trouble(informer, response);
+		return;
+	}
+	if (!behind && !read_list(informer, response, ignore_item, &list))
+		return;
+	informer->doubtful = false;
+	if (behind || k8s_version_compare(list.version, informer->version) < 0)
+		start_list(informer);
+	else
+		start_watch(informer);
+}
+
+/*
+ * A server that was set back to a backup would take a watch from a version that it does not have yet, and
+ * be silent until it does. Asked for objects that are no older it says that there are none.
+ */
+static void start_asking(struct k8s_informer *informer)
+{
+	get(informer, PHASE_ASKING, "limit=1&resourceVersionMatch=NotOlderThan&resourceVersion=",
+	    informer->version, on_asked);
 }
 
 int k8s_informer_new(struct k8s_informer **result, struct k8s_client *client, sd_event *event,
@@ -382,6 +577,7 @@ int k8s_informer_new(struct k8s_informer **result, struct k8s_client *client, sd
 	informer->handlers = *handlers;
 	informer->userdata = userdata;
 	informer->backoff_us = BACKOFF_FIRST_US;
+	informer->quiet_us = QUIET_US;
 	if (getrandom(&informer->random.state, sizeof informer->random.state, 0) < 0)
 		informer->random.state = (uint64_t)(uintptr_t)informer;
 	r = sd_event_add_time_relative(event, &informer->timer, CLOCK_BOOTTIME, 0, 1000, on_timer,
@@ -399,13 +595,7 @@ void k8s_informer_free(struct k8s_informer *informer)
 	if (!informer)
 		return;
 	k8s_request_cancel(informer->request);
-	for (size_t i = 0; i < BUCKETS; i++)
-		while (informer->buckets[i]) {
-			struct known *next = informer->buckets[i]->next;
-
-			free(informer->buckets[i]);
-			informer->buckets[i] = next;
-		}
+	k8s_known_clear(&informer->known);
 	sd_event_source_disable_unref(informer->timer);
 	sd_event_unref(informer->event);
 	free(informer->path);
@@ -416,7 +606,7 @@ void k8s_informer_free(struct k8s_informer *informer)
 
 void k8s_informer_kick(struct k8s_informer *informer)
 {
-	if (informer->request || informer->patient)
+	if (informer->phase != PHASE_WAITING || informer->patient)
 		return;
 	informer->backoff_us = BACKOFF_FIRST_US;
 	/* Not all nodes at once, when a server has come back for all of them. */
@@ -428,9 +618,14 @@ void k8s_informer_distrust(struct k8s_informer *informer)
 	informer->distrustful = true;
 }
 
+void k8s_informer_expect(struct k8s_informer *informer, uint64_t quiet_us)
+{
+	informer->quiet_us = quiet_us;
+}
+
 uint64_t k8s_informer_watching_us(struct k8s_informer *informer)
 {
-	return informer->request && informer->watching
+	return informer->phase == PHASE_WATCHING
 		       ? base_usec_since(now_usec(informer), informer->started_us)
 		       : 0;
 }
@@ -438,13 +633,12 @@ uint64_t k8s_informer_watching_us(struct k8s_informer *informer)
 void k8s_informer_restart(struct k8s_informer *informer, bool relist)
 {
 	informer->relist = informer->relist || relist;
-	if (!informer->request || !informer->watching)
+	if (informer->phase != PHASE_WATCHING)
 		return; /* listing; or waiting, and then it does as it is told */
 	if (k8s_request_break(informer->request))
-		return; /* on_watch_end() follows */
+		return; /* on_stream_end() follows */
 	k8s_request_cancel(informer->request);
-	informer->request = NULL;
-	later(informer, base_random_below(&informer->random, SOON_US));
+	wait_for(informer, base_random_below(&informer->random, SOON_US));
 }
 
 bool k8s_informer_synced(const struct k8s_informer *informer)
@@ -454,7 +648,7 @@ bool k8s_informer_synced(const struct k8s_informer *informer)
 
 bool k8s_informer_knows(struct k8s_informer *informer, const char *namespace, const char *name)
 {
-	return *find(informer, namespace, name) != NULL;
+	return k8s_known_has(&informer->known, namespace, name);
 }
 
 const char *k8s_informer_path(const struct k8s_informer *informer)

@@ -3,15 +3,22 @@
 #include "k8s/io/client.h"
 
 /*
- * Everything of one kind, kept up to date: list in pages, then watch, again and again. What a
- * list does not name any more is told as gone, so no event can be missed for good; nothing is
+ * Everything of one kind, kept up to date: all there is, then its changes, again and again. What a
+ * complete list does not name any more is told as gone, so no event can be missed for good; nothing is
  * forgotten while the server is away. Back-off 0.8 s doubling to 30 s, with jitter; Retry-After
  * is honoured.
  *
- *     state      what is under way            ends with
- *     listing    one page                     next page | watching | waiting (failure)
- *     watching   the stream                   watching (normal end) | listing (410) | waiting
- *     waiting    a timer                      listing or watching, as it was
+ *     phase      what is under way                  ends with
+ *     filling    a watch that tells all first       watching | listing (refused, not understood, or
+ *                (sendInitialEvents)                twice ended too early: this and ever after) | waiting
+ *     listing    one page                           next page | watching | waiting (failure)
+ *     watching   the stream                         watching (normal end) | filling (410) | waiting
+ *     asking     are there objects no older than    watching | filling (no: set back to a backup)
+ *                ours? (after a connection broke)   | waiting (failure)
+ *     waiting    a timer                            filling or listing, asking, watching
+ *
+ * A watch that told of changes and then says nothing for 150 s, not even a bookmark, is dead: it is begun
+ * anew, and when that says nothing either, its connection is broken and all is listed.
  */
 struct k8s_informer;
 
@@ -44,6 +51,8 @@ void k8s_informer_restart(struct k8s_informer *informer, bool relist);
  * who may not miss it; many would overwhelm a server that has just come back.
  */
 void k8s_informer_distrust(struct k8s_informer *informer);
+/* Other than 150 s. */
+void k8s_informer_expect(struct k8s_informer *informer, uint64_t quiet_us);
 uint64_t k8s_informer_watching_us(struct k8s_informer *informer); /* how long; 0: it does not */
 bool k8s_informer_synced(const struct k8s_informer *informer);
 /* Was it in the last list, or in an event since, and is not gone? */

@@ -2,16 +2,8 @@
  * Answers that a real API server cannot be told to give: cut, mute, endless, in no language at all.
  * What it can be told, it tells in test/kubernetes.
  */
-#include <signal.h>
-#include <sys/wait.h>
-
 #include "k8s/io/client.h"
-#include "test/adapter/place.h"
-
-static char folder[] = "/tmp/vipd-client-test-XXXXXX";
-static unsigned port;
-static pid_t server;
-static int server_stdin;
+#include "test/adapter/server.h"
 
 static sd_event *event;
 static struct k8s_client *client;
@@ -26,49 +18,10 @@ static struct {
 	int stop_at_line;
 } heard;
 
-static void start_server(void)
-{
-	int in[2], out[2];
-	char line[16] = "";
-	FILE *said;
-
-	assert_int_equal(pipe(in), 0);
-	assert_int_equal(pipe(out), 0);
-	server = fork();
-	assert_true(server >= 0);
-	if (server == 0) {
-		dup2(in[0], 0);
-		dup2(out[1], 1);
-		close(in[1]);
-		close(out[0]);
-		execl("/usr/bin/python3", "python3", "test/adapter/tls_server.py", folder, NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	server_stdin = in[1];
-	said = fdopen(out[0], "r");
-	if (!said || !fgets(line, sizeof line, said))
-		place_skip("test/adapter/tls_server.py does not start: install python3 and openssl");
-	fclose(said);
-	port = (unsigned)atoi(line);
-	assert_true(port > 0);
-}
-
 static void on_contact(void *userdata, bool answered)
 {
 	assert_ptr_equal(userdata, &heard);
 	answered ? heard.true_contacts++ : heard.false_contacts++;
-}
-
-static struct k8s_config *config_of(unsigned to_port, const char *authority)
-{
-	static struct k8s_config config;
-
-	memset(&config, 0, sizeof config);
-	assert_true(asprintf(&config.server, "https://127.0.0.1:%u", to_port) > 0);
-	assert_true(asprintf(&config.ca_file, "%s/%s.pem", folder, authority) > 0);
-	return &config;
 }
 
 static int set_up(void **state)
@@ -76,7 +29,7 @@ static int set_up(void **state)
 	(void)state;
 	memset(&heard, 0, sizeof heard);
 	assert_true(sd_event_new(&event) >= 0);
-	assert_int_equal(k8s_client_new(&client, event, config_of(port, "ca"), "vipd-test",
+	assert_int_equal(k8s_client_new(&client, event, server_config(server.port, "ca"), "vipd-test",
 					on_contact, &heard),
 			 0);
 	return 0;
@@ -226,8 +179,8 @@ static void test_a_server_out_of_reach_or_not_to_be_trusted_got_nothing(void **s
 		assert_true(sd_event_new(&event) >= 0);
 		assert_int_equal(
 			k8s_client_new(&client, event,
-				       config_of(rows[i].own_port ? rows[i].own_port : port,
-						 rows[i].authority),
+				       server_config(rows[i].own_port ? rows[i].own_port : server.port,
+						     rows[i].authority),
 				       "vipd-test", on_contact, &heard),
 			0);
 		ASSERT_ROW(rows[i].name, get("/ok") == K8S_RESULT_UNREACHABLE);
@@ -273,11 +226,11 @@ static void test_requests_carry_what_was_asked(void **state)
 
 static void test_a_token_that_was_refused_is_read_again_once(void **state)
 {
-	struct k8s_config *config = config_of(port, "ca");
+	struct k8s_config *config = server_config(server.port, "ca");
 	char file[128];
 
 	(void)state;
-	snprintf(file, sizeof file, "%s/token", folder);
+	snprintf(file, sizeof file, "%s/token", server.folder);
 	place_run("printf stale >%s", file);
 	config->token_file = strdup(file);
 	k8s_client_configure(client, config);
@@ -399,15 +352,8 @@ int main(void)
 	};
 	int failed;
 
-	place_enter();
-	signal(SIGPIPE, SIG_IGN);
-	if (!mkdtemp(folder))
-		return 1;
-	start_server();
+	server_start();
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	close(server_stdin);
-	kill(server, SIGTERM);
-	waitpid(server, NULL, 0);
-	place_try("rm -rf %s", folder);
+	server_stop();
 	return failed;
 }

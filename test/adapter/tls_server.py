@@ -62,6 +62,86 @@ async def watch(kind, writer):
     writer.write(chunk(b'{"type":"BOOKMARK"}\n') + b"0\r\n\r\n")
 
 
+def thing(name, version):
+    return {"metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": str(version)}}
+
+
+def event(kind, thing):
+    return chunk(json.dumps({"type": kind, "object": thing}).encode() + b"\n")
+
+
+def bookmark(version, end=False):
+    return event("BOOKMARK", {"metadata": {"resourceVersion": str(version), **(
+        {"annotations": {"k8s.io/initial-events-end": "true"}} if end else {})}})
+
+
+def everything(version, *names, end=True):
+    """A stream that begins with all there are."""
+    return (STREAM + b"".join(event("ADDED", thing(name, number + 1)) for number, name in enumerate(names))
+            + (bookmark(version, True) if end else b""))
+
+
+def page(version, *names):
+    return response(200, {"metadata": {"resourceVersion": str(version)}, "items": [
+        thing(name, number + 1) for number, name in enumerate(names)]})
+
+
+BEHIND = {**status(504, "Timeout", "Too large resource version"),
+          "details": {"causes": [{"reason": "ResourceVersionTooLarge"}]}}
+seen = {}  # what was asked of each story
+
+
+async def informer(story, query, writer):
+    """What informers ask for: "fill", "page", "watch VERSION", "ask VERSION"; what they hear depends on how
+    often they asked for it. True: the connection goes on."""
+    query = dict(part.split("=", 1) for part in query.split("&"))
+    what = ("fill" if "sendInitialEvents" in query else
+            f"watch {query['resourceVersion']}" if "watch" in query else
+            f"ask {query['resourceVersion']}" if "resourceVersion" in query else "page")
+    before = seen.setdefault(story, [])
+    again = before.count(what)
+    before.append(what)
+    if what == "page":
+        writer.write(page(20, "a", "b"))
+        return True
+    if story.isdigit() and what == "fill":
+        writer.write(response(int(story), status(int(story), "Invalid")))
+        return True
+    if story == "deaf" and what == "fill":
+        writer.write(everything(10, "a", "b", end=False) + bookmark(10))
+    elif story == "cut" and what == "fill":
+        writer.write(everything(10, "a", "ghost", end=False))
+        await writer.drain()
+        return False
+    elif what.startswith("ask"):
+        writer.write(response(504, BEHIND) if story == "setback" else page(11, "a"))
+        return True
+    elif story in ("setback", "broken") and what == "fill":
+        writer.write(everything(5 if again else 10, "a", "c" if again else "b"))
+        if not again:
+            writer.write(event("MODIFIED", thing("a", 11)))
+            await writer.drain()
+            await asyncio.sleep(1.2)  # one that ends sooner is waited for
+            writer.transport.abort()
+            return False
+    elif story == "mute" and what == "fill":
+        writer.write(everything(5 if again else 10, "a", "c" if again else "b"))
+        if not again:
+            writer.write(event("MODIFIED", thing("a", 11)))
+    elif what == "fill":
+        writer.write(everything(10, "a", "b"))
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(event("MODIFIED", thing("a", 11)))
+    else:
+        writer.write(STREAM)
+        if story != "mute":
+            writer.write(event("MODIFIED", thing("a", 30)))
+    await writer.drain()
+    await asyncio.sleep(60)
+    return False
+
+
 async def answer(path, headers, writer):
     """True: the connection goes on."""
     word, _, rest = path.lstrip("/").partition("/")
@@ -101,6 +181,11 @@ async def answer(path, headers, writer):
     elif word == "echo":
         writer.write(response(200, {"type": headers.get("content-type", ""), "agent": headers.get("user-agent", ""),
                                     "method": headers["method"], "body": headers["body"].decode()}))
+    elif word == "informer":
+        story, _, query = rest.partition("?")
+        return await informer(story, query, writer)
+    elif word == "seen":
+        writer.write(response(200, seen.get(rest, [])))
     elif word == "watch":
         await watch(rest, writer)
         return rest not in ("split",)

@@ -664,6 +664,33 @@ def test_watches_that_say_nothing_are_begun_anew(behind, leading):
     behind.consistent()
 
 
+def test_all_there_is_comes_as_a_stream_or_in_pages(world):
+    """WatchList is off in some servers that are in use, and unknown to the oldest."""
+    proxy = world.api.proxy(TLS, tls=True)
+
+    def asked():
+        lists = [one for one in proxy.requests if one.startswith("GET ") and "limit=" in one]
+        return lists, [one for one in proxy.requests if "sendInitialEvents=true" in one]
+    world.create("first")
+    world.start(port=TLS)
+    world.api.external_ip("first")
+    pages, streams = asked()
+    assert pages == [] and len(streams) >= 9, proxy.requests
+    world.stop()
+    world.api.restart_server("--feature-gates=WatchList=false")
+    try:
+        proxy.requests.clear()
+        world.start(port=TLS)
+        world.create("second")
+        world.api.external_ip("second")
+        pages, streams = asked()
+        assert len(pages) >= len(streams) >= 9 and len(set(streams)) == len(streams), proxy.requests
+        world.consistent()
+        world.stop()
+    finally:
+        world.api.restart_server()
+
+
 def test_missing_roles_and_definitions_are_named(behind):
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/vipd-controller"
     role = behind.api.get(roles)

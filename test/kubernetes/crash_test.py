@@ -1,5 +1,4 @@
 """The controller dies after each write it makes; the server forgets what it knew."""
-import shutil
 import time
 
 from controllers import VIPS
@@ -82,16 +81,7 @@ def test_a_restored_backup_is_believed(world):
         api.external_ip(name)
     had = {name: api.ingress(name)[0] for name in ("stays", "goes")}
     world.consistent()
-    backup = api.dir / "etcd-backup"
-
-    def down():
-        api.stop_server()
-        api.etcd.stop()
-    down()
-    shutil.rmtree(backup, ignore_errors=True)
-    shutil.copytree(api.dir / "etcd", backup)
-    api.start_etcd()
-    api.start_server()
+    api.back_up()
     world.delete("goes")
     world.wait_gone("goes", 60)
     world.create("later")
@@ -99,11 +89,7 @@ def test_a_restored_backup_is_believed(world):
     world.change("stays", {"spec": {"ports": [{"name": "x", "port": 2222}]}})
     wait_for("the new port", lambda: api.service("stays")["status"]["loadBalancer"]["ingress"][0]["ports"] == [
         {"port": 2222, "protocol": "TCP"}], 30)
-    down()
-    shutil.rmtree(api.dir / "etcd")
-    shutil.copytree(backup, api.dir / "etcd")
-    api.start_etcd()
-    api.start_server()
+    api.set_back()
 
     def settled():
         try:

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -178,6 +179,32 @@ class Cluster(Place):
 
     def thaw_server(self):
         self.server.signal(signal.SIGCONT)
+
+    def restart_server(self, *options):
+        """With these options beside its own; without any as it was."""
+        self.stop_server()
+        self.server_options = [*type(self).server_options, *options]
+        self.start_server()
+
+    def _with_etcd_down(self, act):
+        self.stop_server()
+        self.etcd.stop()
+        act(self.dir / "etcd", self.dir / "etcd-backup")
+        self.start_etcd()
+        self.start_server()
+
+    def back_up(self):
+        def act(data, backup):
+            shutil.rmtree(backup, ignore_errors=True)
+            shutil.copytree(data, backup)
+        self._with_etcd_down(act)
+
+    def set_back(self):
+        """To what back_up() kept: what happened since is unknown to the server, and so are its versions."""
+        def act(data, backup):
+            shutil.rmtree(data)
+            shutil.copytree(backup, data)
+        self._with_etcd_down(act)
 
     def start_manager(self):
         self.manager = self.host.start("kube-controller-manager", [
