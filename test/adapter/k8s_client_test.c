@@ -294,7 +294,7 @@ static void test_lease_writes_wait_their_turn_and_give_up_in_time(void **state)
 	unsigned count = 3 * K8S_LEASE_CONNECTIONS;
 
 	(void)state;
-	call.timeout_ms = 8000;
+	call.timeout_ms = 9500;
 	for (unsigned i = 0; i < count; i++)
 		assert_non_null(k8s_client_call(client, &call, on_done, &heard));
 	run_until(count);
