@@ -224,8 +224,7 @@ static void contact_changed(struct agent *agent)
 	if (!agent->contact.reachable)
 		return;
 	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++)
-		if (agent->sources[kind].informer)
-			k8s_informer_kick(agent->sources[kind].informer);
+		k8s_informer_kick(agent->sources[kind].informer);
 	address_book_retry(agent->addresses);
 	speaker_retry(agent->speaker);
 }

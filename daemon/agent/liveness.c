@@ -106,8 +106,7 @@ static int on_echo(sd_event_source *source, uint64_t usec, void *userdata)
 			 "not shown it for %u s: all watches are started again",
 			 (unsigned)(CADENCE_ECHO_US / BASE_USEC_PER_SEC));
 	for (int kind = 0; kind < AGENT_KIND_COUNT; kind++)
-		if (agent->sources[kind].informer)
-			k8s_informer_restart(agent->sources[kind].informer, liveness->swallowed > 1);
+		k8s_informer_restart(agent->sources[kind].informer, liveness->swallowed > 1);
 	arm_echo(liveness, CADENCE_ECHO_US);
 	return 0;
 }

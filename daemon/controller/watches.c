@@ -11,10 +11,8 @@
 #include "k8s/io/informer.h"
 #include "k8s/object.h"
 
-#define VIPD_GROUP     "/apis/vipd.dev/v1alpha1"
+#define VIPD_GROUP      "/apis/vipd.dev/v1alpha1"
 #define OPENSHIFT_GROUP "/apis/config.openshift.io/v1"
-#define ROUTER_LEASES  "vipd.dev%2Fvirtual-router%3Dtrue"
-#define SPEAKER_LEASES "vipd.dev%2Fspeaker%3Dtrue"
 
 enum watch_kind {
 	WATCH_NAMESPACES,
@@ -56,6 +54,61 @@ struct watches {
 	sd_event_source *discover_again;
 };
 
+/* What is read of a kind, and who hears of it; each as the others want to be told. */
+struct kind {
+	const char *path;     /* NULL: Leases in our namespace */
+	const char *selector; /* percent-encoded */
+	void (*put)(struct state *state, const cJSON *object);
+	void (*put_from)(struct state *state, const cJSON *object, enum state_origin origin);
+	void (*drop)(struct state *state, const char *name);
+	void (*drop_in)(struct state *state, const char *namespace, const char *name);
+	void (*drills_put)(struct drills *drills, const cJSON *object);
+	void (*drills_drop)(struct drills *drills, const char *name);
+};
+
+static void put_sign(struct state *state, const cJSON *object)
+{
+	state_put_sign(state, object, state->queue.now_us);
+}
+
+static void drop_infrastructure(struct state *state, const char *name)
+{
+	(void)name;
+	state_put_infrastructure(state, NULL);
+}
+
+static void drop_network(struct state *state, const char *name)
+{
+	(void)name;
+	state_put_network(state, NULL);
+}
+
+static const struct kind kinds[WATCH_COUNT] = {
+	[WATCH_NAMESPACES] = { "/api/v1/namespaces", .put = state_put_namespace,
+			       .drop = state_drop_namespace },
+	[WATCH_NODES] = { "/api/v1/nodes", .put = state_put_node, .drop = state_drop_node },
+	[WATCH_SPEAKERS] = { VIPD_GROUP "/speakers", .put = state_put_speaker,
+			     .drop = state_drop_speaker, .drills_put = drills_speaker },
+	[WATCH_POOLS] = { VIPD_GROUP "/addresspools", .put_from = state_put_pool,
+			  .drop = state_drop_pool },
+	[WATCH_VIPS] = { VIPD_GROUP "/virtualips", .put_from = state_put_vip,
+			 .drop = state_drop_vip },
+	[WATCH_SERVICES] = { "/api/v1/services", .put_from = state_put_service,
+			     .drop_in = state_drop_service },
+	[WATCH_LEASES] = { .selector = "vipd.dev%2Fvirtual-router%3Dtrue",
+			   .put_from = state_put_lease, .drop = state_drop_lease },
+	[WATCH_SIGNS] = { .selector = "vipd.dev%2Fspeaker%3Dtrue", .put = put_sign,
+			  .drop = state_drop_sign },
+	[WATCH_SLICES] = { "/apis/discovery.k8s.io/v1/endpointslices", .put = state_put_slice,
+			   .drop_in = state_drop_slice },
+	[WATCH_DRILLS] = { VIPD_GROUP "/failoverdrills", .drills_put = drills_put,
+			   .drills_drop = drills_drop },
+	[WATCH_INFRASTRUCTURES] = { OPENSHIFT_GROUP "/infrastructures",
+				    .put = state_put_infrastructure, .drop = drop_infrastructure },
+	[WATCH_NETWORKS] = { OPENSHIFT_GROUP "/networks", .put = state_put_network,
+			     .drop = drop_network },
+};
+
 static int start(struct watches *watches, enum watch_kind kind);
 
 static void on_object(void *userdata, const cJSON *object)
@@ -63,49 +116,15 @@ static void on_object(void *userdata, const cJSON *object)
 	struct watch *watch = userdata;
 	struct watches *watches = watch->watches;
 	struct state *state = watches->options.state;
+	const struct kind *kind = &kinds[watch->kind];
 
 	state->queue.now_us = reconciler_now();
-	switch (watch->kind) {
-	case WATCH_NAMESPACES:
-		state_put_namespace(state, object);
-		break;
-	case WATCH_NODES:
-		state_put_node(state, object);
-		break;
-	case WATCH_SPEAKERS:
-		state_put_speaker(state, object);
-		drills_speaker(watches->options.drills, object);
-		break;
-	case WATCH_DRILLS:
-		drills_put(watches->options.drills, object);
-		break;
-	case WATCH_INFRASTRUCTURES:
-		state_put_infrastructure(state, object);
-		break;
-	case WATCH_NETWORKS:
-		state_put_network(state, object);
-		break;
-	case WATCH_POOLS:
-		state_put_pool(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_VIPS:
-		state_put_vip(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_SERVICES:
-		state_put_service(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_LEASES:
-		state_put_lease(state, object, STATE_FROM_WATCH);
-		break;
-	case WATCH_SIGNS:
-		state_put_sign(state, object, reconciler_now());
-		break;
-	case WATCH_SLICES:
-		state_put_slice(state, object);
-		break;
-	case WATCH_COUNT:
-		break;
-	}
+	if (kind->put)
+		kind->put(state, object);
+	if (kind->put_from)
+		kind->put_from(state, object, STATE_FROM_WATCH);
+	if (kind->drills_put)
+		kind->drills_put(watches->options.drills, object);
 	if (state->local_wanted && !watches->items[WATCH_SLICES].informer)
 		start(watches, WATCH_SLICES);
 	reconciler_wake(watches->options.reconciler);
@@ -116,48 +135,15 @@ static void on_gone(void *userdata, const char *namespace, const char *name)
 	struct watch *watch = userdata;
 	struct watches *watches = watch->watches;
 	struct state *state = watches->options.state;
+	const struct kind *kind = &kinds[watch->kind];
 
 	state->queue.now_us = reconciler_now();
-	switch (watch->kind) {
-	case WATCH_NAMESPACES:
-		state_drop_namespace(state, name);
-		break;
-	case WATCH_NODES:
-		state_drop_node(state, name);
-		break;
-	case WATCH_SPEAKERS:
-		state_drop_speaker(state, name);
-		break;
-	case WATCH_POOLS:
-		state_drop_pool(state, name);
-		break;
-	case WATCH_VIPS:
-		state_drop_vip(state, name);
-		break;
-	case WATCH_SERVICES:
-		state_drop_service(state, namespace, name);
-		break;
-	case WATCH_DRILLS:
-		drills_drop(watches->options.drills, name);
-		break;
-	case WATCH_INFRASTRUCTURES:
-		state_put_infrastructure(state, NULL);
-		break;
-	case WATCH_NETWORKS:
-		state_put_network(state, NULL);
-		break;
-	case WATCH_LEASES:
-		state_drop_lease(state, name);
-		break;
-	case WATCH_SIGNS:
-		state_drop_sign(state, name);
-		break;
-	case WATCH_SLICES:
-		state_drop_slice(state, namespace, name);
-		break;
-	case WATCH_COUNT:
-		break;
-	}
+	if (kind->drop)
+		kind->drop(state, name);
+	if (kind->drop_in)
+		kind->drop_in(state, namespace, name);
+	if (kind->drills_drop)
+		kind->drills_drop(watches->options.drills, name);
 	reconciler_wake(watches->options.reconciler);
 }
 
@@ -249,7 +235,7 @@ static void arm(struct watches *watches)
 
 void watches_expect(struct watches *watches, enum step_type type, const char *version)
 {
-	static const enum watch_kind kinds[STEP_COUNT] = {
+	static const enum watch_kind shown_by[STEP_COUNT] = {
 		[STEP_SERVICE_FINALIZER] = WATCH_SERVICES, [STEP_SERVICE_STATUS] = WATCH_SERVICES,
 		[STEP_SERVICE_READ] = WATCH_SERVICES,      [STEP_VIP_CREATE] = WATCH_VIPS,
 		[STEP_VIP_UPDATE] = WATCH_VIPS,            [STEP_VIP_DELETE] = WATCH_COUNT,
@@ -258,9 +244,9 @@ void watches_expect(struct watches *watches, enum step_type type, const char *ve
 		[STEP_SPEAKER_STATUS] = WATCH_SPEAKERS,    [STEP_SIGN_READ] = WATCH_SIGNS,
 	};
 
-	if (kinds[type] == WATCH_COUNT || !*version)
+	if (shown_by[type] == WATCH_COUNT || !*version)
 		return;
-	echo_expect(&watches->items[kinds[type]].echo, version, reconciler_now());
+	echo_expect(&watches->items[shown_by[type]].echo, version, reconciler_now());
 	if (sd_event_source_get_enabled(watches->timer, NULL) == 0)
 		arm(watches);
 }
@@ -273,8 +259,7 @@ void watches_restart(struct watches *watches)
 			 "API server: it took what was written, but its watch does not show it: "
 			 "everything is listed and watched anew");
 	for (int i = 0; i < WATCH_COUNT; i++)
-		if (watches->items[i].informer)
-			k8s_informer_restart(watches->items[i].informer, true);
+		k8s_informer_restart(watches->items[i].informer, true);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -286,12 +271,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	(void)usec;
 	for (int i = 0; i < WATCH_COUNT; i++) {
 		struct watch *watch = &watches->items[i];
-		enum echo_verdict verdict;
+		enum echo_verdict verdict =
+			echo_check(&watch->echo, k8s_informer_version(watch->informer),
+				   k8s_informer_watching_us(watch->informer), reconciler_now());
 
-		if (!watch->informer)
-			continue;
-		verdict = echo_check(&watch->echo, k8s_informer_version(watch->informer),
-				     k8s_informer_watching_us(watch->informer), reconciler_now());
 		silent |= verdict == ECHO_SILENT;
 		waiting |= verdict != ECHO_FINE;
 	}
@@ -338,47 +321,24 @@ static int on_discover(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- the way in and the way out --- */
 
-static void path_of(const struct watches *watches, enum watch_kind kind, char path[static 128],
-		    const char **selector)
-{
-	static const char *const paths[WATCH_COUNT] = {
-		[WATCH_NAMESPACES] = "/api/v1/namespaces",
-		[WATCH_NODES] = "/api/v1/nodes",
-		[WATCH_SPEAKERS] = VIPD_GROUP "/speakers",
-		[WATCH_POOLS] = VIPD_GROUP "/addresspools",
-		[WATCH_VIPS] = VIPD_GROUP "/virtualips",
-		[WATCH_SERVICES] = "/api/v1/services",
-		[WATCH_DRILLS] = VIPD_GROUP "/failoverdrills",
-		[WATCH_SLICES] = "/apis/discovery.k8s.io/v1/endpointslices",
-		[WATCH_INFRASTRUCTURES] = OPENSHIFT_GROUP "/infrastructures",
-		[WATCH_NETWORKS] = OPENSHIFT_GROUP "/networks",
-	};
-
-	*selector = kind == WATCH_LEASES  ? ROUTER_LEASES
-		    : kind == WATCH_SIGNS ? SPEAKER_LEASES
-					  : NULL;
-	if (*selector)
-		snprintf(path, 128, "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
-			 watches->options.namespace);
-	else
-		snprintf(path, 128, "%s", paths[kind]);
-}
-
 static int start(struct watches *watches, enum watch_kind kind)
 {
 	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
 							       on_trouble };
 	struct watch *watch = &watches->items[kind];
-	const char *selector;
 	char path[128];
 	int r;
 
-	path_of(watches, kind, path, &selector);
+	if (kinds[kind].path)
+		snprintf(path, sizeof path, "%s", kinds[kind].path);
+	else
+		snprintf(path, sizeof path, "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
+			 watches->options.namespace);
 	watch->watches = watches;
 	watch->kind = kind;
 	snprintf(watch->doing, sizeof watch->doing, "watching %s", path);
 	r = k8s_informer_new(&watch->informer, watches->options.client, watches->options.event,
-			     path, selector, &handlers, watch);
+			     path, kinds[kind].selector, &handlers, watch);
 	if (r >= 0)
 		k8s_informer_distrust(watch->informer);
 	return r;

@@ -606,7 +606,7 @@ void k8s_informer_free(struct k8s_informer *informer)
 
 void k8s_informer_kick(struct k8s_informer *informer)
 {
-	if (informer->phase != PHASE_WAITING || informer->patient)
+	if (!informer || informer->phase != PHASE_WAITING || informer->patient)
 		return;
 	informer->backoff_us = BACKOFF_FIRST_US;
 	/* Not all nodes at once, when a server has come back for all of them. */
@@ -625,13 +625,15 @@ void k8s_informer_expect(struct k8s_informer *informer, uint64_t quiet_us)
 
 uint64_t k8s_informer_watching_us(struct k8s_informer *informer)
 {
-	return informer->phase == PHASE_WATCHING
+	return informer && informer->phase == PHASE_WATCHING
 		       ? base_usec_since(now_usec(informer), informer->started_us)
 		       : 0;
 }
 
 void k8s_informer_restart(struct k8s_informer *informer, bool relist)
 {
+	if (!informer)
+		return;
 	informer->relist = informer->relist || relist;
 	if (informer->phase != PHASE_WATCHING)
 		return; /* listing; or waiting, and then it does as it is told */
@@ -643,20 +645,15 @@ void k8s_informer_restart(struct k8s_informer *informer, bool relist)
 
 bool k8s_informer_synced(const struct k8s_informer *informer)
 {
-	return informer->synced;
+	return informer && informer->synced;
 }
 
 bool k8s_informer_knows(struct k8s_informer *informer, const char *namespace, const char *name)
 {
-	return k8s_known_has(&informer->known, namespace, name);
-}
-
-const char *k8s_informer_path(const struct k8s_informer *informer)
-{
-	return informer->path;
+	return informer && k8s_known_has(&informer->known, namespace, name);
 }
 
 const char *k8s_informer_version(const struct k8s_informer *informer)
 {
-	return informer->version;
+	return informer ? informer->version : "";
 }

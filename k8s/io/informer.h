@@ -20,7 +20,7 @@
  * A watch that told of changes and then says nothing for 150 s, not even a bookmark, is dead: it is begun
  * anew, and when that says nothing either, its connection is broken and all is listed.
  */
-struct k8s_informer;
+struct k8s_informer; /* NULL, of a kind that is not read, does and knows nothing */
 
 struct k8s_informer_handlers {
 	/* New, changed, or (after a list) the same again. The object is borrowed. */
@@ -57,6 +57,5 @@ uint64_t k8s_informer_watching_us(struct k8s_informer *informer); /* how long; 0
 bool k8s_informer_synced(const struct k8s_informer *informer);
 /* Was it in the last list, or in an event since, and is not gone? */
 bool k8s_informer_knows(struct k8s_informer *informer, const char *namespace, const char *name);
-const char *k8s_informer_path(const struct k8s_informer *informer);
 /* resourceVersion of the last complete list or event; "" before the first. */
 const char *k8s_informer_version(const struct k8s_informer *informer);
