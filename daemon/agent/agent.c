@@ -351,10 +351,24 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 		reconfigure(source->agent);
 }
 
+/*
+ * Leases, VirtualIPs and signs of life would be compared with versions of a time that never was, and kinds
+ * that changed little would not even know. The next agent has no memory; the engine goes on meanwhile.
+ */
+static void on_rewound(void *userdata)
+{
+	struct agent_source *source = userdata;
+
+	log_line(LOG_WARNING, BASE_REASON_API_REACHABLE, LOG_NO_FIELDS,
+		 "API server: its versions went back, as after a backup was restored: the agent "
+		 "ends, and another one reads everything anew");
+	sd_event_exit(source->agent->event, 0);
+}
+
 static int start_informer(struct agent *agent, enum agent_kind kind)
 {
 	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
-							       on_trouble };
+							       on_trouble, on_rewound };
 	struct agent_source *source = &agent->sources[kind];
 	char path[512];
 

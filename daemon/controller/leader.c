@@ -286,7 +286,7 @@ int leader_new(struct leader **result, struct k8s_client *client, sd_event *even
 	       void *userdata)
 {
 	static const struct k8s_informer_handlers watch = { on_object, on_gone, on_synced,
-							    on_trouble };
+							    on_trouble, NULL };
 	struct leadership_config config = { .lease_us = LEASE_US,
 					    .renew_us = RENEW_US,
 					    .retry_us = RETRY_US };

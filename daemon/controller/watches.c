@@ -324,7 +324,7 @@ static int on_discover(sd_event_source *source, uint64_t usec, void *userdata)
 static int start(struct watches *watches, enum watch_kind kind)
 {
 	static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced,
-							       on_trouble };
+							       on_trouble, NULL };
 	struct watch *watch = &watches->items[kind];
 	char path[128];
 	int r;

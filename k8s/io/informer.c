@@ -115,9 +115,19 @@ static void drop(struct k8s_informer *informer, const cJSON *metadata)
 		tell_gone(informer, namespace, name);
 }
 
+/* What anybody remembers of versions is of another time. */
+static void note_rewound(struct k8s_informer *informer)
+{
+	informer->version[0] = '\0';
+	if (informer->handlers.on_rewound)
+		informer->handlers.on_rewound(informer->userdata);
+}
+
 /* Everything there is was told. */
 static void complete(struct k8s_informer *informer, const char *version)
 {
+	if (informer->version[0] && k8s_version_compare(version, informer->version) < 0)
+		note_rewound(informer);
 	snprintf(informer->version, sizeof informer->version, "%s", version);
 	k8s_known_sweep(&informer->known, tell_gone, informer);
 	informer->relist = informer->doubtful = false;
@@ -545,10 +555,12 @@ static void on_asked(void *userdata, const struct k8s_response *response)
 	if (!behind && !read_list(informer, response, ignore_item, &list))
 		return;
 	informer->doubtful = false;
-	if (behind || k8s_version_compare(list.version, informer->version) < 0)
-		start_list(informer);
-	else
+	if (!behind && k8s_version_compare(list.version, informer->version) >= 0) {
 		start_watch(informer);
+		return;
+	}
+	note_rewound(informer);
+	start_list(informer);
 }
 
 /*

@@ -31,6 +31,12 @@ struct k8s_informer_handlers {
 	void (*on_synced)(void *userdata, bool first);
 	/* Something failed and is tried again; RESULT_OK: it works again. */
 	void (*on_trouble)(void *userdata, const struct k8s_response *response);
+	/*
+	 * The server was set back to a backup: versions are lower than they were, and all that follows is
+	 * as it was then. Found as soon as one kind has changed since the backup; others may not have. NULL:
+	 * does not matter.
+	 */
+	void (*on_rewound)(void *userdata);
 };
 
 /* `path`: "/api/v1/services"; `selector`: label selector, percent-encoded, or NULL. */

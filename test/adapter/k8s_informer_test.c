@@ -8,7 +8,7 @@ static struct k8s_client *client;
 static struct k8s_informer *informer;
 
 static struct {
-	unsigned synced, troubles;
+	unsigned synced, troubles, rewound;
 	char names[64];	 /* that are there, in order of the alphabet */
 	char asked[256]; /* by the informer, as the server saw it */
 	bool answered;
@@ -46,7 +46,14 @@ static void on_trouble(void *userdata, const struct k8s_response *response)
 	heard.troubles += response->result != K8S_RESULT_OK;
 }
 
-static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced, on_trouble };
+static void on_rewound(void *userdata)
+{
+	(void)userdata;
+	heard.rewound++;
+}
+
+static const struct k8s_informer_handlers handlers = { on_object, on_gone, on_synced, on_trouble,
+						       on_rewound };
 
 static int set_up(void **state)
 {
@@ -177,6 +184,7 @@ static void test_after_a_broken_connection_the_server_is_asked_where_it_is(void 
 	start("/informer/broken");
 	run_until_version("30");
 	assert_string_equal(asked("broken"), "fill, ask 11, watch 11");
+	assert_int_equal(heard.rewound, 0);
 	assert_string_equal(heard.names, "ab");
 	assert_int_equal(heard.synced, 1);
 }
@@ -189,6 +197,7 @@ static void test_a_server_that_was_set_back_is_believed(void **state)
 	assert_string_equal(asked("setback"), "fill, ask 11, fill");
 	assert_string_equal(heard.names, "ac");
 	assert_string_equal(k8s_informer_version(informer), "5");
+	assert_int_equal(heard.rewound, 1);
 }
 
 static void test_a_stream_that_falls_silent_is_begun_anew_and_then_distrusted(void **state)
@@ -199,6 +208,7 @@ static void test_a_stream_that_falls_silent_is_begun_anew_and_then_distrusted(vo
 	run_until_synced(2);
 	assert_string_equal(asked("mute"), "fill, watch 11, fill");
 	assert_string_equal(heard.names, "ac");
+	assert_int_equal(heard.rewound, 1); /* this server's versions went back, too */
 	/* This one said nothing after all was told: that may be peace. */
 	for (int i = 0; i < 10; i++)
 		assert_true(sd_event_run(event, 100000) >= 0);

@@ -200,11 +200,14 @@ class Cluster(Place):
         self._with_etcd_down(act)
 
     def set_back(self):
-        """To what back_up() kept: what happened since is unknown to the server, and so are its versions."""
+        """To what back_up() kept: what happened since is unknown to the server, and so are its versions. Kubernetes'
+        own controllers have to be started anew then (Kubernetes' documentation of etcd), and are."""
         def act(data, backup):
             shutil.rmtree(data)
             shutil.copytree(backup, data)
+        self.manager.stop()
         self._with_etcd_down(act)
+        self.start_manager()
 
     def start_manager(self):
         self.manager = self.host.start("kube-controller-manager", [
