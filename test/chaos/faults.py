@@ -144,6 +144,10 @@ class Faults:
     def end_server_hang(self, _):
         self.rack.api.thaw_server()
 
+    def begin_lease(self, _):
+        for path in self.rack.leases():
+            self.rack.api.delete(path)
+
 
 class Happened:
     """One fault as it came about: when its order was given, and when the healing was done."""

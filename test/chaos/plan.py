@@ -37,6 +37,7 @@ KINDS = {
     "api-slow": Kind("all", 2),                      # 300 ms more each way
     "server-hang": Kind("all", 1),                   # SIGSTOP to kube-apiserver
     "controller": Kind("all", 1),                    # SIGKILL, another one starts later
+    "lease": Kind("all", 1, pulse=True),             # the virtual routers' Leases deleted by hand
 }
 CUTS = {"pair", "oneway", "deaf", "mute"}
 LINKS = {"isolate", "unplug", "down"}
@@ -70,6 +71,8 @@ def draw_fault(rng, kinds, nodes):
     other = (rank + rng.randrange(1, nodes)) % nodes
     # From what is over before anybody notices to several times of what everybody waits for.
     length = rng.choice([rng.uniform(0.05, 0.4), rng.uniform(0.4, 1.5), rng.uniform(1.5, 4)])
+    if kind == "hang" and rng.random() < 0.15:
+        length = rng.uniform(10, 13)  # addresses of a daemon that hangs expire after 10 s
     return kind, rank, other, 0.0 if KINDS[kind].pulse else length
 
 

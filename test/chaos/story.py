@@ -76,14 +76,15 @@ class Rack:
         return {address: self.name_of(mac) if (mac := self.lab.client.mac_of(address)) else None
                 for address in self.addresses}
 
+    def leases(self):
+        """{path of a virtual router's Lease: its address}"""
+        return {f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/{thing['spec']['virtualRouter']}":
+                thing["spec"]["address"] for thing in self.api.vips().values()}
+
     def holders(self):
-        """{address: what its virtual router's Lease names}"""
-        found = {}
-        for thing in self.api.vips().values():
-            router = thing["spec"].get("virtualRouter")
-            lease = self.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/{router}") or {}
-            found[thing["spec"]["address"]] = lease.get("spec", {}).get("holderIdentity")
-        return found
+        """{address: whom its Lease names}"""
+        return {address: (self.api.get(path) or {}).get("spec", {}).get("holderIdentity")
+                for path, address in self.leases().items()}
 
 
 class Told:
