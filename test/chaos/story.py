@@ -25,8 +25,11 @@ class Rack:
     """Speakers, a controller and a Service with an address of each family, the API server behind a proxy."""
     addresses = [V4, V6]
 
-    def __init__(self, api, nodes):
-        self.api = api
+    def __init__(self, api, nodes, folder):
+        """`folder`: where the logs go in the end."""
+        self.api, self.folder = api, folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         self.lab = Lab(nodes=nodes, vms=[("vm", f"n{nodes}")], management=True, masquerade=False)
         self.proxy = self.speakers = None
 
@@ -51,12 +54,15 @@ class Rack:
         return self
 
     def __exit__(self, *_):
+        for log in [*self.lab.dir.glob("n*.vipd.log"), *self.api.dir.glob("api.controller*.log")]:
+            shutil.copy(log, self.folder)
         self.lab.down()
         self.api.thaw_server()
-        if self.proxy:
-            self.proxy.heal()
         if self.speakers:
             self.speakers.kill_controllers()
+        if self.proxy:
+            self.proxy.close()
+            self.api.proxies.remove(self.proxy)
         self.api.reset()
 
     def start_controller(self):
@@ -107,7 +113,6 @@ class Run:
         self.arp, self.ping = {}, {}     # {address: spans}
         self.start = self.finish = None
         self.wall = time.time() - time.monotonic()
-        self.folder = RESULTS / f"{len(self.nodes)}-{seed}"
 
     # --- doing it
 
@@ -200,17 +205,14 @@ class Run:
     # --- keeping it
 
     def keep(self, drawn):
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        for log in [*self.rack.lab.dir.glob("n*.vipd.log"), *[probe.log for probe in self.probes.values()],
-                    *self.rack.api.dir.glob("api.controller*.log")]:
-            shutil.copy(log, self.folder)
-        with open(self.folder / "story.txt", "w", encoding="utf-8") as out:
-            out.write("\n".join(self.lines()) + "\n")
-        (self.folder / "summary.json").write_text(json.dumps(self.summary(), indent=1) + "\n")
+        """Beside the logs of the daemons, which the rack keeps."""
+        folder = self.rack.folder
+        for probe in self.probes.values():
+            shutil.copy(probe.log, folder)
+        (folder / "story.txt").write_text("\n".join(self.lines()) + "\n", encoding="utf-8")
+        (folder / "summary.json").write_text(json.dumps(self.summary(), indent=1) + "\n")
         if drawn or self.complaints:
-            (self.folder / "timeline.svg").write_text(self.draw())
-        return self.folder
+            (folder / "timeline.svg").write_text(self.draw())
 
     def lines(self):
         """Everything in the order of time, in seconds since the beginning."""
@@ -285,9 +287,10 @@ class Run:
 
 def play(api, nodes, seed, seconds, only=None, drawn=False):
     """One run from beginning to end: (figures, complaints as one text, empty if there are none)."""
-    with Rack(api, nodes) as rack:
+    folder = RESULTS / f"{nodes}-{seed}"
+    with Rack(api, nodes, folder) as rack:
         run = Run(rack, seed, seconds, only)
         run.go()
-        folder = run.keep(drawn)
+        run.keep(drawn)
         complaints = [*run.told(), f"log and picture: {folder.relative_to(ROOT)}"] if run.complaints else []
         return run.summary(), "\n".join(complaints)
