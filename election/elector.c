@@ -87,6 +87,7 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 		    (event->gateway_reachable && !e->gateway_reachable);
 
 	e->witnesses = event->witnesses;
+	e->answering = event->answering;
 	e->gateway_known = event->gateway_known;
 	e->gateway_reachable = event->gateway_reachable;
 	e->witnessed = true;
@@ -167,6 +168,7 @@ static void on_overslept(struct election_elector *e, struct election_actions *ac
 			 uint64_t now_us)
 {
 	e->vain_us = 0;
+	elector_forget_holder(e); /* its answers may lie there unread */
 	switch (e->state) {
 	case ELECTION_STATE_OWNING:
 	case ELECTION_STATE_MOVING:
@@ -350,6 +352,8 @@ static void move_indices(struct election_elector *e, const uint8_t *moved)
 	memset(e->answered_us, 0, sizeof e->answered_us); /* asked again as soon as it matters */
 	memset(e->doubted_since_us, 0, sizeof e->doubted_since_us);
 	elector_forget_resignation(e);
+	elector_forget_holder(e);
+	e->answering = 0;
 	e->witnesses = witnesses;
 	e->speaker = move_index(moved, e->speaker);
 	if (e->speaker >= ELECTION_CANDIDATES_MAX)
@@ -429,7 +433,7 @@ static void dispatch(struct election_elector *e, const struct election_event *ev
 		elector_on_lease(e, &event->lease, actions, now_us);
 		return;
 	case ELECTION_EVENT_RENEWED:
-		e->lease_changed_us = now_us;
+		elector_note_sign_of_life(e, now_us);
 		return;
 	case ELECTION_EVENT_WRITTEN:
 		elector_on_written(e, event, actions);

@@ -34,6 +34,9 @@
 #define ELECTION_WITNESSED_US     (3 * BASE_USEC_PER_SEC)    /* so long an answer for it counts */
 #define ELECTION_DOUBT_US         (1 * BASE_USEC_PER_SEC)    /* then a doubtful one is asked again */
 #define ELECTION_ANSWER_US        (3 * BASE_USEC_PER_MSEC)   /* for whoever has it to answer */
+#define ELECTION_SIGN_US          (3 * BASE_USEC_PER_SEC)    /* signs of life come no more often */
+#define ELECTION_ODD_US           (60 * BASE_USEC_PER_SEC)   /* so long odd adverts are remembered */
+#define ELECTION_UNANSWERED_MAX   3 /* questions in a row: then only its name is on its adverts */
 #define ELECTION_PROVE_MAX_US     (10 * BASE_USEC_PER_SEC)   /* between proofs to one that goes on */
 #define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
 #define ELECTION_FLAP_LOSSES      3
@@ -125,7 +128,8 @@ struct election_event {
 	enum base_reason why;
 	enum election_result result;
 	struct election_lease lease;
-	uint32_t witnesses; /* bit i: candidate i answered */
+	uint32_t witnesses; /* bit i: candidate i answered, or was heard otherwise */
+	uint32_t answering; /* bit i: it answered the last question: no advert counts as that */
 	bool gateway_known, gateway_reachable;
 };
 
@@ -191,12 +195,19 @@ struct election_elector {
 	uint64_t answered_us[ELECTION_CANDIDATES_MAX]; /* for the address: a second witness */
 	uint64_t doubted_since_us[ELECTION_CANDIDATES_MAX]; /* speaks without one; 0: it does not */
 	uint64_t doubt_asked_us, disbelieved_us;
+	/* Is the Lease's holder there, or does somebody else go on in its name? */
+	uint64_t renewed_us, sign_gap_us;  /* its last sign of life, and from the one before to that */
+	uint64_t counted_us, odd_us;       /* its adverts since then; when they were too many, or few */
+	unsigned counted;
+	uint64_t holder_asked_us;          /* whether it answers for the address */
+	unsigned unanswered;               /* in a row */
+	bool answers_come; /* some owner answered for the address once: questions get through */
 	bool silent;                                /* the Active_Down_Interval has passed */
 	bool ever_heard;
 	uint8_t other;         /* who owned it before the speaker did, and perhaps does still */
 	unsigned alternations; /* of those two */
 	uint64_t doubted_us;   /* when we asked who of them answers for the address */
-	uint32_t witnesses;
+	uint32_t witnesses, answering;
 	bool witnessed; /* an answer to a probe has come since the silence, or the offer, began */
 	uint64_t isolated_us; /* silent and without quorum since then; 0: not */
 	bool gateway_known, gateway_reachable;

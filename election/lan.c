@@ -59,7 +59,9 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 	bool rival_confirmed = event->priority >= ELECTION_CONFIRMED_MIN;
 	uint8_t mine = election_elector_wire_priority(e);
 	uint64_t now_us = event->now_us;
-	bool new = base_usec_since(now_us, e->heard_us[event->from]) > 2 * elector_interval_us(e);
+	/* One lost advert makes nobody new. */
+	bool new = base_usec_since(now_us, e->heard_us[event->from]) >
+		   elector_interval_us(e) * 5 / 2;
 	bool stronger, deaf;
 
 	if (e->state == ELECTION_STATE_MOVING && rival_confirmed && event->from == e->successor) {
@@ -302,7 +304,7 @@ void elector_on_held(struct election_elector *e, const struct election_event *ev
 		     struct election_actions *actions)
 {
 	if (event->from < ELECTION_CANDIDATES_MAX)
-		e->answered_us[event->from] = event->now_us;
+		elector_note_answer(e, event->from, event->now_us);
 	if (e->resigning && event->from == e->leaver)
 		e->resigning_answers = true;
 	/* Who offers it, or left it, answers until the next owner is heard. */

@@ -19,6 +19,7 @@ static void learn(struct election_elector *e, const struct election_lease *lease
 	e->lease = *lease;
 	if (!new_term)
 		return;
+	elector_forget_holder(e);
 	e->heard_in_term =
 		lease->exists && lease->holder < ELECTION_CANDIDATES_MAX &&
 		e->heard_us[lease->holder] &&
@@ -185,6 +186,7 @@ void elector_on_api(struct election_elector *e, const struct election_event *eve
 
 	e->contact = e->api_reachable = event->reachable;
 	if (!event->reachable) {
+		elector_forget_holder(e);
 		elector_doubt(e, actions);
 		elector_forget_offer(e);
 	} else if (!was && elector_owning(e) && e->lease_seen) {

@@ -9,6 +9,99 @@ bool elector_answered_lately(const struct election_elector *e, uint8_t who, uint
 }
 
 /*
+ * The holder's adverts prove less than its answers: anybody can send them, and its Lease outlives it.
+ * A closed fence is a fact, but only if nothing else can explain the silence: such questions are
+ * answered on this segment, and now its node answers for itself, or gives no sign of life.
+ */
+static bool is_unproven(const struct election_elector *e, uint8_t from)
+{
+	return elector_holds(e, from) && e->unanswered >= ELECTION_UNANSWERED_MAX;
+}
+
+static bool is_there(const struct election_elector *e)
+{
+	return e->lease.holder < ELECTION_CANDIDATES_MAX &&
+	       e->answering & UINT32_C(1) << e->lease.holder;
+}
+
+/* Its node's sign of life; how often one comes is learned, three in the Lease's duration at least do. */
+static bool is_overdue(const struct election_elector *e, uint64_t now_us)
+{
+	uint64_t most_us = (elector_lease_expiry_us(e) - e->lease_changed_us) / 3;
+	uint64_t gap_us = e->sign_gap_us && e->sign_gap_us < most_us ? e->sign_gap_us : most_us;
+
+	if (gap_us < ELECTION_SIGN_US)
+		gap_us = ELECTION_SIGN_US;
+	return base_usec_since(now_us, e->lease_changed_us) > gap_us * 3 / 2 + BASE_USEC_PER_SEC;
+}
+
+/* An owner sends one advert an interval; with a second sender there are more, or, once it is gone, fewer. */
+static void count_adverts(struct election_elector *e, uint64_t now_us)
+{
+	uint64_t expected = base_usec_since(now_us, e->counted_us) / elector_interval_us(e);
+
+	e->counted++;
+	if (expected < 10)
+		return;
+	if (e->counted_us && (e->counted > expected + 2 || e->counted + 2 < expected))
+		e->odd_us = now_us;
+	e->counted_us = now_us;
+	e->counted = 0;
+}
+
+/*
+ * At rest nobody asks: only until some owner has answered once, when the adverts are odd, or its node's
+ * sign of life is missing.
+ */
+static void ask_holder(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	uint8_t holder = e->lease.holder;
+	bool overdue = is_overdue(e, now_us);
+	bool suspect = overdue || e->unanswered > 0 ||
+		       (e->odd_us && base_usec_since(now_us, e->odd_us) < ELECTION_ODD_US);
+	bool pending = e->holder_asked_us && e->answered_us[holder] < e->holder_asked_us;
+	uint64_t wait_us = ELECTION_DOUBT_US;
+
+	if (is_unproven(e, holder))
+		return; /* it is asked as everybody is who is not believed */
+	if (e->answers_come && !suspect)
+		return;
+	if (e->answers_come && pending)
+		wait_us = elector_interval_us(e);
+	if (e->holder_asked_us && base_usec_since(now_us, e->holder_asked_us) < wait_us)
+		return;
+	if (e->answers_come && pending && (is_there(e) || overdue))
+		e->unanswered++;
+	e->holder_asked_us = now_us;
+	elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+}
+
+void elector_note_answer(struct election_elector *e, uint8_t from, uint64_t now_us)
+{
+	e->answered_us[from] = now_us;
+	e->answers_come = true;
+	if (elector_holds(e, from))
+		e->unanswered = 0;
+}
+
+void elector_note_sign_of_life(struct election_elector *e, uint64_t now_us)
+{
+	e->lease_changed_us = now_us;
+	if (e->renewed_us)
+		e->sign_gap_us = base_usec_since(now_us, e->renewed_us);
+	e->renewed_us = now_us;
+	if (!is_there(e))
+		e->unanswered = 0; /* it is there, but does not hear us */
+}
+
+void elector_forget_holder(struct election_elector *e)
+{
+	e->renewed_us = e->sign_gap_us = 0;
+	e->counted_us = e->odd_us = e->holder_asked_us = 0;
+	e->counted = e->unanswered = 0;
+}
+
+/*
  * Rule 13: an advert alone is no proof, since anybody on the segment can send one that bears a
  * candidate's address. Of advert, Lease and answers for the address, two have to agree; without API
  * server, or Lease, nothing but the LAN is there.
@@ -17,6 +110,8 @@ static bool is_witnessed(const struct election_elector *e, uint8_t from, uint64_
 {
 	bool named = elector_holds(e, from) && now_us < elector_lease_expiry_us(e);
 
+	if (elector_coordinated(e) && is_unproven(e, from))
+		return false;
 	return !elector_coordinated(e) || named || e->lease.successor == from ||
 	       elector_answered_lately(e, from, now_us);
 }
@@ -37,6 +132,8 @@ bool election_elector_believes(const struct election_elector *e, uint8_t from, u
 		return true; /* it is answered, and believed or not by what comes of that */
 	if (priority == 0)
 		return e->speaker == from && is_resignation_witnessed(e, from);
+	if (elector_coordinated(e) && is_unproven(e, from))
+		return false;
 	return is_witnessed(e, from, now_us) || !e->doubted_since_us[from] ||
 	       base_usec_since(now_us, e->doubted_since_us[from]) <= 3 * elector_interval_us(e);
 }
@@ -56,6 +153,11 @@ void elector_doubt_speaker(struct election_elector *e, const struct election_eve
 	uint64_t now_us = event->now_us, *since_us = &e->doubted_since_us[event->from];
 	uint64_t wait_us = elector_interval_us(e);
 
+	if (elector_holds(e, event->from) && elector_coordinated(e) && elector_listening(e) &&
+	    elector_may_own(e)) {
+		count_adverts(e, now_us);
+		ask_holder(e, actions, now_us);
+	}
 	if (is_witnessed(e, event->from, now_us)) {
 		*since_us = 0;
 		return;

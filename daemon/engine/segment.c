@@ -181,6 +181,8 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 		peer->mac = seen->mac;
 		peer->mac_known = true;
 		peer->heard_us = now_us;
+		if (seen->answer && seen->to_one)
+			peer->answered_us = now_us;
 		if (new_mac)
 			engine_rules_members_changed(segment->engine);
 		if (new_mac && base_address_is_link_local(&peer->address))

@@ -33,6 +33,7 @@ struct segment_peer {
 	struct base_mac mac;
 	bool mac_known;
 	uint64_t heard_us; /* 0: never */
+	uint64_t answered_us; /* the same, without adverts and what it asks itself */
 	uint64_t asked_us; /* the oldest question without an answer, or the last one */
 	uint64_t sent_us;  /* the last question */
 };

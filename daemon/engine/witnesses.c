@@ -74,9 +74,13 @@ static void tell_witnesses(struct router *router, uint64_t now_us)
 	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
 		const struct base_address *address = &router->core.config.candidates[i].address;
 
-		if (address->family != BASE_FAMILY_NONE &&
-		    has_answered(segment_peer(router->segment, address), now_us))
+		if (address->family == BASE_FAMILY_NONE)
+			continue;
+		peer = segment_peer(router->segment, address);
+		if (has_answered(peer, now_us))
 			event.witnesses.reachable |= UINT32_C(1) << i;
+		if (peer->answered_us && peer->answered_us >= peer->sent_us)
+			event.witnesses.answering |= UINT32_C(1) << i;
 	}
 	gateway = segment_gateway(router->segment, router->wish.family);
 	if (gateway.family != BASE_FAMILY_NONE) {

@@ -50,3 +50,27 @@ def test_an_advert_in_a_members_name_moves_nothing(rack, who, priority):  # noqa
     wait_for("it to be reported", lambda: any(told(rack, node) for node in judges), 3)
     assert any(rack[node].status()["adverts"][STRANGER] > 0 for node in judges)
     assert all(named in line for node in judges for line in told(rack, node))
+
+
+def test_adverts_in_the_name_of_an_owner_that_hangs_do_not_hide_it(rack):  # noqa: F811
+    """Its kernel answers for its own address, not for the VIP: three questions tell before its Lease (30 s) does."""
+    rack.expose(V4)
+    owner = rack.speakers.owner(V4)
+    rack.recorded(V4, owner)
+    began = time.monotonic()
+    hung = None
+    frame = forged(f"192.0.2.{owner[1:]}", 228)
+
+    def goes_on():
+        nonlocal hung
+        Stranger(rack.client).frames(frame)
+        if not hung and time.monotonic() - began > 3:
+            rack[owner].hang()
+            hung = time.monotonic()
+        return hung and rack.speakers.answering(V4, timeout=0.05) not in (owner, None)
+
+    try:
+        wait_for("another owner, in spite of the adverts", goes_on, 22, every=0.03)
+    finally:
+        rack[owner].wake()
+    rack.speakers.owner(V4, other_than=owner)

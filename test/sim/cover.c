@@ -92,6 +92,9 @@ static bool mutate(struct election_elector *elector, struct election_event *even
 		if (event->type == ELECTION_EVENT_HEARD && event->from < ELECTION_CANDIDATES_MAX)
 			elector->answered_us[event->from] = event->now_us;
 		return true;
+	case SIM_MUTANT_PROOF:
+		elector->unanswered = 0;
+		return true;
 	case SIM_MUTANT_NONE:
 	case SIM_MUTANT_CAS:
 	case SIM_MUTANT_COUNT:

@@ -90,6 +90,7 @@ static void ask(struct sim_world *world, unsigned n, unsigned target, bool probe
 	}
 	if (node->heard_us[target] >= node->asked_us[target])
 		node->asked_us[target] = world->now_us;
+	node->asked_last_us[target] = world->now_us;
 	if (node->mac_known[target] &&
 	    base_usec_since(world->now_us, node->heard_us[target]) < 3 * BASE_USEC_PER_SEC)
 		sim_lan_send(world, target, &packet);
@@ -490,6 +491,12 @@ static void on_witnesses(struct sim_world *world, unsigned n)
 	for (unsigned i = 0; i < node->config.candidate_count; i++)
 		if (answered(node, node_of(node->config.candidates[i].node), world->now_us))
 			event.witnesses.reachable |= UINT32_C(1) << i;
+	for (unsigned i = 0; i < node->config.candidate_count; i++) {
+		uint8_t host = node_of(node->config.candidates[i].node);
+
+		if (node->answered_us[host] && node->answered_us[host] >= node->asked_last_us[host])
+			event.witnesses.answering |= UINT32_C(1) << i;
+	}
 	event.witnesses.gateway_known = world->config.gateway;
 	event.witnesses.gateway_reachable =
 		world->config.gateway && answered(node, SIM_GATEWAY, world->now_us);
@@ -511,6 +518,8 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 		    node->witnesses_at_us == BASE_USEC_NEVER)
 			node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
 		node->heard_us[packet.from] = world->now_us;
+		if (packet.type == SIM_PACKET_ANSWER)
+			node->answered_us[packet.from] = world->now_us;
 		node->mac_known[packet.from] = true;
 		return;
 	}
@@ -868,6 +877,8 @@ void sim_engine_start(struct sim_world *world, unsigned n)
 	node->holder_asked_us = node->refused_us = 0;
 	memset(node->heard_us, 0, sizeof node->heard_us);
 	memset(node->asked_us, 0, sizeof node->asked_us);
+	memset(node->answered_us, 0, sizeof node->answered_us);
+	memset(node->asked_last_us, 0, sizeof node->asked_last_us);
 	memset(node->mac_known, 0, sizeof node->mac_known);
 	sim_at(world, first_us, SIM_EVENT_AGENT_START, n);
 	sim_engine_arm(world, n);

@@ -36,6 +36,7 @@ const struct sim_promise *sim_promise(enum sim_fault fault)
 					 .moves_owner = true,
 					 .moves_other = true },
 		[SIM_FAULT_STOP] = { .planned = true, .moves_owner = true },
+		[SIM_FAULT_HIDDEN] = { .moves_owner = true },
 	};
 
 	return &promises[fault];
@@ -165,6 +166,26 @@ static void restart(struct sim_world *world, unsigned n)
 	if (world->nodes[n].running)
 		sim_engine_kill(world, n); /* it took too long to stop */
 	sim_engine_start(world, n);
+}
+
+/* Adverts in its name begin as it dies, and none of them gives the address up. */
+static void hide(struct sim_world *world, const struct sim_active *active, bool begin)
+{
+	unsigned a = active->a, how = SIM_HIDES_HOW(active->mask);
+
+	world->hidden = begin;
+	world->hidden_as = (uint8_t)a;
+	if (begin)
+		sim_at(world, world->now_us, SIM_EVENT_FORGE,
+		       SIM_FORGE_HIDES | 4 | (active->mask & 63));
+	if (how == SIM_HIDES_POWER)
+		power(world, a, begin);
+	else if (how >= SIM_HIDES_CRASH && begin)
+		sim_engine_kill(world, a);
+	else if (how >= SIM_HIDES_CRASH)
+		sim_engine_start(world, a);
+	else if (begin)
+		world->nodes[a].paused_until_us = active->end_us;
 }
 
 static void toggle(struct sim_world *world, const struct sim_active *active, bool begin)
@@ -311,6 +332,9 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		else
 			restart(world, a);
 		return;
+	case SIM_FAULT_HIDDEN:
+		hide(world, active, begin);
+		return;
 	case SIM_FAULT_COUNT:
 		return;
 	}
@@ -342,7 +366,8 @@ static bool collides(const struct sim_world *world, enum sim_fault fault, unsign
 		if (other->used && (other->fault == fault || other->a == a) &&
 		    (other->fault == SIM_FAULT_CRASH || other->fault == SIM_FAULT_POWER ||
 		     other->fault == SIM_FAULT_STOP || other->fault == SIM_FAULT_PAUSE ||
-		     other->fault == SIM_FAULT_FREEZE || other->fault == fault))
+		     other->fault == SIM_FAULT_FREEZE || other->fault == SIM_FAULT_HIDDEN ||
+		     other->fault == fault))
 			return true;
 	}
 	return false;

@@ -414,7 +414,7 @@ static void tell_witnesses(unsigned node, unsigned router)
 	event.witnesses.gateway_known = event.witnesses.gateway_reachable = true;
 	for (unsigned i = 0; i < NODES; i++)
 		if (fleet.nodes[fleet.order[router][i]].powered)
-			event.witnesses.reachable |= UINT32_C(1) << i;
+			event.witnesses.reachable |= event.witnesses.answering |= UINT32_C(1) << i;
 	feed(node, router, &event);
 }
 

@@ -16,7 +16,8 @@ static bool plugged(const struct sim_world *world, unsigned host)
 		return host < world->config.nodes && world->nodes[host].powered &&
 		       world->nodes[host].carrier && !world->nodes[host].frozen;
 	if (host == SIM_STRANGER)
-		return world->stranger || world->foreign || world->forged;
+		return world->stranger || world->foreign || world->forged ||
+		       world->hidden;
 	return host != SIM_GATEWAY || world->config.gateway;
 }
 

@@ -109,6 +109,8 @@ static uint64_t draw_duration(struct sim_world *world, enum sim_fault fault)
 	case SIM_FAULT_PAUSE:
 	case SIM_FAULT_FREEZE:
 		return 1000 + draw % (draw & 1u << 20 ? 8 * interval_us : 60 * interval_us);
+	case SIM_FAULT_HIDDEN: /* beyond the Lease's duration */
+		return 36 * BASE_USEC_PER_SEC + draw % (4 * BASE_USEC_PER_SEC);
 	case SIM_FAULT_MAINTENANCE:
 	case SIM_FAULT_CANDIDATE:
 		return 3 * BASE_USEC_PER_SEC + draw % (5 * BASE_USEC_PER_SEC);

@@ -63,7 +63,8 @@
 	X(CANDIDATE, "candidate")     /* a node stops being a candidate, and is one again */       \
 	X(MAINTENANCE, "maintenance") /* a node is drained, and comes back */                      \
 	X(HANDOVER, "handover")       /* the owner is ordered to hand over */                      \
-	X(STOP, "stop")               /* SIGTERM, and started again */
+	X(STOP, "stop")               /* SIGTERM, and started again */                             \
+	X(HIDDEN, "hidden")           /* killed, stopped or off, and a stranger's adverts hide it */
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name, word) SIM_FAULT_##name,
@@ -90,7 +91,8 @@ enum sim_regime {
 	X(OVERSLEPT, "overslept") /* rule 8: nobody notices that it woke up late */                \
 	X(HELD, "held")           /* nobody asks who answers for the address */                    \
 	X(RIVAL, "rival")         /* rule 5: an owner does not hear another one */                 \
-	X(WITNESS, "witness")     /* rule 13: an advert is believed without a second witness */
+	X(WITNESS, "witness")     /* rule 13: an advert is believed without a second witness */    \
+	X(PROOF, "proof")         /* rule 13: nobody asks whether the Lease's holder is there */
 
 enum sim_mutant {
 #define SIM_MUTANT_ENUM(name, word) SIM_MUTANT_##name,
@@ -260,6 +262,7 @@ struct sim_node {
 	bool probing, addresses_added, released, lingering, restarted;
 	uint64_t linger_end_us, crossed_until_us, holder_asked_us, refused_us;
 	uint64_t heard_us[SIM_HOSTS], asked_us[SIM_HOSTS];
+	uint64_t answered_us[SIM_HOSTS], asked_last_us[SIM_HOSTS];
 	bool mac_known[SIM_HOSTS];
 	struct virtual_router router;
 	struct virtual_router_config config;
@@ -310,6 +313,9 @@ enum sim_event_type {
 	SIM_EVENT_HEAL,
 };
 
+/* FORGE: .host says what and how often; the bit: to hide that the member is dead. */
+#define SIM_FORGE_HIDES 64
+
 struct sim_event {
 	uint64_t time_us, sequence;
 	uint8_t type, host;
@@ -326,6 +332,14 @@ struct sim_event {
 /* --- faults --- */
 
 #define SIM_ACTIVE_MAX 16
+
+/* HIDDEN, from its mask: what becomes of the member. */
+enum sim_hides {
+	SIM_HIDES_POWER,
+	SIM_HIDES_PAUSE,
+	SIM_HIDES_CRASH, /* or more */
+};
+#define SIM_HIDES_HOW(mask) ((mask) >> 8 & 3)
 
 struct sim_active {
 	bool used;
@@ -382,8 +396,8 @@ struct sim_world {
 	uint64_t revision, written_us; /* the Lease, last time; or asked for */
 	uint32_t api_down;
 	struct sim_wish wish;
-	bool stranger, foreign, forged;
-	uint8_t forged_as;
+	bool stranger, foreign, forged, hidden;
+	uint8_t forged_as, hidden_as;
 
 	/* plan */
 	enum sim_phase phase;

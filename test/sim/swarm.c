@@ -16,7 +16,7 @@ static uint64_t between(struct base_random *random, uint64_t low, uint64_t high)
 
 static const uint64_t only_leased = BIT(AGENT) | BIT(API_DOWN) | BIT(API_CUT) | BIT(API_SLOW) |
 				    BIT(API_LOST) | BIT(WATCH) | BIT(SWALLOW) | BIT(LEASE) | BIT(HANDOVER) |
-				    BIT(FORGED); /* nothing but the Lease helps against those */
+				    BIT(FORGED) | BIT(HIDDEN); /* nothing but the Lease helps against those */
 
 void sim_swarm_draw(uint64_t seed, struct sim_config *config)
 {

@@ -50,15 +50,16 @@ static void forge(struct sim_world *world, const struct sim_event *event)
 {
 	static const uint8_t priorities[] = { 0, 0, 1, 100, 127, 128, 200, 255 };
 	unsigned often = event->host >> 3 & 3;
+	bool hides = event->host & SIM_FORGE_HIDES;
 	struct sim_packet packet = { .type = SIM_PACKET_ADVERT,
 				     .from = SIM_STRANGER,
-				     .source = world->forged_as,
+				     .source = hides ? world->hidden_as : world->forged_as,
 				     .priority = priorities[event->host & 7],
 				     .interval_us = world->config.interval_us };
 
 	if (event->host & 32)
 		packet.interval_us = 40950000; /* the longest there is */
-	if (!world->forged)
+	if (!(hides ? world->hidden : world->forged))
 		return;
 	sim_lan_broadcast(world, &packet);
 	sim_at(world, world->now_us + ((2 * (uint64_t)world->config.interval_us) >> often),

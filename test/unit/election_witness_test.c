@@ -145,6 +145,116 @@ static void test_when_the_lease_expires_its_holder_has_to_answer_too(void **stat
 	assert_true(believes(A, 228));
 }
 
+/* A question is answered by whom `nodes` says; what that one has is told apart, by held(). */
+static void answer_question(uint32_t nodes)
+{
+	tell((struct election_event){ .type = ELECTION_EVENT_WITNESSES,
+				      .witnesses = 1 << A | nodes, /* adverts bear its address */
+				      .answering = nodes,
+				      .gateway_known = true,
+				      .gateway_reachable = true });
+}
+
+/*
+ * Adverts of the holder every `gap_ms`. It answers for the address as long as `holds`, its node for
+ * itself as long as `there`. How many questions it was asked.
+ */
+static unsigned listen_to_holder(unsigned gap_ms, unsigned times, bool holds, bool there)
+{
+	unsigned questions = 0;
+
+	for (unsigned i = 0; i < times; i++) {
+		now_us += gap_ms * MS;
+		hear(A, 228);
+		if (!did(ELECTION_ACTION_PROBE_WITNESSES))
+			continue;
+		questions++;
+		now_us += 4 * MS;
+		if (holds)
+			held(A);
+		answer_question(1 << C | (there ? 1 << A : 0));
+		now_us -= 4 * MS;
+	}
+	return questions;
+}
+
+static void test_a_holder_is_asked_once_and_not_while_all_is_well(void **state)
+{
+	(void)state;
+	follow(true);
+	assert_true(did(ELECTION_ACTION_PROBE_WITNESSES));
+	held(A);
+	assert_int_equal(listen_to_holder(100, 40, true, true), 0);
+	happen(ELECTION_EVENT_RENEWED);
+	assert_int_equal(listen_to_holder(100, 30, true, true), 0);
+}
+
+/* Its daemon hangs, or was killed: its kernel answers for the node, but not for the address. */
+static void test_adverts_that_are_odd_are_held_against_an_open_fence(void **state)
+{
+	(void)state;
+	follow(true);
+	held(A);
+	assert_true(listen_to_holder(50, 80, true, true) >= 2); /* two that send */
+	assert_true(believes(A, 228));
+	listen_to_holder(100, 2, false, true);
+	assert_true(believes(A, 228));
+	listen_to_holder(100, 11, false, true);
+	assert_false(believes(A, 228)); /* a second and three questions later */
+	fall_silent();
+	assert_int_equal(written().holder, B);
+}
+
+static void test_a_holder_that_answers_again_is_believed_again(void **state)
+{
+	(void)state;
+	follow(true);
+	listen_to_holder(50, 80, true, true);
+	listen_to_holder(100, 20, false, true);
+	assert_false(believes(A, 228));
+	held(A);
+	assert_true(believes(A, 228));
+}
+
+/* Its adverts arrive, but it does not hear us: nothing but its signs of life tells that from death. */
+static void test_a_holder_that_does_not_hear_us_is_alive_while_its_node_gives_signs(void **state)
+{
+	(void)state;
+	follow(true);
+	held(A);
+	for (unsigned i = 0; i < 10; i++) {
+		happen(ELECTION_EVENT_RENEWED);
+		listen_to_holder(50, 60, false, false);
+		assert_true(believes(A, 228));
+	}
+	listen_to_holder(50, 40, false, false); /* 5 s, one and a half of what it took until now */
+	assert_true(believes(A, 228));
+	listen_to_holder(50, 30, false, false);
+	assert_false(believes(A, 228));
+	happen(ELECTION_EVENT_RENEWED);
+	assert_true(believes(A, 228));
+}
+
+/* Or such questions never get anywhere, whoever has it. */
+static void test_who_never_answered_proves_nothing_by_silence(void **state)
+{
+	(void)state;
+	follow(true);
+	listen_to_holder(50, 500, false, true); /* 25 s */
+	assert_true(believes(A, 228));
+}
+
+static void test_without_api_server_a_holder_is_believed(void **state)
+{
+	(void)state;
+	follow(true);
+	listen_to_holder(50, 80, true, true);
+	listen_to_holder(100, 20, false, true);
+	assert_false(believes(A, 228));
+	tell((struct election_event){ .type = ELECTION_EVENT_API, .reachable = false });
+	assert_true(believes(A, 228));
+}
+
 static void test_a_stranger_is_never_believed(void **state)
 {
 	(void)state;
@@ -219,6 +329,13 @@ int main(void)
 			test_without_lease_or_api_server_a_resignation_is_believed_at_once),
 		cmocka_unit_test(test_whom_the_lease_does_not_name_has_to_answer_for_the_address),
 		cmocka_unit_test(test_when_the_lease_expires_its_holder_has_to_answer_too),
+		cmocka_unit_test(test_a_holder_is_asked_once_and_not_while_all_is_well),
+		cmocka_unit_test(test_adverts_that_are_odd_are_held_against_an_open_fence),
+		cmocka_unit_test(test_a_holder_that_answers_again_is_believed_again),
+		cmocka_unit_test(
+			test_a_holder_that_does_not_hear_us_is_alive_while_its_node_gives_signs),
+		cmocka_unit_test(test_who_never_answered_proves_nothing_by_silence),
+		cmocka_unit_test(test_without_api_server_a_holder_is_believed),
 		cmocka_unit_test(test_a_stranger_is_never_believed),
 		cmocka_unit_test(
 			test_a_confirmed_owner_yields_to_a_deaf_rival_only_if_that_answers),

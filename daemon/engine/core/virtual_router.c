@@ -250,8 +250,8 @@ static void add_disbelieve(struct virtual_router *router, const struct election_
 	snprintf(action->transition.from, sizeof action->transition.from, "%s",
 		 name_of(router, wish->from));
 	snprintf(action->transition.message, sizeof action->transition.message,
-		 "adverts of %s bear the address of %s, but neither the Lease nor an answer for "
-		 "the address confirms them: ignored",
+		 "adverts of %s bear the address of %s, but nothing else says that it has it, no "
+		 "answer for the address or no Lease: ignored",
 		 router->config.name, action->transition.from);
 }
 
@@ -558,6 +558,7 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 	case VIRTUAL_ROUTER_EVENT_WITNESSES:
 		election.type = ELECTION_EVENT_WITNESSES;
 		election.witnesses = event->witnesses.reachable;
+		election.answering = event->witnesses.answering;
 		election.gateway_known = event->witnesses.gateway_known;
 		election.gateway_reachable = event->witnesses.gateway_reachable;
 		break;

@@ -102,6 +102,7 @@ struct virtual_router_event {
 		struct {
 			uint32_t
 				reachable; /* bit i: candidate i answered lately (own bit ignored) */
+			uint32_t answering; /* ... the last question, by ARP or NDP: not by adverts */
 			bool gateway_known;
 			bool gateway_reachable;
 		} witnesses;
