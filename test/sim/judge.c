@@ -106,7 +106,8 @@ static uint64_t double_bound_us(const struct sim_world *world)
 		return BASE_USEC_NEVER;
 	if (slow_us < interval_us)
 		slow_us = interval_us;
-	return (cuts > 0 ? 4 : 3) * interval_us + slow_us + lan_us(world) +
+	/* Two cuts: those who mediate may not hear each other either, and another one does it again. */
+	return (cuts > 1 ? 8 : cuts > 0 ? 4 : 3) * interval_us + slow_us + lan_us(world) +
 	       3 * (uint64_t)world->config.wake_max_us + BASE_USEC_PER_MSEC;
 }
 
