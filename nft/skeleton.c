@@ -364,6 +364,18 @@ static void put_dnat(struct text *t, const char *ip, const char *f)
 	put(t, "\t\tdnat %s to %s daddr\n\t}\n", ip, ip);
 }
 
+/*
+ * A pod of this node, though no Node names its range: whatever is done, its answers come back to here. What comes
+ * from the LAN is told apart by its interface, which may be of the same kind (a bridge, one of Open vSwitch).
+ */
+static void put_own_pods(struct text *t, const struct nft_skeleton *s)
+{
+	put(t, "\t\tmeta iifkind { \"veth\", \"bridge\", \"openvswitch\" }");
+	for (unsigned i = 0; i < s->segment_count; i++)
+		put(t, "%s \"%s\"", i > 0 ? "," : " iifname != {", s->segments[i]);
+	put(t, "%s accept\n", s->segment_count > 0 ? " }" : "");
+}
+
 static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool six)
 {
 	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
@@ -380,6 +392,7 @@ static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool s
 	put(t, "\t\t%s saddr . %s daddr @hairpin%s masquerade\n", ip, ip, f);
 	put(t, "\t\tfib saddr type local masquerade\n");
 	put_pods(t, s, six, six ? "\t\tip6 saddr {" : "\t\tip saddr {", " } accept\n");
+	put_own_pods(t, s);
 	/* Bound to itself: the client's address is kept against a CNI's masquerade. */
 	put(t, "\t\t%s daddr @local%s snat %s to %s saddr\n", ip, f, ip, ip);
 	put(t, "\t\tmasquerade\n\t}\n");

@@ -99,10 +99,10 @@ def build_vipd_image(folder):
 
 
 @contextlib.contextmanager
-def site(image):
+def site(image, six=True):
     """Three nodes with everything up, nothing exposed, no pool."""
     sweep()
-    with Lab(management=True) as lab, KubeletCluster() as api:
+    with Lab(management=True) as lab, KubeletCluster(six=six) as api:
         api.load(image)
         api.attach(lab)
         api.ready()

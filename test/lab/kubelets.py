@@ -211,7 +211,7 @@ state = "/run/containerd"
         self.kubelet = self._start(
             "kubelet", program("kubelet"), f"--config={config}", f"--hostname-override={self.node.name}",
             f"--kubeconfig={self.api.person(f'system:node:{self.node.name}')}",
-            f"--node-ip={self.node.address4},{self.node.address6}", "--v=1")
+            f"--node-ip={','.join(self.api.families(self.node))}", "--v=1")
 
     def start_proxy(self):
         self.proxy = self._start(
@@ -262,12 +262,13 @@ class KubeletCluster(Cluster):
                       "--kubelet-preferred-address-types=InternalIP", "--audit-log-maxsize=0"]
     manager_options = ["--allocate-node-cidrs=false", "--node-monitor-grace-period=20s"]
 
-    def __init__(self, nodes=3):
+    def __init__(self, nodes=3, six=True):
+        """Without `six` a Node has an IPv4 address alone."""
         missing = [path for path in BINARIES if not os.path.exists(path)]
         if missing:
             raise LabError(f"{missing[0]} is missing: test/tools/install kubelet")
         super().__init__()
-        self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
+        self.nodes, self.six = [f"n{i}" for i in range(1, nodes + 1)], six
         self.kubelets, self.archives, self.names = {}, [], None
         self.audit = self.dir / "audit.log"
         policy = self.dir / "audit.yaml"
@@ -276,6 +277,9 @@ class KubeletCluster(Cluster):
 
     def __getitem__(self, name):
         return self.kubelets[name]
+
+    def families(self, node):
+        return [node.address4, node.address6] if self.six else [node.address4]
 
     def people(self):
         return [*super().people(), ("kube-proxy-token", "system:kube-proxy", "lab"),

@@ -195,6 +195,9 @@ static void test_pods_are_named_by_their_ranges_or_not_at_all(void **state)
 	render(&skeleton, false);
 	assert_true(says("tcp flags & (syn | rst) == 0 snat ip to"));
 	assert_false(says("saddr {"));
+	/* A pod of this node is known by where it comes from. */
+	assert_true(says("meta iifkind { \"veth\", \"bridge\", \"openvswitch\" } iifname != { "
+			 "\"eth1\" } accept"));
 	skeleton.range_count = 3;
 	assert_true(base_prefix_parse("10.244.1.7/24", &skeleton.pod_ranges[0]));
 	assert_true(base_prefix_parse("10.244.2.0/24", &skeleton.pod_ranges[1]));
