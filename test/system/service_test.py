@@ -6,7 +6,8 @@ import time
 import pytest
 
 from conftest import BOTH
-from lab import ROOT
+from lab import ROOT, wait_for
+import manifests
 
 SERVICES = {  # addresses, VM, on which node
     "ssh": (BOTH, "db"),
@@ -61,6 +62,23 @@ def test_reached_from_every_node_and_from_every_vm(rack, exposed):
         for name, (addresses, vm) in SERVICES.items():
             for address in addresses:
                 assert host.reaches(address, 22) == vm, (host.name, name, address)
+
+
+def test_a_pod_keeps_its_address_also_where_no_node_names_its_range(rack, exposed):
+    vm, nodes = rack.lab.vms["near"], [manifests.node(node) for node in rack.lab.nodes.values()]
+
+    def named():
+        return "10.244." in vm.node.run(["nft", "list", "chain", "inet", "vipd", "reply4"]).stdout
+
+    try:
+        manifests.write(rack.cluster.folder / "nodes.yaml", *({**node, "spec": {}} for node in nodes))
+        wait_for("the ranges to go", lambda: not named())
+        for address, mine in zip(BOTH, (vm.address4, vm.address6)):
+            assert vm.ask(address, 22, "whoami") == ("db", f"db {mine}")
+    finally:
+        manifests.write(rack.cluster.folder / "nodes.yaml", *nodes)
+        wait_for("the ranges to be back", named)
+    assert vm.ask(BOTH[0], 22, "whoami") == ("db", f"db {vm.address4}")
 
 
 def test_datagrams_larger_than_a_frame(rack, exposed):
