@@ -84,10 +84,6 @@ int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplan
 	if (r < 0)
 		return r;
 	element.set = (uint8_t)(NFT_SET_VIPS + is6(address));
-	r = emit(userdata, &element);
-	if (r < 0 || dataplane == NFT_DATAPLANE_NAT)
-		return r;
-	element.set = (uint8_t)(NFT_SET_DIRECT + is6(address));
 	return emit(userdata, &element);
 }
 
@@ -118,6 +114,15 @@ static int emit_port_in(enum nft_set_id set, const struct nft_port *port, nft_em
 {
 	struct nft_element element = element_of_port(set, port);
 
+	return emit(userdata, &element);
+}
+
+static int emit_address_in(enum nft_set_id set, const struct nft_port *port, nft_emit_fn *emit,
+			   void *userdata)
+{
+	struct nft_element element = element_of(set, &port->address);
+
+	put_address(&element, &port->address);
 	return emit(userdata, &element);
 }
 
@@ -268,12 +273,8 @@ static int emit_many(const struct nft_port *port, nft_emit_fn *emit, void *userd
 	uint16_t slots[NFT_SLOTS];
 	int r = 0;
 
-	if (port->dataplane == NFT_DATAPLANE_DIRECTOR) {
-		struct nft_element element = element_of(NFT_SET_MANY, &port->address);
-
-		put_address(&element, &port->address);
-		r = emit(userdata, &element);
-	}
+	if (port->dataplane == NFT_DATAPLANE_DIRECTOR)
+		r = emit_address_in(NFT_SET_MANY, port, emit, userdata);
 	nft_slots_fill(port->endpoints, port->endpoint_count, slots);
 	for (uint32_t slot = 0; slot < NFT_SLOTS && r >= 0; slot++) {
 		const struct nft_endpoint *endpoint = &port->endpoints[slots[slot]];
@@ -380,6 +381,9 @@ int nft_emit_whole(const struct nft_port *port, nft_emit_fn *emit, void *userdat
 		r = emit_whole_reverse(port, endpoint, emit, userdata);
 	node = next_node(port, endpoint);
 	if (r < 0 || !node)
+		return r;
+	r = emit_address_in(NFT_SET_MANY, port, emit, userdata);
+	if (r < 0)
 		return r;
 	element = element_of(NFT_SET_WHOLENODE, &port->address);
 	put_address(&element, &port->address);

@@ -58,7 +58,6 @@ uint32_t nft_fence_ms(uint32_t interval_cs)
 const struct nft_set nft_sets[NFT_SETS] = {
 	/* IPv6 as a plain number: this nft has no name for the target of a solicitation. */
 	BOTH(FENCED, "netdev", "set", "vips", "type ipv4_addr", "typeof @th,64,128", "a", "N", "", ""),
-	ADDRESSES(DIRECT, "netdev", "direct"),
 	ADDRESSES(MANY, "netdev", "many"),
 	BOTH(ONENODE, "netdev", "map", "onenode", "type ipv4_addr : ipv4_addr",
 	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
@@ -190,94 +189,116 @@ static void put_advert_chains(struct text *t, const struct nft_skeleton *s)
 	}
 }
 
-/* Not ours, or not any more: dropped, but for the grace time of an address that is leaving. */
-static void put_stale(struct text *t)
+/* What leaves a segment: only adverts, ARP and NA are of interest, and nobody waits for them. */
+static void put_egress(struct text *t, const char *interface)
 {
-	put(t, "\tchain stale4 {\n\t\t@nh,128,32 != @leaving4 counter drop\n"
-	       "\t\tmeta pkttype != host counter drop\n\t}\n"
-	       "\tchain stale6 {\n\t\t@nh,192,128 != @leaving6 counter drop\n"
-	       "\t\tmeta pkttype != host counter drop\n\t}\n");
+	put(t, "\tchain out-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; policy accept;\n",
+	    interface, interface);
+	put(t, "\t\tip protocol != 112 accept\n"
+	       "\t\tip6 nexthdr tcp accept\n"
+	       "\t\tip6 nexthdr udp accept\n"
+	       /* TTL 255: what this node forwards for others opens nothing. */
+	       "\t\tip protocol 112 ip ttl 255 jump sent4\n"
+	       "\t\tip6 nexthdr 112 ip6 hoplimit 255 jump sent6\n"
+	       "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"
+	       "\t\ticmpv6 type nd-neighbor-advert @th,64,128 @vips6 @th,64,128 != @alive6 counter "
+	       "drop\n\t}\n");
+}
+
+/*
+ * Every packet that comes in pays for each look-up here (some 0.1 us), so the order is: an address that is
+ * alive, the only look-up before it is passed on; then what members send; then whether it is an address of
+ * ours at all.
+ */
+static void put_ingress(struct text *t, const char *interface)
+{
+	put(t, "\tchain in-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; policy accept;\n",
+	    interface, interface);
+	put(t, "\t\tip daddr @alive4 goto direct4-%s\n"
+	       "\t\tmeta protocol ip6 @nh,192,128 @alive6 goto direct6-%s\n"
+	       "\t\tarp operation request arp daddr ip @vips4 arp daddr ip != @alive4 counter drop\n"
+	       "\t\ticmpv6 type nd-neighbor-solicit @th,64,128 @vips6 @th,64,128 != @alive6 "
+	       "counter drop\n"
+	       /* What a member's director sends on is for us although we do not own the address. */
+	       "\t\tether saddr @peers goto member\n"
+	       "\t\tip daddr @vips4 goto stale4-%s\n"
+	       "\t\tmeta protocol ip6 @nh,192,128 @vips6 goto stale6-%s\n\t}\n",
+	    interface, interface, interface, interface);
+}
+
+/*
+ * Not ours, or not any more: dropped, but for the grace time of an address that is leaving. A client that
+ * has not heard of the new owner yet is served until then.
+ */
+static void put_stale(struct text *t, bool six, const char *interface)
+{
+	const char *f = six ? "6" : "4", *to = six ? "@nh,192,128" : "@nh,128,32";
+
+	put(t, "\tchain stale%s-%s {\n\t\t%s != @leaving%s counter drop\n"
+	       "\t\tmeta pkttype != host counter drop\n\t\tgoto direct%s-%s\n\t}\n",
+	    f, interface, to, f, f, interface);
+}
+
+/* ICMP errors name no port of ours. */
+static void put_errors(struct text *t, bool six, const char *interface)
+{
+	if (six)
+		put(t, "\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "
+		       "parameter-problem } fwd ip6 to ip6 daddr map @onenode6 device \"%s\"\n",
+		    interface);
+	else
+		put(t, "\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } fwd "
+		       "ip to ip daddr map @onenode4 device \"%s\"\n",
+		    interface);
+}
+
+/* The director: what is for another node leaves from here, the rest goes on into the owner. */
+static void put_director(struct text *t, bool six, const char *interface)
+{
+	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
+
+	/* All pieces go one way: only the first one has ports. */
+	put(t, "\tchain pieces%s-%s {\n\t\tfwd %s to %s daddr map @onenode%s device \"%s\"\n\t}\n", f,
+	    interface, ip, ip, f, interface);
+	/*
+	 * Addresses that one look-up of a port does not settle, so that the others do not pay for these.
+	 * Several endpoints: a hash picks the slot. It travels in the mark, because fwd of an IPv6 packet
+	 * leaves too few registers to hash in place; taken back if nothing matched.
+	 */
+	put(t, "\tchain many%s-%s {\n", f, interface);
+	put_errors(t, six, interface);
+	put(t, "\t\tmeta mark set jhash %s saddr mod %u " SEED "\n", ip, NFT_SLOTS);
+	put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport . meta mark map @nodeclient%s device "
+	       "\"%s\"\n",
+	    ip, ip, f, interface);
+	put(t, "\t\tmeta mark set jhash %s saddr . th sport mod %u " SEED "\n", ip, NFT_SLOTS);
+	put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport . meta mark map @nodeflow%s device "
+	       "\"%s\"\n\t\tmeta mark set 0\n",
+	    ip, ip, f, interface);
+	/* Every other port of an address that is one VM's as a whole. */
+	put(t, "\t\tmeta l4proto { tcp, udp, sctp } fwd %s to %s daddr map @wholenode%s device \"%s\"\n"
+	       "\t}\n",
+	    ip, ip, f, interface);
+	put(t, "\tchain direct%s-%s {\n\t\tether saddr @peers return\n", f, interface);
+	/* What clients send, once: not again at the node that it is passed on to. */
+	put(t, "\t\t%s daddr . meta l4proto . th dport @traffic%s\n", ip, f);
+	put(t, "\t\t%s goto pieces%s-%s\n", six ? "ip6 nexthdr 44" : "ip frag-off & 0x3fff != 0", f,
+	    interface);
+	put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport map @node%s device \"%s\"\n", ip, ip, f,
+	    interface);
+	put(t, "\t\t%s daddr @many%s goto many%s-%s\n", ip, f, f, interface);
+	put_errors(t, six, interface);
+	put(t, "\t}\n");
 }
 
 static void put_segment(struct text *t, bool egress, const char *interface)
 {
-	if (egress) {
-		put(t, "\tchain out-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; "
-		       "policy accept;\n",
-		    interface, interface);
-		/* TTL 255: what this node forwards for others opens nothing. */
-		put(t, "\t\tip protocol 112 ip ttl 255 jump sent4\n"
-		       "\t\tip6 nexthdr 112 ip6 hoplimit 255 jump sent6\n");
-		put(t, "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"
-		       "\t\ticmpv6 type nd-neighbor-advert @th,64,128 @vips6 "
-		       "@th,64,128 != @alive6 counter drop\n"
-		       "\t}\n");
-	}
-	put(t, "\tchain in-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; "
-	       "policy accept;\n",
-	    interface, interface);
-	/*
-	 * What a member's director sends on is for us although we do not own the address; and for a
-	 * grace time so is what a client sends who has not heard of the new owner yet.
-	 */
-	put(t, "\t\tether saddr @peers ip protocol 112 jump heard4\n"
-	       "\t\tether saddr @peers ip6 nexthdr 112 jump heard6\n"
-	       "\t\tarp operation request arp daddr ip @vips4 arp daddr ip != @alive4 counter drop\n"
-	       "\t\ticmpv6 type nd-neighbor-solicit @th,64,128 @vips6 @th,64,128 != @alive6 "
-	       "counter drop\n"
-	       "\t\tether saddr != @peers ip daddr @vips4 ip daddr != @alive4 jump stale4\n"
-	       "\t\tether saddr != @peers meta protocol ip6 @nh,192,128 @vips6 @nh,192,128 != "
-	       "@alive6 jump stale6\n"
-	       /* What clients send, once: not again at the node that it is passed on to. */
-	       "\t\tether saddr != @peers ip daddr . meta l4proto . th dport @traffic4\n"
-	       "\t\tether saddr != @peers ip6 daddr . meta l4proto . th dport @traffic6\n"
-	       "\t\tip daddr @direct4 jump direct4-%s\n"
-	       "\t\tip6 daddr @direct6 jump direct6-%s\n"
-	       "\t}\n",
-	    interface, interface);
+	if (egress)
+		put_egress(t, interface);
+	put_ingress(t, interface);
 	for (int six = 0; six < 2; six++) {
-		const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
-
-		put(t, "\tchain direct%s-%s {\n", f, interface);
-		put(t, "\t\tether saddr @peers return\n");
-		/* All pieces go one way: only the first one has ports. */
-		if (six)
-			put(t, "\t\tip6 nexthdr 44 fwd ip6 to ip6 daddr map @onenode6 device "
-			       "\"%s\"\n"
-			       "\t\ticmpv6 type { destination-unreachable, packet-too-big, "
-			       "time-exceeded, parameter-problem } fwd ip6 to ip6 daddr map "
-			       "@onenode6 device \"%s\"\n",
-			    interface, interface);
-		else
-			put(t, "\t\tip frag-off & 0x3fff != 0 fwd ip to ip daddr map @onenode4 "
-			       "device \"%s\"\n"
-			       "\t\ticmp type { destination-unreachable, time-exceeded, "
-			       "parameter-problem } fwd ip to ip daddr map @onenode4 device "
-			       "\"%s\"\n",
-			    interface, interface);
-		put(t, "\t\t%s return\n", six ? "ip6 nexthdr 44" : "ip frag-off & 0x3fff != 0");
-		put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport map @node%s device "
-		       "\"%s\"\n",
-		    ip, ip, f, interface);
-		/* Every other port of an address that is one VM's as a whole. */
-		put(t, "\t\tmeta l4proto { tcp, udp, sctp } %s daddr != @many%s fwd %s to %s daddr map "
-		       "@wholenode%s device \"%s\"\n",
-		    ip, f, ip, ip, f, interface);
-		put(t, "\t\t%s daddr != @many%s return\n", ip, f);
-		/*
-		 * Several endpoints: a hash picks the slot. It travels in the mark, because fwd of an
-		 * IPv6 packet leaves too few registers to hash in place; taken back if nothing matched.
-		 */
-		put(t, "\t\tmeta mark set jhash %s saddr mod %u " SEED "\n", ip, NFT_SLOTS);
-		put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport . meta mark map "
-		       "@nodeclient%s device \"%s\"\n",
-		    ip, ip, f, interface);
-		put(t, "\t\tmeta mark set jhash %s saddr . th sport mod %u " SEED "\n", ip, NFT_SLOTS);
-		put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport . meta mark map @nodeflow%s "
-		       "device \"%s\"\n",
-		    ip, ip, f, interface);
-		put(t, "\t\tmeta mark set 0\n");
-		put(t, "\t}\n");
+		put_stale(t, six, interface);
+		put_director(t, six, interface);
 	}
 }
 
@@ -416,25 +437,28 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	       "\t\tmeta nfproto ipv4 jump reply4\n\t\tmeta nfproto ipv6 jump reply6\n\t}\n");
 	/* What was not translated: a closed port never reaches the node's own daemons. */
 	put(t, "\tchain input {\n\t\ttype filter hook input priority filter - 10; policy accept;\n"
+	       "\t\tct state established,related accept\n"
 	       "\t\tip daddr @vips4 meta l4proto { tcp, udp, sctp } goto closed\n"
 	       "\t\tip6 daddr @vips6 meta l4proto { tcp, udp, sctp } goto closed\n\t}\n");
+	/* What a VM left behind when it moved knows nothing of its connections. */
+	put(t, "\tchain resets {\n"
+	       "\t\tip saddr . meta l4proto . th sport @heldend4 counter drop\n"
+	       "\t\tip6 saddr . meta l4proto . th sport @heldend6 counter drop\n\t}\n");
+	/* The first two rules look nothing up: they are all that a packet of a known connection pays. */
 	put(t, "\tchain forward {\n\t\ttype filter hook forward priority filter - 10; policy "
 	       "accept;\n"
+	       "\t\ttcp flags & rst == rst jump resets\n"
+	       "\t\tct state established,related accept\n"
 	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n"
 	       /*
 		* The owner knows already that the VM is here now, this node does not yet: known as
 		* the old endpoint's, the connection would stay so for good. Its client sends again.
 		*/
-	       "\t\tether saddr @members ct state new tcp flags & syn == 0 ct original ip daddr @vips4 "
+	       "\t\tct state new tcp flags & syn == 0 ether saddr @members ct original ip daddr @vips4 "
 	       "ip daddr != @local4 counter drop\n"
-	       "\t\tether saddr @members ct state new tcp flags & syn == 0 ct original ip6 daddr @vips6 "
-	       "ip6 daddr != @local6 counter drop\n"
-	       /* What a VM left behind when it moved knows nothing of its connections. */
-	       "\t\ttcp flags & rst == rst ip saddr . meta l4proto . th sport @heldend4 counter drop\n"
-	       "\t\ttcp flags & rst == rst ip6 saddr . meta l4proto . th sport @heldend6 counter "
-	       "drop\n\t}\n");
+	       "\t\tct state new tcp flags & syn == 0 ether saddr @members ct original ip6 daddr @vips6 "
+	       "ip6 daddr != @local6 counter drop\n\t}\n");
 	put(t, "\tchain closed {\n"
-	       "\t\tct state { established, related } accept\n"
 	       "\t\tct state new tcp flags & (fin | syn | rst | ack) == syn counter reject with "
 	       "tcp reset\n"
 	       "\t\tct state new meta l4proto { udp, sctp } counter reject\n"
@@ -468,7 +492,7 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 	}
 	put_sets(&t, "netdev");
 	put_advert_chains(&t, s);
-	put_stale(&t);
+	put(&t, "\tchain member {\n\t\tip protocol 112 jump heard4\n\t\tip6 nexthdr 112 jump heard6\n\t}\n");
 	if (!s->egress)
 		put(&t, "\tchain loopback {\n\t\ttype filter hook ingress device \"lo\" priority "
 			"0; policy accept;\n"

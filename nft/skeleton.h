@@ -74,8 +74,7 @@ struct nft_set {
 /* Every one but the last two is a pair: IPv4, and behind it IPv6. */
 enum nft_set_id {
 	NFT_SET_FENCED,
-	NFT_SET_DIRECT = NFT_SET_FENCED + 2,
-	NFT_SET_MANY = NFT_SET_DIRECT + 2,
+	NFT_SET_MANY = NFT_SET_FENCED + 2,
 	NFT_SET_ONENODE = NFT_SET_MANY + 2,
 	NFT_SET_NODE = NFT_SET_ONENODE + 2,
 	NFT_SET_NODECLIENT = NFT_SET_NODE + 2,

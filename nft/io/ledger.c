@@ -344,7 +344,7 @@ int nft_ledger_found(struct nft_ledger *ledger, const struct nft_element *elemen
 /* --- the difference --- */
 
 /* Adding goes from 0 up; what is only removed goes after it, in the opposite order. */
-#define RANK_LAST 6
+#define RANK_LAST 5
 #define RANKS	  (2 * RANK_LAST + 2)
 
 static uint8_t rank_of(const struct nft_record *record, bool removed)
@@ -362,11 +362,8 @@ static uint8_t rank_of(const struct nft_record *record, bool removed)
 	case NFT_SET_MANY:
 		rank = 3;
 		break;
-	case NFT_SET_DIRECT:
-		rank = 4;
-		break;
 	case NFT_SET_VIPS:
-		rank = 5;
+		rank = 4;
 		break;
 	case NFT_SET_FENCED:
 		rank = RANK_LAST;

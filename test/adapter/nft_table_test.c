@@ -263,7 +263,7 @@ static void test_wishes_become_elements_and_go_when_they_are_no_longer_wished(vo
 	assert_int_equal(commit(&skeleton), 0);
 	assert_true(holds("netdev vipd vips4", "192.0.2.100"));
 	assert_false(holds("netdev vipd vips6", "0x20010db8000000000000000000000100"));
-	assert_false(holds("netdev vipd direct4", "192.0.2.100"));
+	assert_false(holds("netdev vipd node4", "192.0.2.100 . tcp . 22"));
 	assert_false(holds("inet vipd service4", "192.0.2.100 . tcp . 22"));
 	assert_true(holds("inet vipd service4", "192.0.2.100 . tcp . 80"));
 }

@@ -52,7 +52,7 @@ def test_nat_translates_on_the_owner_alone(nat_rack):
         assert rack.client.ask_udp(address, 80, "whoami") == ("db", own(owner, address))
     # The VM's node sees nothing of the address, the owner forwards nothing unchanged.
     for node in rack.lab.nodes.values():
-        listed = node.run(["nft", "list", "set", "netdev", "vipd", "direct4"]).stdout
+        listed = node.run(["nft", "list", "map", "netdev", "vipd", "node4"]).stdout
         assert "elements" not in listed
     assert rack.lab.sanitizer_reports() == []
 

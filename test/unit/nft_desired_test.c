@@ -71,8 +71,7 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 		{ "director", "192.0.2.10", NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips4 { 192.0.2.10 }\n"
 		  "guard vips4 { 192.0.2.10 }\n"
-		  "inet vips4 { 192.0.2.10 }\n"
-		  "netdev direct4 { 192.0.2.10 }\n" },
+		  "inet vips4 { 192.0.2.10 }\n" },
 		{ "nat: the owner passes nothing on", "192.0.2.10", NFT_DATAPLANE_NAT,
 		  "netdev vips4 { 192.0.2.10 }\n"
 		  "guard vips4 { 192.0.2.10 }\n"
@@ -83,8 +82,7 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 		  NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips6 { 0x20010db8000000000000000000000010 }\n"
 		  "guard vips6 { 2001:db8::10 }\n"
-		  "inet vips6 { 2001:db8::10 }\n"
-		  "netdev direct6 { 2001:db8::10 }\n" },
+		  "inet vips6 { 2001:db8::10 }\n" },
 	};
 
 	(void)state;
@@ -522,6 +520,7 @@ static void test_every_port_of_an_address_goes_to_one_vm(void **state)
 			    "netdev onenode4! { 192.0.2.10 : 192.0.2.2 }\n"
 			    "inet whole4 { 192.0.2.10 : 10.244.2.5 }\n"
 			    "inet wholereverse4! { 10.244.2.5 : 192.0.2.10 }\n"
+			    "netdev many4 { 192.0.2.10 }\n"
 			    "netdev wholenode4 { 192.0.2.10 : 192.0.2.2 }\n");
 	/* Which of two it should be nobody can say; and what is only announced is not ours. */
 	lines = (struct lines){ .fail_at = 0 };
@@ -533,7 +532,7 @@ static void test_every_port_of_an_address_goes_to_one_vm(void **state)
 	port.dataplane = NFT_DATAPLANE_ANNOUNCE;
 	assert_int_equal(nft_emit_whole(&port, collect, &lines), 0);
 	assert_string_equal(lines.text, "");
-	for (int n = 1; n <= 8; n++) {
+	for (int n = 1; n <= 9; n++) {
 		lines = (struct lines){ .fail_at = n };
 		port.dataplane = NFT_DATAPLANE_DIRECTOR;
 		assert_int_equal(nft_emit_whole(&port, collect, &lines), -12);

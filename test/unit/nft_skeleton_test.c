@@ -76,7 +76,7 @@ static void test_adverts_open_the_fence_for_their_interval(void **state)
 		if (rows[i].version2)
 			ASSERT_ROW(rows[i].name, says(rows[i].version2));
 		else
-			ASSERT_ROW(rows[i].name, !says("0x21"));
+			ASSERT_ROW(rows[i].name, !says("@th,0,8 == 0x21"));
 	}
 }
 
