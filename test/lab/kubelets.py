@@ -19,6 +19,7 @@ import re
 import yaml
 
 from cluster import ADDRESS, Cluster, program
+from kube_proxy import LIMITS, PODS
 from lab import PREFIX, ROOT, LabError, Process, ip_batch, run, start_time, wait_for
 from names import Names
 
@@ -216,8 +217,7 @@ state = "/run/containerd"
     def start_proxy(self):
         self.proxy = self._start(
             "kube-proxy", program("kube-proxy"), "--proxy-mode=nftables", f"--hostname-override={self.node.name}",
-            f"--kubeconfig={self.api.person('system:kube-proxy')}", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48",
-            "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
+            f"--kubeconfig={self.api.person('system:kube-proxy')}", f"--cluster-cidr={PODS}", *LIMITS,
             f"--healthz-bind-address={self.node.address4}:10256")
 
     def kill(self):

@@ -293,13 +293,13 @@ class Speakers(Cluster):
 
 
 @contextlib.contextmanager
-def exposed(api, labels=None, **pool):
+def exposed(api, labels=None, others=(), **pool):
     """Three nodes with speakers and a controller that serve VM `myvm` on n3 as Service `myvm-ssh` at `address`.
 
-    labels: {node name: labels of its Node}. Everybody has to end well, and nothing is left in the API.
+    labels: {node name: labels of its Node}; others: more VMs, as Lab takes them. Everybody has to end well, and nothing is left in the API.
     """
     api.reset()
-    with Lab(vms=[("myvm", "n3")], management=True) as lab:
+    with Lab(vms=[("myvm", "n3"), *others], management=True) as lab:
         api.attach(lab)
         for name, its in (labels or {}).items():
             api.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": its}})
