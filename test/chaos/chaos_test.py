@@ -27,3 +27,5 @@ def test_one_owner_through_all_of_it(api, nodes, seed, record_property):
     for name, value in figures.items():
         record_property(name, value)
     assert not complaints, complaints
+    if figures["unjudged"]:
+        pytest.skip(f"{figures['unjudged']} times too slow on a machine that ran nobody for {figures['machine_stalled_ms']} ms")

@@ -14,7 +14,11 @@ MACHINE_S = 0.15     # a shared machine lets a process, or the Lease's watch, wa
 SETTLE_S = 4 * INTERVAL_S + CLAIM_S + 2 * MACHINE_S + 0.5  # processes run already, agents connect again
 RECENT_S = 2.0       # so long what is healed explains what is seen
 DARK_S = 1.5         # one failover, on a machine that is busy
+STALLED_MS = 250     # a prober that late was on a machine that ran nobody: then how long things took says nothing
 STALL_S = 0.3        # what moves nothing: the prober's questions may wait that long for an answer
+
+
+TIMED = {"one owner", "reached", "dark", "moved"}  # rules that a machine which stalls breaks, too
 
 
 class Complaint(NamedTuple):

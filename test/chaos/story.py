@@ -109,6 +109,7 @@ class Run:
         self.plan = plan.draw(seed, len(self.nodes), seconds, only)
         self.faults = Faults(rack)
         self.episodes, self.complaints = [], []
+        self.unjudged = []  # complaints that the machine is to blame for
         self.probes, self.seen = {}, {}  # {(kind, address): ...}, summaries of the probes
         self.arp, self.ping = {}, {}     # {address: spans}
         self.start = self.finish = None
@@ -198,6 +199,12 @@ class Run:
         reports = self.rack.lab.sanitizer_reports()
         if reports:
             self.complaints.append(judge.Complaint("sanitizer", "", self.finish, self.finish, "; ".join(reports)))
+        if self._stalled_ms() > judge.STALLED_MS:
+            self.unjudged = [one for one in self.complaints if one.rule in judge.TIMED]
+            self.complaints = [one for one in self.complaints if one.rule not in judge.TIMED]
+
+    def _stalled_ms(self):
+        return round(max((one["late_ms"] for one in self.seen.values()), default=0))
 
     def told(self):
         return [f"{one.begin - self.start:.3f} s {one.rule} {one.address}: {one.text}" for one in self.complaints]
@@ -211,7 +218,7 @@ class Run:
             shutil.copy(probe.log, folder)
         (folder / "story.txt").write_text("\n".join(self.lines()) + "\n", encoding="utf-8")
         (folder / "summary.json").write_text(json.dumps(self.summary(), indent=1) + "\n")
-        if drawn or self.complaints:
+        if drawn or self.complaints or self.unjudged:
             (folder / "timeline.svg").write_text(self.draw())
 
     def lines(self):
@@ -232,7 +239,7 @@ class Run:
                             for begin, end, who in found]
         for name in self.nodes:
             entries += [(at, f"{name} {text}") for at, text in self._reasons(name)]
-        entries += [(one.begin, f"COMPLAINT {one.rule} {one.address}: {one.text}") for one in self.complaints]
+        entries += [(one.begin, f"COMPLAINT {one.rule} {one.address}: {one.text}") for one in [*self.complaints, *self.unjudged]]
         head = f"seed {self.seed}, {len(self.nodes)} nodes; test/run chaos {self.seed}"
         return [head, *[f"{at - self.start:9.3f} {text}" for at, text in sorted(entries) if at >= self.start]]
 
@@ -248,6 +255,7 @@ class Run:
         """Figures of a run, for whoever compares them."""
         numbers = {"seed": self.seed, "nodes": len(self.nodes), "seconds": round(self.finish - self.start, 1),
                    "episodes": len(self.episodes), "complaints": self.told(),
+                   "machine_stalled_ms": self._stalled_ms(), "unjudged": len(self.unjudged),
                    "faults": sum(len(episode.faults) for episode in self.episodes)}
         for address, found in self.arp.items():
             late = [judge.settled(judge.clip(found, episode.begin, episode.end), episode.whole)
@@ -280,7 +288,7 @@ class Run:
             drawn.row(address, picture.answer_boxes(self.arp[address], self.nodes, self.start))
             drawn.row("no echo", [picture.Box(a, b, picture.DARK, "", f"no echo for {1000 * (b - a):.0f} ms")
                                   for a, b, who in self.ping[address] if not who], 14)
-        for one in self.complaints:
+        for one in [*self.complaints, *self.unjudged]:
             drawn.mark(one.begin, one.end, f"{one.rule} {one.address}: {one.text}")
         return drawn.svg()
 
