@@ -18,7 +18,7 @@ STALLED_MS = 250     # a prober that late was on a machine that ran nobody: then
 STALL_S = 0.3        # what moves nothing: the prober's questions may wait that long for an answer
 
 
-TIMED = {"one owner", "reached", "dark", "moved"}  # rules that a machine which stalls breaks, too
+TIMED = {"one owner", "reached", "dark", "moved", "Lease"}  # rules that a machine which stalls breaks, too
 
 
 class Complaint(NamedTuple):
