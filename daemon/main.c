@@ -9,7 +9,6 @@
 #include "base/array.h"
 #include "daemon/engine/engine.h"
 #include "daemon/engine/status.h"
-#include "daemon/metrics/page.h"
 #include "daemon/metrics/server.h"
 #include "daemon/options.h"
 #include "daemon/reasons.h"
@@ -48,6 +47,8 @@ static int check_fence(const char *fence)
 }
 
 #define METRICS_LISTEN "127.0.0.1:9461"
+#define PATH_SIZE      4096
+#define PROGRAM_SIZE   32
 #define METRICS_HELP   "where /metrics, /healthz, /readyz and /state are; \"\": nowhere"
 
 static int check_listen(const char *listen)
@@ -73,22 +74,37 @@ static int check_folder(const char *manifests)
 	return -1;
 }
 
-/* What talks to the API server is installed beside us, wherever that is. NULL, and said: it is not. */
-static const char *agent_program(void)
+/* The other programs are installed beside us, wherever that is. NULL, and said: this one is not. */
+static const char *find_beside(char path[static PATH_SIZE], const char *program)
 {
-	static char path[4096];
-	ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof "vipd-agent");
+	ssize_t size = readlink("/proc/self/exe", path, PATH_SIZE - PROGRAM_SIZE);
 	char *name;
 
-	/* Debian's libcurl brings GnuTLS along, which nobody calls: it need not build its tables, 200 KiB. */
-	setenv("GNUTLS_NO_IMPLICIT_INIT", "1", 0);
 	path[size > 0 ? size : 0] = '\0';
 	name = strrchr(path, '/');
-	strcpy(name ? name + 1 : path, "vipd-agent");
+	snprintf(name ? name + 1 : path, PROGRAM_SIZE, "%s", program);
 	if (access(path, X_OK) == 0)
 		return path;
 	fprintf(stderr, "%s: %s: it belongs beside vipd, install both\n", path, strerror(errno));
 	return NULL;
+}
+
+/* What talks to the API server. */
+static const char *agent_program(void)
+{
+	static char path[PATH_SIZE];
+
+	/* Debian's libcurl brings GnuTLS along, which nobody calls: it need not build its tables, 200 KiB. */
+	setenv("GNUTLS_NO_IMPLICIT_INIT", "1", 0);
+	return find_beside(path, "vipd-agent");
+}
+
+/* What shows the metrics. */
+static const char *page_program(void)
+{
+	static char path[PATH_SIZE];
+
+	return find_beside(path, "vipd-page");
 }
 
 /* Looked at by another process: the privileged half never holds a secret. It says what is wrong. */
@@ -120,7 +136,7 @@ static int standalone_main(int argc, char **argv)
 {
 	const char *node = NULL, *manifests = NULL, *state = "/var/lib/vipd";
 	const char *runtime = "/run/vipd", *unfenced = "false", *fence = "auto";
-	const char *listen = METRICS_LISTEN;
+	const char *listen = METRICS_LISTEN, *page = page_program();
 	const struct option_spec specs[] = {
 		{ "node", &node, false, "NAME", "which of the Nodes in the manifests this is" },
 		{ "manifests", &manifests, false, "DIR", "folder of YAML files" },
@@ -143,11 +159,10 @@ static int standalone_main(int argc, char **argv)
 		fprintf(stderr, "where are the manifests? Say --manifests DIR\n");
 		return 2;
 	}
-	if (check_folder(manifests) < 0)
+	if (!page || check_folder(manifests) < 0)
 		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, fence, unfenced, "standalone", listen,
-		"/proc/self/exe",
+		node, state, runtime, fence, unfenced, "standalone", listen, page, "/proc/self/exe",
 		(char *[]){ "vipd", "feeder", "--node", (char *)node, "--manifests",
 			    (char *)manifests, NULL } });
 }
@@ -156,7 +171,7 @@ static int speaker_main(int argc, char **argv)
 {
 	const char *node = getenv("NODE_NAME"), *kubeconfig = NULL, *namespace = "vipd-system";
 	const char *state = "/var/lib/vipd", *runtime = "/run/vipd", *unfenced = "false", *fence = "auto";
-	const char *program = agent_program();
+	const char *program = agent_program(), *page = page_program();
 	const char *listen = METRICS_LISTEN;
 	const struct option_spec specs[] = {
 		{ "node", &node, false, "NAME", "which of the cluster's Nodes this is" },
@@ -177,11 +192,10 @@ static int speaker_main(int argc, char **argv)
 		return usage_error(r);
 	if (check_node(node) < 0 || check_fence(fence) < 0 || check_listen(listen) < 0)
 		return 2;
-	if (!program || check_kubeconfig(program, kubeconfig) < 0)
+	if (!program || !page || check_kubeconfig(program, kubeconfig) < 0)
 		return 1;
 	return engine_run(&(struct engine_options){
-		node, state, runtime, fence, unfenced, "speaker", listen,
-		program,
+		node, state, runtime, fence, unfenced, "speaker", listen, page, program,
 		(char *[]){ "vipd", "agent", "--node", (char *)node, "--namespace",
 			    (char *)namespace, kubeconfig ? "--kubeconfig" : NULL,
 			    (char *)kubeconfig, NULL } });
@@ -207,7 +221,6 @@ static const struct {
 	{ "reasons", "what the words in Events, conditions, metrics and journal mean", reasons_main },
 	{ "version", "print the version", version_main },
 	{ "feeder", NULL, standalone_feeder_main },
-	{ "page", NULL, page_main },
 };
 
 static void help(FILE *file)

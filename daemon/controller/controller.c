@@ -37,6 +37,7 @@ struct controller {
 	struct k8s_counters counters;
 	struct controller_view view;
 	struct server *page; /* NULL: not wanted, or it could not be had */
+	sd_event_source *page_turn;
 };
 
 static bool leads(void *userdata)
@@ -213,6 +214,15 @@ static void on_warning(void *userdata, const char *text)
 	log_line(LOG_WARNING, BASE_REASON_NONE, LOG_NO_FIELDS, "the API server warns: %s", text);
 }
 
+static int on_page(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	(void)source;
+	(void)fd;
+	(void)revents;
+	server_turn(userdata);
+	return 0;
+}
+
 /* Without it everything works, so what is wrong with it is told and no more. */
 static void start_page(struct controller *controller, const char *listen)
 {
@@ -222,9 +232,13 @@ static void start_page(struct controller *controller, const char *listen)
 						     &controller->counters,   &controller->ready,
 						     &controller->watches,    &controller->drills,
 						     leads,		      controller };
-	if (*listen && server_new(&controller->page, controller->event, listen,
-				  SD_EVENT_PRIORITY_IDLE, controller_page, &controller->view,
-				  &error) < 0)
+	if (!*listen)
+		return;
+	if (server_new(&controller->page, listen, controller_page, &controller->view, &error) < 0 ||
+	    sd_event_add_io(controller->event, &controller->page_turn,
+			    server_fd(controller->page), EPOLLIN, on_page,
+			    controller->page) < 0 ||
+	    sd_event_source_set_priority(controller->page_turn, SD_EVENT_PRIORITY_IDLE) < 0)
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "no metrics and no probes: %s", error.message);
 }
@@ -294,6 +308,7 @@ static int start(struct controller *controller, struct k8s_config *config, const
 
 static void stop(struct controller *controller)
 {
+	sd_event_source_disable_unref(controller->page_turn);
 	server_free(controller->page);
 	writer_free(controller->reconciler.writer);
 	drills_free(controller->drills);

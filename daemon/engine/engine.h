@@ -12,6 +12,7 @@ struct engine_options {
 	const char *unfenced;	 /* "true": run without a fence where the kernel has none */
 	const char *role;	 /* "speaker", "standalone" */
 	const char *metrics_listen; /* ADDRESS:PORT; "": no metrics and no probes */
+	const char *page_program; /* who shows them */
 	const char *feeder_program; /* the unprivileged half */
 	char *const *feeder_argv;
 };

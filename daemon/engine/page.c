@@ -234,6 +234,13 @@ static void set_refused(struct page *page, bool refused)
 	engine_report_node(page->engine);
 }
 
+static void refused(struct page *page, const struct record_ask *refusal)
+{
+	log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+		 "no metrics: %.*s; everything else goes on", (int)sizeof refusal->why, refusal->why);
+	set_refused(page, true);
+}
+
 static int on_ask(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct page *page = userdata;
@@ -241,7 +248,9 @@ static int on_ask(sd_event_source *source, int fd, uint32_t revents, void *userd
 	ssize_t got = recv(fd, &ask, sizeof ask, MSG_DONTWAIT);
 
 	(void)revents;
-	if (got == sizeof ask) {
+	if (got == sizeof ask && ask.question == RECORD_REFUSAL) {
+		refused(page, &ask);
+	} else if (got == sizeof ask) {
 		set_refused(page, false);
 		answer(page, &ask);
 	}
@@ -265,8 +274,13 @@ static void on_end(void *userdata, const siginfo_t *info)
 {
 	struct page *page = userdata;
 
-	if (info->si_code == CLD_EXITED && info->si_status == PAGE_EXIT_REFUSED)
-		set_refused(page, true);
+	struct record_ask last;
+
+	(void)info;
+	/* Its end may be told before what it said last. */
+	while (page->fd >= 0 && recv(page->fd, &last, sizeof last, MSG_DONTWAIT) == sizeof last)
+		if (last.question == RECORD_REFUSAL)
+			refused(page, &last);
 	disconnect(page);
 }
 
@@ -288,8 +302,7 @@ int page_new(struct page **page, struct engine *engine)
 {
 	static const struct child_handlers handlers = { on_start, on_end };
 	const struct engine_options *options = engine->options;
-	char *argv[] = { "vipd",
-			 "page",
+	char *argv[] = { "vipd-page",
 			 "--node",
 			 (char *)options->node,
 			 "--role",
@@ -309,7 +322,7 @@ int page_new(struct page **page, struct engine *engine)
 	new->fd = -1;
 	new->counters = counters_create();
 	r = child_new(&new->child, engine->event,
-		      &(struct child_options){ .program = "/proc/self/exe",
+		      &(struct child_options){ .program = options->page_program,
 					       .argv = argv,
 					       .counters = new->counters,
 					       .priority = ENGINE_PRIORITY_STATUS,

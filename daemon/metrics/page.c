@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "daemon/log.h"
 #include "daemon/metrics/record.h"
 #include "daemon/metrics/render.h"
 #include "daemon/metrics/server.h"
@@ -27,7 +26,6 @@
 #define NOBODY      65534
 
 struct page {
-	sd_event *event;
 	const char *node, *role;
 	const struct counters *counters;
 	uint32_t id;
@@ -81,7 +79,7 @@ static int receive(struct record_answer *answer, int *fd)
 static int ask(struct page *page, enum record_question question, struct record_answer *answer,
 	       int *fd)
 {
-	struct record_ask wanted = { ++page->id, question };
+	struct record_ask wanted = { .id = ++page->id, .question = question };
 	uint64_t now_us = now_usec(CLOCK_BOOTTIME), until_us = now_us + PATIENCE_US;
 	int r;
 
@@ -208,21 +206,37 @@ static void on_request(void *userdata, const char *path, struct server_answer *a
 
 /* --- start and end --- */
 
-/* The engine says something only when asked: what comes unasked is late, or the end. */
-static int on_engine(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+/* The engine says something only when asked: what comes unasked is late, or the end. False: the end. */
+static bool hear_engine(void)
 {
-	struct page *page = userdata;
 	struct record_answer late;
 	int passed, r = receive(&late, &passed);
 
-	(void)source;
-	(void)fd;
-	(void)revents;
 	if (passed >= 0)
 		close(passed);
-	if (r == -EPIPE || r == -ECONNRESET)
-		return sd_event_exit(page->event, 0);
-	return 0;
+	return r != -EPIPE && r != -ECONNRESET;
+}
+
+static void serve(struct server *server)
+{
+	struct pollfd ready[] = { { .fd = PAGE_FD, .events = POLLIN },
+				  { .fd = server_fd(server), .events = POLLIN } };
+
+	do {
+		if (ready[1].revents)
+			server_turn(server);
+		poll(ready, 2, -1);
+	} while (!ready[0].revents || hear_engine());
+}
+
+/* The engine logs it; who says this is of no use and ends. */
+static int refuse(const char *format, const char *why)
+{
+	struct record_ask refusal = { .question = RECORD_REFUSAL };
+
+	snprintf(refusal.why, sizeof refusal.why, format, why);
+	(void)!send(PAGE_FD, &refusal, sizeof refusal, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return 1;
 }
 
 static int drop_privileges(void)
@@ -243,7 +257,7 @@ static int drop_privileges(void)
 	return 0;
 }
 
-int page_main(int argc, char **argv)
+int main(int argc, char **argv)
 {
 	static struct page page;
 	const char *listen = NULL;
@@ -255,37 +269,22 @@ int page_main(int argc, char **argv)
 	};
 	struct base_error error = { 0 };
 	struct server *server = NULL;
-	int r = options_parse(argc, argv, "vipd page (run by the engine)", specs);
+	int r = options_parse(argc, argv, "vipd-page (run by the engine)", specs);
 
 	if (r < 0 || !page.node || !page.role || !listen)
 		return 2;
 	prctl(PR_SET_NAME, "vipd-page");
 	mallopt(M_ARENA_MAX, 1);
-	log_open("page", page.node);
 	signal(SIGPIPE, SIG_IGN);
 	r = drop_privileges();
-	if (r < 0) {
-		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
-			 "cannot give up privileges: %s; there are no metrics", strerror(-r));
-		return 1;
-	}
+	if (r < 0)
+		return refuse("cannot give up privileges: %s", strerror(-r));
 	page.counters = counters_read();
-	r = sd_event_new(&page.event);
-	if (r >= 0)
-		r = sd_event_add_io(page.event, NULL, PAGE_FD, EPOLLIN, on_engine, &page);
-	if (r >= 0)
-		r = server_new(&server, page.event, listen, 0, on_request, &page, &error);
-	if (r >= 0) {
-		is_alive(&page); /* so that the engine knows that there is a page */
-		r = sd_event_loop(page.event);
-	} else {
-		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
-			 "no metrics: %s; give --metrics-listen (VIPD_METRICS_LISTEN) another "
-			 "port, everything else goes on",
-			 error.message[0] ? error.message : strerror(-r));
-		r = PAGE_EXIT_REFUSED;
-	}
+	if (server_new(&server, listen, on_request, &page, &error) < 0)
+		return refuse("%s; give --metrics-listen (VIPD_METRICS_LISTEN) another port",
+			      error.message);
+	is_alive(&page); /* so that the engine knows that there is a page */
+	serve(server);
 	server_free(server);
-	sd_event_unref(page.event);
-	return r < 0 ? 1 : r;
+	return 0;
 }

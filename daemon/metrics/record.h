@@ -11,7 +11,7 @@
 
 /*
  * What the engine tells the page (daemon/metrics/page.h) when it is asked: plain structs in a file
- * without a name, whose descriptor comes with the answer. Both ends are one program of one version.
+ * without a name, whose descriptor comes with the answer. Both ends are of one version.
  *
  *     record_head                                  the node
  *     record_router, base_address * address_count  as often as head.router_count says, padded to 8
@@ -24,11 +24,13 @@ enum record_question {
 	RECORD_ALIVE = 1, /* nothing but the answer itself */
 	RECORD_NUMBERS,   /* comes with a descriptor of the structs below */
 	RECORD_STATE,     /* comes with a descriptor of the JSON that `vipd status -o json` shows */
+	RECORD_REFUSAL,   /* no question: there is no page, and why; not answered */
 };
 
 struct record_ask {
 	uint32_t id;
 	uint32_t question; /* enum record_question */
+	char why[160];     /* RECORD_REFUSAL: a sentence */
 };
 
 struct record_answer {

@@ -7,12 +7,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/array.h"
+#include "base/time.h"
 #include "daemon/metrics/request.h"
 
-#define SWEEP_US    (1 * BASE_USEC_PER_SEC)
+#define SWEEP_S	    1
+#define EVENTS_MAX  8 /* in one turn, then others on the loop have theirs */
 #define ACCEPT_MAX  8 /* in one go, then the others have their turn */
 #define HEADER_SIZE 256
 
@@ -25,8 +31,8 @@ enum doing {
 struct connection {
 	struct connection *next;
 	struct server *server;
-	sd_event_source *io;
 	int fd;
+	uint32_t events;
 	enum doing doing;
 	uint64_t since_us, deadline_us;
 	char request[REQUEST_SIZE_MAX];
@@ -38,22 +44,28 @@ struct connection {
 };
 
 struct server {
-	sd_event *event;
-	sd_event_source *io, *sweep;
-	int fd;
-	int64_t priority;
+	int epoll, fd, sweep; /* sweep: a timer */
+	bool deaf;	      /* no descriptor was left for who came; until the sweep */
 	server_handler *handler;
 	void *userdata;
 	struct connection *connections;
 	unsigned count;
 };
 
-static uint64_t now_usec(struct server *server)
+static uint64_t now_usec(void)
 {
-	uint64_t now = 0;
+	struct timespec now;
 
-	sd_event_now(server->event, CLOCK_BOOTTIME, &now);
-	return now;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* `who`: the connection, or the address of the descriptor in the server. */
+static int watch(struct server *server, int operation, int fd, uint32_t events, void *who)
+{
+	struct epoll_event event = { .events = events, .data.ptr = who };
+
+	return epoll_ctl(server->epoll, operation, fd, &event) < 0 ? -errno : 0;
 }
 
 /* --- connections --- */
@@ -66,7 +78,7 @@ static void connection_free(struct connection *connection)
 		slot = &(*slot)->next;
 	*slot = connection->next;
 	connection->server->count--;
-	sd_event_source_disable_unref(connection->io);
+	watch(connection->server, EPOLL_CTL_DEL, connection->fd, 0, NULL);
 	close(connection->fd);
 	metrics_text_clear(&connection->body);
 	free(connection);
@@ -79,7 +91,7 @@ static void become(struct connection *connection, enum doing doing)
 					     [DOING_ANSWER] = SERVER_ANSWER_US };
 
 	connection->doing = doing;
-	connection->since_us = now_usec(connection->server);
+	connection->since_us = now_usec();
 	connection->deadline_us = connection->since_us + patience[doing];
 }
 
@@ -197,10 +209,11 @@ static void end(struct connection *connection)
 	connection_free(connection);
 }
 
-/* One request at most: then everybody else on the loop has his turn. */
+/* One request at most: then everybody else has a turn. */
 static void advance(struct connection *connection)
 {
 	bool again = false;
+	uint32_t events;
 
 	if (connection->doing == DOING_ANSWER || step_request(connection)) {
 		int r = step_answer(connection);
@@ -214,47 +227,45 @@ static void advance(struct connection *connection)
 			again = connection->size > 0; /* the next one has come already */
 		}
 	}
-	sd_event_source_set_io_events(
-		connection->io, again || connection->doing == DOING_ANSWER ? EPOLLOUT : EPOLLIN);
+	events = again || connection->doing == DOING_ANSWER ? EPOLLOUT : EPOLLIN;
+	if (events != connection->events)
+		watch(connection->server, EPOLL_CTL_MOD, connection->fd, events, connection);
+	connection->events = events;
 }
 
-static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+static void on_connection(struct connection *connection, uint32_t events)
 {
-	struct connection *connection = userdata;
 	ssize_t got;
 
-	(void)source;
-	if (revents & EPOLLIN) {
-		got = recv(fd, connection->request + connection->size,
+	if (events & EPOLLIN) {
+		got = recv(connection->fd, connection->request + connection->size,
 			   sizeof connection->request - connection->size, MSG_DONTWAIT);
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
-			return 0;
+			return;
 		if (got <= 0) {
 			connection_free(connection);
-			return 0;
+			return;
 		}
 		connection->size += (size_t)got;
-	} else if (revents & (EPOLLERR | EPOLLHUP)) {
+	} else if (events & (EPOLLERR | EPOLLHUP)) {
 		connection_free(connection);
-		return 0;
+		return;
 	}
 	advance(connection);
-	return 0;
 }
 
 static void take(struct server *server, int fd)
 {
 	struct connection *connection = calloc(1, sizeof *connection);
 
-	if (!connection || sd_event_add_io(server->event, &connection->io, fd, EPOLLIN,
-					   on_connection, connection) < 0) {
+	if (!connection || watch(server, EPOLL_CTL_ADD, fd, EPOLLIN, connection) < 0) {
 		free(connection);
 		close(fd);
 		return;
 	}
-	sd_event_source_set_priority(connection->io, server->priority);
 	connection->server = server;
 	connection->fd = fd;
+	connection->events = EPOLLIN;
 	/* Who has just come has a request, so it is not the first to make room. */
 	become(connection, DOING_REQUEST);
 	connection->next = server->connections;
@@ -264,22 +275,27 @@ static void take(struct server *server, int fd)
 
 static void sweep_later(struct server *server)
 {
-	sd_event_source_set_time(server->sweep, now_usec(server) + SWEEP_US);
-	sd_event_source_set_enabled(server->sweep, SD_EVENT_ONESHOT);
+	struct itimerspec when = { .it_value.tv_sec = SWEEP_S };
+
+	timerfd_settime(server->sweep, 0, &when, NULL);
 }
 
-static int on_listen(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+static void be_deaf(struct server *server, bool deaf)
 {
-	struct server *server = userdata;
+	if (deaf != server->deaf)
+		watch(server, EPOLL_CTL_MOD, server->fd, deaf ? 0 : EPOLLIN, &server->fd);
+	server->deaf = deaf;
+}
 
-	(void)revents;
+static void on_listen(struct server *server)
+{
 	for (int i = 0; i < ACCEPT_MAX; i++) {
-		int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int client = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (client < 0 && (errno == EINTR || errno == ECONNABORTED))
 			continue;
 		if (client < 0 && errno != EAGAIN)
-			sd_event_source_set_enabled(source, SD_EVENT_OFF); /* until the sweep */
+			be_deaf(server, true);
 		if (client < 0)
 			break;
 		if (server->count >= SERVER_CONNECTIONS_MAX)
@@ -287,26 +303,49 @@ static int on_listen(sd_event_source *source, int fd, uint32_t revents, void *us
 		take(server, client);
 	}
 	sweep_later(server);
-	return 0;
 }
 
-static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata)
+static void on_sweep(struct server *server)
 {
-	struct server *server = userdata;
 	struct connection *next;
-	uint64_t now_us = now_usec(server);
+	uint64_t now_us = now_usec(), times;
 
-	(void)source;
-	(void)usec;
+	(void)!read(server->sweep, &times, sizeof times);
 	for (struct connection *c = server->connections; c; c = next) {
 		next = c->next;
 		if (now_us >= c->deadline_us)
 			connection_free(c);
 	}
-	sd_event_source_set_enabled(server->io, SD_EVENT_ON);
+	be_deaf(server, false);
 	if (server->count > 0)
 		sweep_later(server);
-	return 0;
+}
+
+int server_fd(const struct server *server)
+{
+	return server->epoll;
+}
+
+unsigned server_turn(struct server *server)
+{
+	struct epoll_event events[EVENTS_MAX];
+	int count = epoll_wait(server->epoll, events, BASE_COUNT_OF(events), 0);
+	bool came = false, sweep = false;
+
+	/* What frees connections comes last: the others may have something in this turn. */
+	for (int i = 0; i < count; i++) {
+		if (events[i].data.ptr == &server->fd)
+			came = true;
+		else if (events[i].data.ptr == &server->sweep)
+			sweep = true;
+		else
+			on_connection(events[i].data.ptr, events[i].events);
+	}
+	if (came)
+		on_listen(server);
+	if (sweep)
+		on_sweep(server);
+	return count > 0 ? (unsigned)count : 0;
 }
 
 /* --- the way in and out --- */
@@ -399,8 +438,8 @@ static int bind_any(struct place *place)
 	return bind_place(place);
 }
 
-int server_new(struct server **server, sd_event *event, const char *listen, int64_t priority,
-	       server_handler *handler, void *userdata, struct base_error *error)
+int server_new(struct server **server, const char *listen, server_handler *handler, void *userdata,
+	       struct base_error *error)
 {
 	struct place place;
 	struct server *new;
@@ -411,21 +450,20 @@ int server_new(struct server **server, sd_event *event, const char *listen, int6
 	new = calloc(1, sizeof *new);
 	if (!new)
 		return base_error_set(error, -ENOMEM, "out of memory");
-	new->event = sd_event_ref(event);
-	new->priority = priority;
+	new->fd = new->sweep = -1;
 	new->handler = handler;
 	new->userdata = userdata;
-	new->fd = bind_any(&place);
-	r = new->fd;
+	new->epoll = epoll_create1(EPOLL_CLOEXEC);
+	r = new->epoll < 0 ? -errno : 0;
 	if (r >= 0)
-		r = sd_event_add_io(event, &new->io, new->fd, EPOLLIN, on_listen, new);
+		r = new->fd = bind_any(&place);
 	if (r >= 0)
-		r = sd_event_source_set_priority(new->io, priority);
-	if (r >= 0)
-		r = sd_event_add_time(event, &new->sweep, CLOCK_BOOTTIME, UINT64_MAX,
-				      BASE_USEC_PER_SEC / 10, on_sweep, new);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(new->sweep, SD_EVENT_OFF);
+		r = watch(new, EPOLL_CTL_ADD, new->fd, EPOLLIN, &new->fd);
+	if (r >= 0) {
+		new->sweep = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+		r = new->sweep < 0 ? -errno
+				   : watch(new, EPOLL_CTL_ADD, new->sweep, EPOLLIN, &new->sweep);
+	}
 	if (r < 0) {
 		base_error_set(error, r, "cannot listen on %s: %s%s", listen, strerror(-r),
 			       r == -EADDRINUSE ? "; take another with --metrics-listen" : "");
@@ -442,11 +480,12 @@ void server_free(struct server *server)
 		return;
 	while (server->connections)
 		connection_free(server->connections);
-	sd_event_source_disable_unref(server->io);
-	sd_event_source_disable_unref(server->sweep);
+	if (server->sweep >= 0)
+		close(server->sweep);
 	if (server->fd >= 0)
 		close(server->fd);
-	sd_event_unref(server->event);
+	if (server->epoll >= 0)
+		close(server->epoll);
 	free(server);
 }
 

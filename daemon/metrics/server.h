@@ -2,13 +2,11 @@
 
 #include <stdint.h>
 
-#include <systemd/sd-event.h>
-
 #include "base/error.h"
 #include "daemon/metrics/text.h"
 
 /*
- * A small HTTP server on the loop: GET and HEAD, keep-alive, nothing else. Bounded in everything a
+ * A small HTTP server for any loop: GET and HEAD, keep-alive, nothing else. Bounded in everything a
  * client decides: connections, bytes of a request, time for a request and for taking the answer. When
  * there is no room, the connection that does least makes room: an idle one, one whose request does
  * not come to an end, one that does not take its answer; the oldest of them.
@@ -37,9 +35,13 @@ typedef void server_handler(void *userdata, const char *path, struct server_answ
  * `listen`: "ADDRESS:PORT", "[ADDRESS6]:PORT", or ":PORT" for every address of both families. Port 0 is any.
  * 0 or -errno with a sentence in `error`; -EINVAL: no address and port.
  */
-int server_new(struct server **server, sd_event *event, const char *listen, int64_t priority,
-	       server_handler *handler, void *userdata, struct base_error *error);
+int server_new(struct server **server, const char *listen, server_handler *handler, void *userdata,
+	       struct base_error *error);
 void server_free(struct server *server); /* NULL is fine */
+
+int server_fd(const struct server *server); /* readable: server_turn() has something to do */
+/* Does a little of what there is to do, and never waits; of how many descriptors, 0: there was nothing. */
+unsigned server_turn(struct server *server);
 
 /* Reads `listen` as server_new() does, for the command line: 0 or -EINVAL with a sentence. */
 int server_check(const char *listen, struct base_error *error);

@@ -14,7 +14,8 @@ def ours(process):
         except OSError:
             continue  # it has ended meanwhile
         if program.startswith("vipd"):
-            found.setdefault({"speaker": "engine", "standalone": "engine"}.get(words[1], words[1]), pid)
+            found.setdefault({"speaker": "engine", "standalone": "engine"}.get(words[1], words[1])
+                             if program != "vipd-page" else "page", pid)
     return found
 
 

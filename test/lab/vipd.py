@@ -74,14 +74,14 @@ class Daemon:
         self.process.signal(signal.SIGCONT)
 
     def children(self, *names):
-        """The engine's children that were started as one of `names`: feeder, agent, page."""
+        """The engine's children that were started as one of `names`: feeder, agent, vipd-page."""
         found = []
         for pid in self.process.children():
             try:
                 words = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
             except OSError:
                 continue
-            if len(words) > 1 and words[1] in names:
+            if any(word in names for word in words[:2]):
                 found.append(pid)
         return found
 

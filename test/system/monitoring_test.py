@@ -197,12 +197,12 @@ def test_manifests_with_a_fault_are_told_and_the_last_good_ones_stay(scraped):
 
 def test_what_shows_the_node_has_no_privileges_and_comes_back(scraped):
     node = scraped["n3"]
-    [page] = node.children("page")
+    [page] = node.children("vipd-page")
     status = open(f"/proc/{page}/status").read()
     assert re.search(r"^Uid:\s+65534\s+65534\s+65534\s+65534$", status, re.M)
     assert all(re.search(rf"^{name}:\s+0+$", status, re.M) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh"))
     scraped.lab["n3"].run(["kill", "-KILL", page])
-    wait_for("another one", lambda: node.children("page") not in ([], [page]))
+    wait_for("another one", lambda: node.children("vipd-page") not in ([], [page]))
     wait_for("its answer", lambda: node.page("/healthz")[0] == 200)
     assert scraped["n3"].status()["ready"]
 
@@ -248,7 +248,7 @@ def test_nothing_listens_when_it_is_switched_off(scraped):
         daemon.words[-1] = ""
         daemon.start()
         wait_for("n3 to be ready", lambda: (daemon.status() or {}).get("ready"))
-        assert daemon.children("page") == [] and daemon.page("/healthz")[0] == 0
+        assert daemon.children("vipd-page") == [] and daemon.page("/healthz")[0] == 0
     finally:
         daemon.stop()
         daemon.words[:] = words
