@@ -154,7 +154,7 @@ def test_a_service_that_was_forgotten_goes_when_vipd_is_back(site):
         assert site.holders(address) == []
         assert {name: found for name in site.daemons if (found := traces_on(site, name))} == {}  # kube-proxy has its rules
         site.api.delete(f"{SERVICES}/forgotten")
-        assert site.api.service("forgotten")["metadata"]["finalizers"] == ["vipd.dev/address"]
+        assert "vipd.dev/address" in site.api.service("forgotten")["metadata"]["finalizers"]
     finally:
         site.install()
         site.api.pool()
