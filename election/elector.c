@@ -433,7 +433,7 @@ static void dispatch(struct election_elector *e, const struct election_event *ev
 		elector_on_lease(e, &event->lease, actions, now_us);
 		return;
 	case ELECTION_EVENT_RENEWED:
-		elector_note_sign_of_life(e, now_us);
+		e->lease_changed_us = now_us;
 		return;
 	case ELECTION_EVENT_WRITTEN:
 		elector_on_written(e, event, actions);

@@ -34,7 +34,6 @@
 #define ELECTION_WITNESSED_US     (3 * BASE_USEC_PER_SEC)    /* so long an answer for it counts */
 #define ELECTION_DOUBT_US         (1 * BASE_USEC_PER_SEC)    /* then a doubtful one is asked again */
 #define ELECTION_ANSWER_US        (3 * BASE_USEC_PER_MSEC)   /* for whoever has it to answer */
-#define ELECTION_SIGN_US          (3 * BASE_USEC_PER_SEC)    /* signs of life come no more often */
 #define ELECTION_ODD_US           (60 * BASE_USEC_PER_SEC)   /* so long odd adverts are remembered */
 #define ELECTION_UNANSWERED_MAX   3 /* questions in a row: then only its name is on its adverts */
 #define ELECTION_PROVE_MAX_US     (10 * BASE_USEC_PER_SEC)   /* between proofs to one that goes on */
@@ -196,7 +195,6 @@ struct election_elector {
 	uint64_t doubted_since_us[ELECTION_CANDIDATES_MAX]; /* speaks without one; 0: it does not */
 	uint64_t doubt_asked_us, disbelieved_us;
 	/* Is the Lease's holder there, or does somebody else go on in its name? */
-	uint64_t renewed_us, sign_gap_us;  /* its last sign of life, and from the one before to that */
 	uint64_t counted_us, odd_us;       /* its adverts since then; when they were too many, or few */
 	unsigned counted;
 	uint64_t holder_asked_us;          /* whether it answers for the address */

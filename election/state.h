@@ -131,7 +131,6 @@ void elector_disbelieve(struct election_elector *e, struct election_actions *act
 void elector_doubt_speaker(struct election_elector *e, const struct election_event *event,
 			   struct election_actions *actions);
 void elector_note_answer(struct election_elector *e, uint8_t from, uint64_t now_us);
-void elector_note_sign_of_life(struct election_elector *e, uint64_t now_us);
 /* Another holder, another term, or nothing that we knew counts any more. */
 void elector_forget_holder(struct election_elector *e);
 /* The owner said that it stops; its fence is closed, or waits for us to be heard. */

@@ -11,7 +11,8 @@ bool elector_answered_lately(const struct election_elector *e, uint8_t who, uint
 /*
  * The holder's adverts prove less than its answers: anybody can send them, and its Lease outlives it.
  * A closed fence is a fact, but only if nothing else can explain the silence: such questions are
- * answered on this segment, and now its node answers for itself, or gives no sign of life.
+ * answered on this segment, and now its node answers for itself, so both ways are open. A node that
+ * does not answer at all may be one that does not hear us: its Lease decides.
  */
 static bool is_unproven(const struct election_elector *e, uint8_t from)
 {
@@ -24,14 +25,11 @@ static bool is_there(const struct election_elector *e)
 	       e->answering & UINT32_C(1) << e->lease.holder;
 }
 
-/* Its node's sign of life; how often one comes is learned, three in the Lease's duration at least do. */
+/* Its node's sign of life. Three come in the Lease's duration, oftener in a small cluster, or by chance. */
 static bool is_overdue(const struct election_elector *e, uint64_t now_us)
 {
-	uint64_t most_us = (elector_lease_expiry_us(e) - e->lease_changed_us) / 3;
-	uint64_t gap_us = e->sign_gap_us && e->sign_gap_us < most_us ? e->sign_gap_us : most_us;
+	uint64_t gap_us = (elector_lease_expiry_us(e) - e->lease_changed_us) / 3;
 
-	if (gap_us < ELECTION_SIGN_US)
-		gap_us = ELECTION_SIGN_US;
 	return base_usec_since(now_us, e->lease_changed_us) > gap_us * 3 / 2 + BASE_USEC_PER_SEC;
 }
 
@@ -56,8 +54,7 @@ static void count_adverts(struct election_elector *e, uint64_t now_us)
 static void ask_holder(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
 {
 	uint8_t holder = e->lease.holder;
-	bool overdue = is_overdue(e, now_us);
-	bool suspect = overdue || e->unanswered > 0 ||
+	bool suspect = is_overdue(e, now_us) || e->unanswered > 0 ||
 		       (e->odd_us && base_usec_since(now_us, e->odd_us) < ELECTION_ODD_US);
 	bool pending = e->holder_asked_us && e->answered_us[holder] < e->holder_asked_us;
 	uint64_t wait_us = ELECTION_DOUBT_US;
@@ -70,7 +67,7 @@ static void ask_holder(struct election_elector *e, struct election_actions *acti
 		wait_us = elector_interval_us(e);
 	if (e->holder_asked_us && base_usec_since(now_us, e->holder_asked_us) < wait_us)
 		return;
-	if (e->answers_come && pending && (is_there(e) || overdue))
+	if (e->answers_come && pending && is_there(e))
 		e->unanswered++;
 	e->holder_asked_us = now_us;
 	elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
@@ -84,19 +81,8 @@ void elector_note_answer(struct election_elector *e, uint8_t from, uint64_t now_
 		e->unanswered = 0;
 }
 
-void elector_note_sign_of_life(struct election_elector *e, uint64_t now_us)
-{
-	e->lease_changed_us = now_us;
-	if (e->renewed_us)
-		e->sign_gap_us = base_usec_since(now_us, e->renewed_us);
-	e->renewed_us = now_us;
-	if (!is_there(e))
-		e->unanswered = 0; /* it is there, but does not hear us */
-}
-
 void elector_forget_holder(struct election_elector *e)
 {
-	e->renewed_us = e->sign_gap_us = 0;
 	e->counted_us = e->odd_us = e->holder_asked_us = 0;
 	e->counted = e->unanswered = 0;
 }

@@ -247,8 +247,9 @@ static uint64_t hidden_us(const struct sim_world *world, const struct sim_active
 {
 	uint64_t lease_us = ENGINE_LEASE_DURATION_MS * BASE_USEC_PER_MSEC;
 
-	if (fault->begin_us < BASE_USEC_PER_SEC + 2 * (uint64_t)world->config.interval_us)
-		lease_us *= 2; /* no answer was ever heard: nothing but its Lease tells */
+	if (SIM_HIDES_HOW(fault->mask) == SIM_HIDES_POWER ||
+	    fault->begin_us < BASE_USEC_PER_SEC + 2 * (uint64_t)world->config.interval_us)
+		lease_us *= 2; /* nothing but its Lease tells */
 	return lease_us / 2 + 2 * BASE_USEC_PER_SEC +
 	       5 * (uint64_t)world->config.interval_us +
 	       (SIM_HIDES_HOW(fault->mask) == SIM_HIDES_PAUSE ? CADENCE_ENGINE_US : 0);
