@@ -46,12 +46,12 @@ static void log_fault(const struct fault *fault, const char *what)
 
 static void refuse(struct fault *fault, const struct message_fault *order, const char *why)
 {
-	struct message message;
+	struct message *message = engine_message(MESSAGE_FAULT_REFUSED);
 
-	MESSAGE_CLEAR(&message, MESSAGE_FAULT_REFUSED, fault_refused);
-	message.fault_refused.id = order->id;
-	snprintf(message.fault_refused.why, sizeof message.fault_refused.why, "%s", why);
-	engine_tell(fault->engine, &message);
+	MESSAGE_CLEAR(message, MESSAGE_FAULT_REFUSED, fault_refused);
+	message->fault_refused.id = order->id;
+	snprintf(message->fault_refused.why, sizeof message->fault_refused.why, "%s", why);
+	engine_tell(fault->engine, message);
 	log_line(LOG_WARNING, BASE_REASON_DRILL_REFUSED, LOG_FIELDS({ "LEASE", order->router }),
 		 "%s, as a drill wants it: refused: %s", kind_names[order->kind], why);
 }

@@ -98,7 +98,7 @@ struct engine {
 	uint64_t transition_us[ENGINE_TRANSITIONS];
 	unsigned transition_count; /* ever; the newest is at (count - 1) % ENGINE_TRANSITIONS */
 	struct nft_alive alive;
-	struct message_node_status told;
+	uint64_t told; /* hash of the status of this node; 0: nothing */
 	uint64_t verdicts[VRRP_VERDICT_COUNT];
 	struct record_counts counts;
 	uint64_t rules_restored_us; /* when somebody's change of our rules was undone last */
@@ -139,6 +139,11 @@ void engine_state_save_later(struct engine *engine);
 void engine_state_end(struct engine *engine); /* asked to end with nothing to serve: it leaves no file */
 
 /* report.c: to the feeder, if there is one */
+/*
+ * The one that is filled next, to be told at once; what was in it before is in it still. One for all: a message has
+ * more than 100 KiB, and pages of a stack that were used once stay.
+ */
+struct message *engine_message(enum message_type type);
 void engine_tell(struct engine *engine, const struct message *message);
 void engine_note_transition(struct engine *engine, const struct message_transition *transition);
 void engine_report_node(struct engine *engine); /* if it is news */

@@ -80,12 +80,12 @@ static void fill_span(struct prober *prober, struct message_span *told,
 
 static void tell(struct prober *prober, bool done, const char *why_not)
 {
-	struct message message;
-	struct message_probe_result *result = &message.probe_result;
+	struct message *message = engine_message(MESSAGE_PROBE_RESULT);
+	struct message_probe_result *result = &message->probe_result;
 	const struct probe_series *measured =
 		prober->order.protocol ? &prober->packets : &prober->series;
 
-	MESSAGE_CLEAR(&message, MESSAGE_PROBE_RESULT, probe_result);
+	MESSAGE_CLEAR(message, MESSAGE_PROBE_RESULT, probe_result);
 	result->id = prober->order.id;
 	result->done = done;
 	result->sent = (uint32_t)measured->sent;
@@ -99,7 +99,7 @@ static void tell(struct prober *prober, bool done, const char *why_not)
 	for (unsigned i = 0; i < prober->series.span_count; i++)
 		fill_span(prober, &result->spans[i], &prober->series.spans[i]);
 	snprintf(result->why_not, sizeof result->why_not, "%s", why_not);
-	engine_tell(prober->engine, &message);
+	engine_tell(prober->engine, message);
 }
 
 /* --- packets --- */

@@ -3,6 +3,14 @@
 
 #include "daemon/engine/node.h"
 
+struct message *engine_message(enum message_type type)
+{
+	static struct message message;
+
+	message.type = type;
+	return &message;
+}
+
 void engine_tell(struct engine *engine, const struct message *message)
 {
 	feeder_send(engine->feeder, message);
@@ -89,12 +97,13 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 
 void engine_report_node(struct engine *engine)
 {
-	struct message message;
+	struct message *message = engine_message(MESSAGE_NODE_STATUS);
+	uint64_t hash;
 
-	message.type = MESSAGE_NODE_STATUS;
-	fill_node_status(engine, &message.node_status);
-	if (memcmp(&message.node_status, &engine->told, sizeof engine->told) == 0)
+	fill_node_status(engine, &message->node_status);
+	hash = base_hash(&message->node_status, sizeof message->node_status);
+	if (hash == engine->told)
 		return;
-	engine->told = message.node_status;
-	engine_tell(engine, &message);
+	engine->told = hash;
+	engine_tell(engine, message);
 }

@@ -242,12 +242,12 @@ static void linger(struct router *router, uint64_t now_us)
 
 static void send_lease_write(struct router *router, const struct virtual_router_action *action)
 {
-	struct message message;
-	struct message_lease *lease = &message.lease_write.lease;
+	struct message *message = engine_message(MESSAGE_LEASE_WRITE);
+	struct message_lease *lease = &message->lease_write.lease;
 
-	MESSAGE_CLEAR(&message, MESSAGE_LEASE_WRITE, lease_write);
-	message.lease_write.id = action->write.id;
-	message.lease_write.sent_us = engine_now(router->engine);
+	MESSAGE_CLEAR(message, MESSAGE_LEASE_WRITE, lease_write);
+	message->lease_write.id = action->write.id;
+	message->lease_write.sent_us = engine_now(router->engine);
 	snprintf(lease->router, sizeof lease->router, "%s", router->wish.name);
 	lease->exists = true;
 	snprintf(lease->holder, sizeof lease->holder, "%s", action->write.lease.holder);
@@ -257,17 +257,17 @@ static void send_lease_write(struct router *router, const struct virtual_router_
 	snprintf(lease->successor, sizeof lease->successor, "%s", action->write.lease.successor);
 	lease->degraded = action->write.lease.degraded;
 	/* Without a feeder nobody answers, and the elector goes on as with a silent API server. */
-	engine_tell(router->engine, &message);
+	engine_tell(router->engine, message);
 }
 
 static void send_lease_read(struct router *router)
 {
-	struct message message;
+	struct message *message = engine_message(MESSAGE_LEASE_READ);
 
-	MESSAGE_CLEAR(&message, MESSAGE_LEASE_READ, lease_read);
-	snprintf(message.lease_read.router, sizeof message.lease_read.router, "%s",
+	MESSAGE_CLEAR(message, MESSAGE_LEASE_READ, lease_read);
+	snprintf(message->lease_read.router, sizeof message->lease_read.router, "%s",
 		 router->wish.name);
-	engine_tell(router->engine, &message);
+	engine_tell(router->engine, message);
 }
 
 static void on_probe_end(struct timer *timer, uint64_t due_us)
@@ -389,10 +389,10 @@ static void log_transition(struct router *router, const struct virtual_router_ac
 
 static void note_transition(struct router *router, const struct virtual_router_action *action)
 {
-	struct message message;
-	struct message_transition *transition = &message.transition;
+	struct message *message = engine_message(MESSAGE_TRANSITION);
+	struct message_transition *transition = &message->transition;
 
-	MESSAGE_CLEAR(&message, MESSAGE_TRANSITION, transition);
+	MESSAGE_CLEAR(message, MESSAGE_TRANSITION, transition);
 	snprintf(transition->router, sizeof transition->router, "%s", router->wish.name);
 	snprintf(transition->from, sizeof transition->from, "%s", action->transition.from);
 	snprintf(transition->to, sizeof transition->to, "%s", action->transition.to);
@@ -406,7 +406,7 @@ static void note_transition(struct router *router, const struct virtual_router_a
 	router->gained += strcmp(transition->to, router->engine->node) == 0 &&
 			  strcmp(transition->from, transition->to) != 0;
 	engine_note_transition(router->engine, transition);
-	engine_tell(router->engine, &message);
+	engine_tell(router->engine, message);
 	log_transition(router, action);
 }
 
@@ -808,13 +808,12 @@ static void fill_status(struct router *router, struct message_router_status *sta
 
 static void tell_status(struct router *router, const struct message_router_status *status)
 {
-	struct message message;
+	struct message *message = engine_message(MESSAGE_ROUTER_STATUS);
 
-	message.type = MESSAGE_ROUTER_STATUS;
-	message.router_status = *status;
-	message.router_status.since_ms =
+	message->router_status = *status;
+	message->router_status.since_ms =
 		base_usec_since(engine_now(router->engine), router->since_us) / 1000;
-	engine_tell(router->engine, &message);
+	engine_tell(router->engine, message);
 }
 
 void router_report(struct router *router)

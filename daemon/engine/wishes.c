@@ -341,15 +341,14 @@ static void tell_transitions(struct engine *engine)
 	for (unsigned i = count > ENGINE_TRANSITIONS ? count - ENGINE_TRANSITIONS : 0; i < count;
 	     i++) {
 		unsigned at = i % ENGINE_TRANSITIONS;
-		struct message message;
+		struct message *message = engine_message(MESSAGE_TRANSITION);
 
 		if (strcmp(engine->transitions[at].to, engine->node) != 0)
 			continue;
-		message.type = MESSAGE_TRANSITION;
-		message.transition = engine->transitions[at];
-		message.transition.age_us =
+		message->transition = engine->transitions[at];
+		message->transition.age_us =
 			1 + base_usec_since(engine_now(engine), engine->transition_us[at]);
-		engine_tell(engine, &message);
+		engine_tell(engine, message);
 	}
 }
 
@@ -358,7 +357,7 @@ static void on_feeder_started(void *userdata)
 	struct engine *engine = userdata;
 
 	engine->counts.feeder_starts++;
-	memset(&engine->told, 0, sizeof engine->told);
+	engine->told = 0;
 	tell_transitions(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		router->told = 0;
