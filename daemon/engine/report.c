@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "daemon/engine/node.h"
 
 struct message *engine_message(enum message_type type)
