@@ -314,11 +314,17 @@ static void on_timer(struct election_elector *e, struct election_actions *action
 		elector_write_holder(e, actions, ELECTION_NOBODY, now_us);
 }
 
+static void clear_peers(const struct election_config *config)
+{
+	memset(config->peers, 0, config->candidate_count * sizeof *config->peers);
+}
+
 void election_elector_init(struct election_elector *e, const struct election_config *config,
 			   uint64_t now_us, uint64_t random_seed)
 {
 	memset(e, 0, sizeof *e);
 	e->config = *config;
+	clear_peers(config);
 	e->random = random_seed | 1;
 	e->state = config->leased ? ELECTION_STATE_STARTING : ELECTION_STATE_FOLLOWING;
 	e->lease.holder = e->lease.successor = ELECTION_NOBODY;
@@ -335,22 +341,28 @@ static uint8_t move_index(const uint8_t *moved, uint8_t index)
 	return index < ELECTION_CANDIDATES_MAX ? moved[index] : index;
 }
 
+/* Who answers is asked again as soon as it matters. */
+static void move_peers(struct election_elector *e, const struct election_config *config,
+		       const uint8_t *moved)
+{
+	uint64_t heard_us[ELECTION_CANDIDATES_MAX] = { 0 };
+
+	for (unsigned i = 0; i < e->config.candidate_count; i++)
+		if (moved[i] < config->candidate_count)
+			heard_us[moved[i]] = e->config.peers[i].heard_us;
+	clear_peers(config); /* it may be the same memory */
+	for (unsigned i = 0; i < config->candidate_count; i++)
+		config->peers[i].heard_us = heard_us[i];
+}
+
 /* Indices are other nodes now. */
 static void move_indices(struct election_elector *e, const uint8_t *moved)
 {
-	uint64_t heard_us[ELECTION_CANDIDATES_MAX] = { 0 };
 	uint32_t witnesses = 0;
 
-	for (unsigned i = 0; i < ELECTION_CANDIDATES_MAX; i++) {
-		if (moved[i] >= ELECTION_CANDIDATES_MAX)
-			continue;
-		heard_us[moved[i]] = e->heard_us[i];
-		if (e->witnesses & UINT32_C(1) << i)
+	for (unsigned i = 0; i < ELECTION_CANDIDATES_MAX; i++)
+		if (moved[i] < ELECTION_CANDIDATES_MAX && e->witnesses & UINT32_C(1) << i)
 			witnesses |= UINT32_C(1) << moved[i];
-	}
-	memcpy(e->heard_us, heard_us, sizeof heard_us);
-	memset(e->answered_us, 0, sizeof e->answered_us); /* asked again as soon as it matters */
-	memset(e->doubted_since_us, 0, sizeof e->doubted_since_us);
 	elector_forget_resignation(e);
 	elector_forget_holder(e);
 	e->answering = 0;
@@ -373,6 +385,7 @@ void election_elector_configure(struct election_elector *e, const struct electio
 	bool was_excluded = e->config.excluded;
 
 	actions->count = 0;
+	move_peers(e, config, moved);
 	e->config = *config;
 	move_indices(e, moved);
 	e->lease.holder = lease->holder;

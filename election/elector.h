@@ -69,9 +69,18 @@ enum election_claim {
 	ELECTION_CLAIM_MEDIATE,   /* two own it who do not hear each other: rule 5 */
 };
 
+/* What is known of a candidate. */
+struct election_peer {
+	uint64_t heard_us;         /* last advert with priority > 0 */
+	uint64_t answered_us;      /* for the address: a second witness */
+	uint64_t doubted_since_us; /* speaks without one; 0: it does not */
+};
+
 struct election_config {
 	unsigned candidate_count;
 	uint8_t priorities[ELECTION_CANDIDATES_MAX]; /* 1..254 */
+	/* As many, the caller's memory and our business; borrowed until another configuration is in force. */
+	struct election_peer *peers;
 	uint8_t self;  /* index, or ELECTION_NOBODY: this node only watches */
 	bool leased;   /* there is a Lease to win */
 	bool excluded; /* may not own */
@@ -183,7 +192,6 @@ struct election_elector {
 	uint64_t write_started_us;
 
 	/* the LAN */
-	uint64_t heard_us[ELECTION_CANDIDATES_MAX]; /* last advert with priority > 0 */
 	bool heard_in_term;                         /* rule 2 */
 	uint8_t speaker;                            /* who owns it as we hear; ELECTION_NOBODY */
 	uint8_t leaver;                             /* who resigned last, */
@@ -191,8 +199,6 @@ struct election_elector {
 	bool resigning;           /* only its advert says that it did: rule 13 */
 	bool resigning_answers;   /* and it answers for the address still */
 	uint64_t resigning_until_us; /* if it is not heard until then, it did */
-	uint64_t answered_us[ELECTION_CANDIDATES_MAX]; /* for the address: a second witness */
-	uint64_t doubted_since_us[ELECTION_CANDIDATES_MAX]; /* speaks without one; 0: it does not */
 	uint64_t doubt_asked_us, disbelieved_us;
 	/* Is the Lease's holder there, or does somebody else go on in its name? */
 	uint64_t counted_us, odd_us;       /* its adverts since then; when they were too many, or few */

@@ -49,7 +49,7 @@ static void prove(struct election_elector *e, struct election_actions *actions, 
 /* For the address; or, to an owner, that it has it. */
 static bool has_answered_since(const struct election_elector *e, uint8_t who, uint64_t since_us)
 {
-	return who < ELECTION_CANDIDATES_MAX && e->answered_us[who] >= since_us;
+	return who < e->config.candidate_count && e->config.peers[who].answered_us >= since_us;
 }
 
 /* Two actives hear each other: rule 5. */
@@ -60,7 +60,7 @@ static void on_rival(struct election_elector *e, const struct election_event *ev
 	uint8_t mine = election_elector_wire_priority(e);
 	uint64_t now_us = event->now_us;
 	/* One lost advert makes nobody new. */
-	bool new = base_usec_since(now_us, e->heard_us[event->from]) >
+	bool new = base_usec_since(now_us, e->config.peers[event->from].heard_us) >
 		   elector_interval_us(e) * 5 / 2;
 	bool stronger, deaf;
 
@@ -139,7 +139,7 @@ static void doubt_owners(struct election_elector *e, const struct election_event
 	if (event->from == e->speaker)
 		return;
 	if (event->from != e->other || e->speaker == ELECTION_NOBODY ||
-	    base_usec_since(now_us, e->heard_us[event->from]) > 3 * elector_interval_us(e))
+	    base_usec_since(now_us, e->config.peers[event->from].heard_us) > 3 * elector_interval_us(e))
 		e->alternations = 0;
 	else
 		e->alternations++;
@@ -179,7 +179,7 @@ static bool mediate(struct election_elector *e, const struct election_event *eve
 static void note_speaker(struct election_elector *e, const struct election_event *event,
 			 struct election_actions *actions)
 {
-	e->heard_us[event->from] = event->now_us;
+	e->config.peers[event->from].heard_us = event->now_us;
 	e->ever_heard = true;
 	if (e->leaver == event->from)
 		e->leaver = ELECTION_NOBODY;

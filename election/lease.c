@@ -22,8 +22,8 @@ static void learn(struct election_elector *e, const struct election_lease *lease
 	elector_forget_holder(e);
 	e->heard_in_term =
 		lease->exists && lease->holder < ELECTION_CANDIDATES_MAX &&
-		e->heard_us[lease->holder] &&
-		base_usec_since(now_us, e->heard_us[lease->holder]) < 3 * elector_interval_us(e);
+		e->config.peers[lease->holder].heard_us &&
+		base_usec_since(now_us, e->config.peers[lease->holder].heard_us) < 3 * elector_interval_us(e);
 }
 
 /* `named`: who the Lease named as successor until now. */

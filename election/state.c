@@ -240,7 +240,8 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	e->rival_us = 0;
 	e->proofs = 0;
 	e->relief = false;
-	memset(e->answered_us, 0, sizeof e->answered_us); /* that was before our time */
+	for (unsigned i = 0; i < e->config.candidate_count; i++)
+		e->config.peers[i].answered_us = 0; /* that was before our time */
 	e->claimed = e->proving = false;
 	e->mediating_us =
 		e->claim == ELECTION_CLAIM_MEDIATE ? now_us + 3 * elector_interval_us(e) : 0;

@@ -4,8 +4,8 @@
 
 bool elector_answered_lately(const struct election_elector *e, uint8_t who, uint64_t now_us)
 {
-	return e->answered_us[who] &&
-	       base_usec_since(now_us, e->answered_us[who]) < ELECTION_WITNESSED_US;
+	return e->config.peers[who].answered_us &&
+	       base_usec_since(now_us, e->config.peers[who].answered_us) < ELECTION_WITNESSED_US;
 }
 
 /*
@@ -56,7 +56,7 @@ static void ask_holder(struct election_elector *e, struct election_actions *acti
 	uint8_t holder = e->lease.holder;
 	bool suspect = is_overdue(e, now_us) || e->unanswered > 0 ||
 		       (e->odd_us && base_usec_since(now_us, e->odd_us) < ELECTION_ODD_US);
-	bool pending = e->holder_asked_us && e->answered_us[holder] < e->holder_asked_us;
+	bool pending = e->holder_asked_us && e->config.peers[holder].answered_us < e->holder_asked_us;
 	uint64_t wait_us = ELECTION_DOUBT_US;
 
 	if (is_unproven(e, holder))
@@ -75,7 +75,7 @@ static void ask_holder(struct election_elector *e, struct election_actions *acti
 
 void elector_note_answer(struct election_elector *e, uint8_t from, uint64_t now_us)
 {
-	e->answered_us[from] = now_us;
+	e->config.peers[from].answered_us = now_us;
 	e->answers_come = true;
 	if (elector_holds(e, from))
 		e->unanswered = 0;
@@ -120,8 +120,8 @@ bool election_elector_believes(const struct election_elector *e, uint8_t from, u
 		return e->speaker == from && is_resignation_witnessed(e, from);
 	if (elector_coordinated(e) && is_unproven(e, from))
 		return false;
-	return is_witnessed(e, from, now_us) || !e->doubted_since_us[from] ||
-	       base_usec_since(now_us, e->doubted_since_us[from]) <= 3 * elector_interval_us(e);
+	return is_witnessed(e, from, now_us) || !e->config.peers[from].doubted_since_us ||
+	       base_usec_since(now_us, e->config.peers[from].doubted_since_us) <= 3 * elector_interval_us(e);
 }
 
 void elector_disbelieve(struct election_elector *e, struct election_actions *actions, uint8_t from,
@@ -136,7 +136,7 @@ void elector_disbelieve(struct election_elector *e, struct election_actions *act
 void elector_doubt_speaker(struct election_elector *e, const struct election_event *event,
 			   struct election_actions *actions)
 {
-	uint64_t now_us = event->now_us, *since_us = &e->doubted_since_us[event->from];
+	uint64_t now_us = event->now_us, *since_us = &e->config.peers[event->from].doubted_since_us;
 	uint64_t wait_us = elector_interval_us(e);
 
 	if (elector_holds(e, event->from) && elector_coordinated(e) && elector_listening(e) &&
@@ -166,7 +166,7 @@ static void accept_resignation(struct election_elector *e, struct election_actio
 {
 	e->speaker = ELECTION_NOBODY;
 	e->last_owner = e->leaver = from;
-	e->heard_us[from] = 0; /* if it begins another term, it was not heard in that: rule 2 */
+	e->config.peers[from].heard_us = 0; /* if it begins another term, it was not heard in that: rule 2 */
 	if (e->state == ELECTION_STATE_CLAIMING && e->claimed) {
 		elector_become_owning(e, actions, e->claim_why, true, now_us);
 		return;

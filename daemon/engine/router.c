@@ -68,24 +68,34 @@ static void make_config(struct router *router, struct virtual_router_config *con
 		config->source = segment_own_address(router->segment, &wish->addresses[0]);
 }
 
-/* Those of the message, or the ones there are, with the addresses that are known of them now. */
-static struct virtual_router_candidate *make_candidates(struct router *router,
-							 const struct message_router *message,
-							 unsigned *count)
+/*
+ * Those of the message, or the ones there are, with the addresses that are known of them now; and room for what the
+ * core will know of them, which is what is to be freed. NULL: out of memory.
+ */
+static struct election_peer *make_candidates(struct router *router, const struct message_router *message,
+					     struct virtual_router_config *config)
 {
+	unsigned count = message ? message->candidate_count : router->core.config.candidate_count;
+	const struct virtual_router_candidate *before = router->core.config.candidates;
 	struct virtual_router_candidate *candidates;
+	struct election_peer *peers;
 
-	*count = message ? message->candidate_count : router->core.config.candidate_count;
-	candidates = calloc(*count + 1, sizeof *candidates);
-	for (unsigned i = 0; candidates && i < *count; i++) {
-		const char *node = message ? message->candidates[i].node : router->candidates[i].node;
+	peers = calloc(1, count * sizeof *peers + (count + 1) * sizeof *candidates);
+	if (!peers)
+		return NULL;
+	candidates = (void *)(peers + count);
+	for (unsigned i = 0; i < count; i++) {
+		const char *node = message ? message->candidates[i].node : before[i].node;
 
 		snprintf(candidates[i].node, sizeof candidates[i].node, "%s", node);
 		candidates[i].priority = message ? message->candidates[i].priority
-						 : router->candidates[i].priority;
+						 : before[i].priority;
 		candidates[i].address = candidate_address(router, node);
 	}
-	return candidates;
+	config->candidate_count = count;
+	config->candidates = candidates;
+	config->peers = peers;
+	return peers;
 }
 
 /* Copies; false: out of memory. */
@@ -649,8 +659,8 @@ static void change_wish(struct router *router, struct router_wish *wish)
 void router_configure(struct router *router, const struct message_router *message)
 {
 	struct virtual_router_actions actions = { 0 };
-	struct virtual_router_candidate *candidates;
 	struct virtual_router_config config;
+	struct election_peer *peers;
 	struct router_wish wish;
 	uint64_t now_us = engine_now(router->engine);
 
@@ -663,13 +673,12 @@ void router_configure(struct router *router, const struct message_router *messag
 	}
 	attach(router, segment_find(router->engine, &router->wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
-	candidates = make_candidates(router, message, &config.candidate_count);
-	if (!candidates)
+	peers = make_candidates(router, message, &config);
+	if (!peers)
 		return;
-	config.candidates = candidates;
 	virtual_router_configure(&router->core, &config, now_us, &actions);
-	free(router->candidates);
-	router->candidates = candidates;
+	free(router->peers);
+	router->peers = peers;
 	apply_all(router, &actions, now_us);
 	router_review(router);
 }
@@ -696,16 +705,15 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 	}
 	attach(router, segment_find(engine, &router->wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
-	router->candidates = make_candidates(router, message, &config.candidate_count);
-	if (!router->candidates || timers_reserve(engine->other_timers, 3) < 0) {
+	router->peers = make_candidates(router, message, &config);
+	if (!router->peers || timers_reserve(engine->other_timers, 3) < 0) {
 		attach(router, NULL);
 		timers_release(engine->vrrp_timers, 1);
 		wish_free(&router->wish);
-		free(router->candidates);
+		free(router->peers);
 		free(router);
 		return NULL;
 	}
-	config.candidates = router->candidates;
 	virtual_router_init(&router->core, &config, now_us,
 			    base_hash(router->wish.name, strlen(router->wish.name)) ^
 				    base_hash(engine->node, strlen(engine->node)));
@@ -728,7 +736,7 @@ void router_free(struct router *router)
 	timers_release(router->engine->vrrp_timers, 1);
 	timers_release(router->engine->other_timers, 3);
 	wish_free(&router->wish);
-	free(router->candidates);
+	free(router->peers);
 	free(router);
 }
 

@@ -89,8 +89,8 @@ static bool mutate(struct election_elector *elector, struct election_event *even
 	case SIM_MUTANT_RIVAL:
 		return event->type != ELECTION_EVENT_HEARD || !election_elector_owns(elector);
 	case SIM_MUTANT_WITNESS:
-		if (event->type == ELECTION_EVENT_HEARD && event->from < ELECTION_CANDIDATES_MAX)
-			elector->answered_us[event->from] = event->now_us;
+		if (event->type == ELECTION_EVENT_HEARD && event->from < elector->config.candidate_count)
+			elector->config.peers[event->from].answered_us = event->now_us;
 		return true;
 	case SIM_MUTANT_PROOF:
 		elector->unanswered = 0;

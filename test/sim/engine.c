@@ -37,12 +37,13 @@ static void make_config(struct sim_world *world, unsigned n, struct virtual_rout
 {
 	struct sim_node *node = &world->nodes[n];
 	/* Not the list that is in force: it is borrowed. */
-	struct virtual_router_candidate *list =
-		node->candidates[node->router.config.candidates == node->candidates[0]];
+	bool second = node->router.config.candidates == node->candidates[0];
+	struct virtual_router_candidate *list = node->candidates[second];
 
 	memset(list, 0, sizeof node->candidates[0]);
 	memset(config, 0, sizeof *config);
 	config->candidates = list;
+	config->peers = node->peers[second];
 	snprintf(config->name, sizeof config->name, "lab.ipv4.10");
 	snprintf(config->node, sizeof config->node, "%s", sim_host_name(n));
 	config->virtual_router_id = 10;

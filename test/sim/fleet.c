@@ -67,6 +67,7 @@ struct event {
 struct replica {
 	struct virtual_router core;
 	struct virtual_router_candidate candidates[NODES];
+	struct election_peer peers[NODES];
 	uint64_t armed_us, fence_us, linger_us;
 	bool address, probing;
 };
@@ -305,7 +306,8 @@ static void start_router(unsigned node, unsigned router)
 						.lease_duration_ms = ENGINE_LEASE_DURATION_MS,
 						.candidate_count = NODES,
 						.source = address_of(node),
-						.candidates = replica->candidates };
+						.candidates = replica->candidates,
+						.peers = replica->peers };
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_API_CONTACT,
 					      .reachable = true };
 

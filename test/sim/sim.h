@@ -267,6 +267,7 @@ struct sim_node {
 	struct virtual_router router;
 	struct virtual_router_config config;
 	struct virtual_router_candidate candidates[2][SIM_NODES_MAX];
+	struct election_peer peers[2][SIM_NODES_MAX];
 	struct sim_wish wish, disk;
 	unsigned packet_count, neighbour_count, message_count;
 	struct sim_packet packets[SIM_QUEUE_MAX], neighbours[SIM_QUEUE_MAX];

@@ -16,7 +16,10 @@ static uint64_t now_us;
 
 static struct election_config config(uint8_t self, bool leased)
 {
+	static struct election_peer peers[ELECTION_CANDIDATES_MAX];
+
 	return (struct election_config){ .candidate_count = 3,
+					 .peers = peers,
 					 .priorities = { 200, 150, 100 },
 					 .self = self,
 					 .leased = leased,

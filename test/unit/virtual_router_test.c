@@ -16,6 +16,7 @@ static struct base_address address_of(unsigned node)
 }
 
 static struct virtual_router_candidate lists[4][VIRTUAL_ROUTER_CANDIDATES_MAX], *candidates;
+static struct election_peer peers[4][VIRTUAL_ROUTER_CANDIDATES_MAX];
 static unsigned turn;
 
 /* This node is n2; the best one is n1. The list of `candidates` may be changed until it is used. */
@@ -24,10 +25,12 @@ static struct virtual_router_config config(unsigned count, bool leased)
 	struct virtual_router_config c;
 
 	/* Not the list that the last one has: it is borrowed. */
-	candidates = lists[turn++ % BASE_COUNT_OF(lists)];
+	turn = (turn + 1) % BASE_COUNT_OF(lists);
+	candidates = lists[turn];
 	memset(candidates, 0, sizeof lists[0]);
 	memset(&c, 0, sizeof c);
 	c.candidates = candidates;
+	c.peers = peers[turn];
 	strcpy(c.name, "lab.ipv4.10");
 	strcpy(c.node, "n2");
 	c.virtual_router_id = 10;

@@ -54,6 +54,7 @@ static void make_election_config(const struct virtual_router_config *config,
 {
 	*election = (struct election_config){
 		.candidate_count = config->candidate_count,
+		.peers = config->peers,
 		.self = index_of(config, config->node),
 		.leased = config->leased,
 		.excluded = config->excluded,
@@ -401,6 +402,7 @@ static bool same_config(const struct virtual_router_config *a, const struct virt
 
 	memcpy(&copy, a, sizeof copy);
 	copy.candidates = b->candidates;
+	copy.peers = b->peers;
 	return memcmp(&copy, b, sizeof copy) == 0 &&
 	       memcmp(a->candidates, b->candidates, a->candidate_count * sizeof *a->candidates) == 0;
 }
@@ -416,7 +418,10 @@ void virtual_router_configure(struct virtual_router *router,
 
 	actions->count = 0;
 	if (same_config(&router->config, config)) {
+		memcpy(config->peers, router->config.peers,
+		       config->candidate_count * sizeof *config->peers);
 		router->config.candidates = config->candidates;
+		router->config.peers = router->elector.config.peers = config->peers;
 		return;
 	}
 	make_election_config(config, &election);

@@ -42,8 +42,9 @@ struct virtual_router_config {
 	enum base_reason excluded_why; /* with `excluded` */
 	struct base_address source;    /* our address on the segment that adverts come from */
 	unsigned candidate_count;      /* this node may be missing: then it only watches */
-	/* Borrowed until the next virtual_router_init() or _configure() has returned. */
+	/* Borrowed until the next virtual_router_init() or _configure() has returned; what is in `peers` is the core's. */
 	const struct virtual_router_candidate *candidates;
+	struct election_peer *peers;
 };
 
 /* The Lease as the API server last told it. */
