@@ -55,7 +55,7 @@ static void make_config(struct router *router, struct virtual_router_config *con
 
 	memset(config, 0, sizeof *config);
 	snprintf(config->name, sizeof config->name, "%s", wish->name);
-	snprintf(config->node, sizeof config->node, "%s", engine->node);
+	config->node = engine->node;
 	config->virtual_router_id = wish->virtual_router_id;
 	config->family = wish->family;
 	config->version = wish->version;
@@ -80,7 +80,7 @@ static struct election_peer *make_candidates(struct router *router, const struct
 	struct virtual_router_candidate *candidates;
 	struct election_peer *peers;
 
-	peers = calloc(1, count * sizeof *peers + (count + 1) * sizeof *candidates);
+	peers = calloc(count + !count, sizeof *peers + sizeof *candidates);
 	if (!peers)
 		return NULL;
 	candidates = (void *)(peers + count);

@@ -45,7 +45,7 @@ static void make_config(struct sim_world *world, unsigned n, struct virtual_rout
 	config->candidates = list;
 	config->peers = node->peers[second];
 	snprintf(config->name, sizeof config->name, "lab.ipv4.10");
-	snprintf(config->node, sizeof config->node, "%s", sim_host_name(n));
+	config->node = sim_host_name(n);
 	config->virtual_router_id = 10;
 	config->family = BASE_FAMILY_IPV4;
 	config->version = 3;

@@ -312,7 +312,7 @@ static void start_router(unsigned node, unsigned router)
 					      .reachable = true };
 
 	snprintf(config.name, sizeof config.name, "fleet.ipv4.%u", router + 1);
-	snprintf(config.node, sizeof config.node, "%s", names[node]);
+	config.node = names[node];
 	memset(replica, 0, sizeof *replica);
 	for (unsigned i = 0; i < NODES; i++) {
 		struct virtual_router_candidate *candidate = &replica->candidates[i];

@@ -32,7 +32,7 @@ static struct virtual_router_config config(unsigned count, bool leased)
 	c.candidates = candidates;
 	c.peers = peers[turn];
 	strcpy(c.name, "lab.ipv4.10");
-	strcpy(c.node, "n2");
+	c.node = "n2";
 	c.virtual_router_id = 10;
 	c.family = BASE_FAMILY_IPV4;
 	c.version = 3;
@@ -315,7 +315,7 @@ static void test_backups_wait_by_rank_whatever_their_priorities_are_called(void 
 
 		for (unsigned i = 0; i < 3; i++)
 			candidates[i].priority = 9; /* equal: the order of the list */
-		snprintf(c.node, sizeof c.node, "n%u", self);
+		c.node = candidates[self - 1].node;
 		c.source = address_of(self);
 		now_us = 1000 * MS;
 		virtual_router_init(&router, &c, now_us, 7);

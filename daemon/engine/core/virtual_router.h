@@ -31,7 +31,7 @@ struct virtual_router_candidate {
 
 struct virtual_router_config {
 	char name[VIRTUAL_ROUTER_NAME_SIZE];
-	char node[VIRTUAL_ROUTER_NODE_SIZE]; /* this node */
+	const char *node; /* this node; borrowed for good */
 	uint8_t virtual_router_id;
 	uint8_t family; /* enum base_family */
 	uint8_t version;
