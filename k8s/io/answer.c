@@ -105,6 +105,43 @@ static void note_warning(struct k8s_client *client, const char *value, size_t si
 	client->warning(client->warning_userdata, text);
 }
 
+/* Once for each answer. */
+static void count_answer(struct k8s_request *request, long status)
+{
+	static const char *const methods[] = {
+#define METHOD_NAME(name) #name,
+		K8S_COUNTED_METHODS(METHOD_NAME)
+#undef METHOD_NAME
+	};
+	struct k8s_counters *counters = request->client->counters;
+	unsigned method = 0, code = K8S_COUNTED_OTHER;
+	curl_off_t took_us = 0;
+
+	while (method < K8S_COUNTED_METHOD_COUNT && strcmp(methods[method], request->method) != 0)
+		method++;
+	if (!counters || method == K8S_COUNTED_METHOD_COUNT || request->counted)
+		return;
+	request->counted = true;
+	switch (status) {
+	case 0:
+		code = K8S_COUNTED_NO_ANSWER;
+		break;
+#define CODE_CASE(value)                                                                           \
+	case value:                                                                                \
+		code = K8S_COUNTED_##value;                                                        \
+		break;
+		K8S_COUNTED_CODES(CODE_CASE)
+#undef CODE_CASE
+	default:
+		break;
+	}
+	counters->answers[method][code]++;
+	if (status == 0 || request->watch || !request->easy)
+		return;
+	curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &took_us);
+	base_histogram_add(&counters->durations[method], (uint64_t)took_us);
+}
+
 size_t k8s_answer_header(char *data, size_t one, size_t count, void *userdata)
 {
 	struct k8s_request *request = userdata;
@@ -118,6 +155,13 @@ size_t k8s_answer_header(char *data, size_t one, size_t count, void *userdata)
 	}
 	if (size > 8 && strncasecmp(data, "warning:", 8) == 0)
 		note_warning(request->client, data + 8, size - 8);
+	if (request->watch && (*data == '\r' || *data == '\n')) { /* the last line of them */
+		long status = 0;
+
+		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+		if (status >= 200)
+			count_answer(request, status); /* its end may be minutes away */
+	}
 	return size;
 }
 
@@ -243,44 +287,9 @@ static void tell_contact(struct k8s_client *client, const struct k8s_response *r
 	}
 }
 
-static void count(const struct k8s_request *request, long status)
+void k8s_answer_tell(struct k8s_request *request, const struct k8s_response *response)
 {
-	static const char *const methods[] = {
-#define METHOD_NAME(name) #name,
-		K8S_COUNTED_METHODS(METHOD_NAME)
-#undef METHOD_NAME
-	};
-	struct k8s_counters *counters = request->client->counters;
-	unsigned method = 0, code = K8S_COUNTED_OTHER;
-	curl_off_t took_us = 0;
-
-	while (method < K8S_COUNTED_METHOD_COUNT && strcmp(methods[method], request->method) != 0)
-		method++;
-	if (!counters || method == K8S_COUNTED_METHOD_COUNT)
-		return;
-	switch (status) {
-	case 0:
-		code = K8S_COUNTED_NO_ANSWER;
-		break;
-#define CODE_CASE(value)                                                                           \
-	case value:                                                                                \
-		code = K8S_COUNTED_##value;                                                        \
-		break;
-		K8S_COUNTED_CODES(CODE_CASE)
-#undef CODE_CASE
-	default:
-		break;
-	}
-	counters->answers[method][code]++;
-	if (status == 0 || request->watch || !request->easy)
-		return;
-	curl_easy_getinfo(request->easy, CURLINFO_TOTAL_TIME_T, &took_us);
-	base_histogram_add(&counters->durations[method], (uint64_t)took_us);
-}
-
-void k8s_answer_tell(const struct k8s_request *request, const struct k8s_response *response)
-{
-	count(request, response->status);
+	count_answer(request, response->status);
 	tell_contact(request->client, response);
 }
 

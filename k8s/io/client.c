@@ -47,6 +47,7 @@ static bool try_again(struct k8s_request *request, long status)
 	if (status != 401 || request->retried || !client->config.token_file)
 		return false;
 	request->retried = true;
+	request->counted = false;
 	k8s_request_recall(request);
 	client->token_read_us = 0;
 	return k8s_request_launch(request) == 0;

@@ -25,7 +25,7 @@ struct k8s_request {
 	void *userdata;
 	const char *content_type;
 	uint32_t timeout_ms;
-	bool overlong, malformed, ended;
+	bool overlong, malformed, ended, counted;
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -83,4 +83,4 @@ size_t k8s_answer_header(char *data, size_t one, size_t count, void *userdata);
 /* What it was, all in all; response->body is the caller's to free, texts are the request's. */
 void k8s_answer_read(struct k8s_request *request, CURLcode code, struct k8s_response *response);
 /* For those who look on: counters, and whether the server works for us. */
-void k8s_answer_tell(const struct k8s_request *request, const struct k8s_response *response);
+void k8s_answer_tell(struct k8s_request *request, const struct k8s_response *response);
