@@ -14,6 +14,7 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
+#include "base/io/clock.h"
 #include "base/time.h"
 
 #define FIELDS_MAX 24
@@ -174,18 +175,9 @@ void log_line(int priority, enum base_reason reason, const struct log_field *fie
 		send_text(priority, base_reason_info(reason), text, fields);
 }
 
-static unsigned long long now_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (unsigned long long)now.tv_sec * BASE_USEC_PER_SEC +
-	       (unsigned long long)now.tv_nsec / 1000;
-}
-
 int log_gate_pass(struct log_gate *gate, unsigned *suppressed)
 {
-	unsigned long long now = now_usec();
+	unsigned long long now = base_clock_us(CLOCK_BOOTTIME);
 
 	if (gate->interval_us && now < gate->next_us) {
 		gate->suppressed++;

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/array.h"
+#include "base/io/clock.h"
 #include "base/time.h"
 #include "daemon/agent/address_book.h"
 #include "daemon/agent/events.h"
@@ -55,11 +55,8 @@ static const struct {
 
 uint64_t agent_now(const struct agent *agent)
 {
-	struct timespec now;
-
 	(void)agent; /* the true time, not the loop's: the process may have been stopped */
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+	return base_clock_us(CLOCK_BOOTTIME);
 }
 
 struct message *agent_message(struct agent *agent, enum message_type type)

@@ -4,18 +4,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/io/clock.h"
 #include "base/time.h"
 
 void wall_time(char text[static 40], uint64_t ago_us, bool micro)
 {
-	struct timespec now;
-	uint64_t then_us;
+	uint64_t then_us = base_clock_us(CLOCK_REALTIME) - ago_us;
 	time_t seconds;
 	struct tm utc;
 	size_t at;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	then_us = (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000 - ago_us;
 	seconds = (time_t)(then_us / BASE_USEC_PER_SEC);
 	gmtime_r(&seconds, &utc);
 	at = strftime(text, 40, "%Y-%m-%dT%H:%M:%S", &utc);

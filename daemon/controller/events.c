@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/hash.h"
+#include "base/io/clock.h"
 #include "base/time.h"
 #include "daemon/controller/table.h"
 #include "daemon/controller/trouble.h"
@@ -38,14 +38,6 @@ struct events {
 	unsigned count, pending, dropped;
 	struct trouble trouble;
 };
-
-static uint64_t clock_usec(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
 
 static void forget(struct events *events, struct event *event)
 {
@@ -118,7 +110,7 @@ static struct event *event_new(struct events *events, const struct events_subjec
 	if (!event)
 		return NULL;
 	snprintf(event->key, sizeof event->key, "%s", key);
-	event->wall_us = clock_usec(CLOCK_REALTIME);
+	event->wall_us = base_clock_us(CLOCK_REALTIME);
 	salt = base_hash(key, strlen(key)) ^ event->wall_us;
 	event->namespace = strdup(subject->namespace ? subject->namespace : "default");
 	if (asprintf(&event->name, "%.200s.%016llx", subject->name, (unsigned long long)salt) < 0)
@@ -147,7 +139,7 @@ static void set_pending(struct events *events, struct event *event)
 void events_say(struct events *events, const struct events_subject *subject,
 		enum base_reason reason, const char *action, const char *note)
 {
-	uint64_t now_us = clock_usec(CLOCK_BOOTTIME);
+	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME);
 	struct event *event;
 	char key[64];
 
@@ -220,7 +212,7 @@ static void send_series(struct events *events, struct event *event)
 
 	cJSON_AddNumberToObject(series, "count", event->count);
 	cJSON_AddStringToObject(series, "lastObservedTime",
-				k8s_time_format(when, clock_usec(CLOCK_REALTIME), true));
+				k8s_time_format(when, base_clock_us(CLOCK_REALTIME), true));
 	if (asprintf(&path, "/apis/events.k8s.io/v1/namespaces/%s/events/%s", event->namespace,
 		     event->name) < 0) {
 		cJSON_Delete(body);
@@ -256,7 +248,7 @@ void events_pump(struct events *events)
 			return;
 		event->pending = false;
 		events->pending--;
-		event->written_us = clock_usec(CLOCK_BOOTTIME);
+		event->written_us = base_clock_us(CLOCK_BOOTTIME);
 		if (event->body)
 			send_new(events, event);
 		else

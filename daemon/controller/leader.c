@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "base/io/clock.h"
 #include "base/random.h"
 #include "base/time.h"
 #include "daemon/controller/echo.h"
@@ -37,22 +37,6 @@ struct leader {
 	bool led, released_told;
 };
 
-static uint64_t boot_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
-
-static uint64_t wall_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
-
 static void read_record(const cJSON *object, struct leadership_record *record)
 {
 	memset(record, 0, sizeof *record);
@@ -76,7 +60,7 @@ static cJSON *make_body(const struct leader *leader, const struct leadership_rec
 	cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata"), *spec;
 	char now[K8S_TIME_SIZE];
 
-	k8s_time_format(now, wall_usec(), true);
+	k8s_time_format(now, base_clock_us(CLOCK_REALTIME), true);
 	cJSON_AddStringToObject(cJSON_AddObjectToObject(metadata, "labels"), LABEL, "true");
 	if (record->exists)
 		cJSON_AddStringToObject(metadata, "resourceVersion", record->version);
@@ -94,7 +78,7 @@ static void feed(struct leader *leader, struct leadership_event *event);
 static void take_answer(struct leader *leader, const cJSON *body, struct leadership_record *record)
 {
 	read_record(body, record);
-	echo_expect(&leader->echo, record->version, boot_usec());
+	echo_expect(&leader->echo, record->version, base_clock_us(CLOCK_BOOTTIME));
 }
 
 static void on_read(void *userdata, const struct k8s_response *response)
@@ -212,7 +196,7 @@ static void feed(struct leader *leader, struct leadership_event *event)
 {
 	enum leadership_action action;
 
-	event->now_us = boot_usec();
+	event->now_us = base_clock_us(CLOCK_BOOTTIME);
 	listen(leader, event->now_us);
 	event->jitter_us = base_random_below(&leader->random, RETRY_US / 5);
 	action = leadership_step(&leader->core, event);
@@ -304,7 +288,7 @@ int leader_new(struct leader **result, struct k8s_client *client, sd_event *even
 	snprintf(config.identity, sizeof config.identity, "%s", options->identity);
 	leadership_init(&leader->core, &config);
 	if (getrandom(&leader->random.state, sizeof leader->random.state, 0) < 0)
-		leader->random.state = boot_usec();
+		leader->random.state = base_clock_us(CLOCK_BOOTTIME);
 	if (!leader->namespace || !leader->name ||
 	    asprintf(&leader->collection, "/apis/coordination.k8s.io/v1/namespaces/%s/leases",
 		     options->namespace) < 0 ||
@@ -343,7 +327,7 @@ void leader_free(struct leader *leader)
 
 bool leader_leads(const struct leader *leader)
 {
-	return leadership_leads(&leader->core, boot_usec());
+	return leadership_leads(&leader->core, base_clock_us(CLOCK_BOOTTIME));
 }
 
 void leader_release(struct leader *leader)

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "base/io/clock.h"
 #include "base/time.h"
 #include "k8s/object.h"
 
@@ -25,18 +25,12 @@ struct under_way {
 
 uint64_t reconciler_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+	return base_clock_us(CLOCK_BOOTTIME);
 }
 
 uint64_t reconciler_wall(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+	return base_clock_us(CLOCK_REALTIME);
 }
 
 static struct claim *claim_of(struct work *work)

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "base/io/clock.h"
 #include "base/random.h"
 #include "base/time.h"
 #include "daemon/controller/trouble.h"
@@ -41,14 +41,6 @@ struct writer {
 
 #define COST_US (BASE_USEC_PER_SEC / RATE)
 
-static uint64_t boot_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
-
 static void wake_at(struct writer *writer, uint64_t when_us)
 {
 	sd_event_source_set_time(writer->timer, when_us);
@@ -67,7 +59,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 bool writer_ready(struct writer *writer, bool idle)
 {
-	uint64_t now_us = boot_usec(), need_us = COST_US * (idle ? IDLE_FLOOR : 1);
+	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME), need_us = COST_US * (idle ? IDLE_FLOOR : 1);
 
 	writer->tokens_us += base_usec_since(now_us, writer->filled_us);
 	writer->filled_us = now_us;
@@ -94,7 +86,7 @@ static void pause_all(struct writer *writer, const struct k8s_response *response
 	wait_us = writer->pause_us + base_random_below(&writer->random, writer->pause_us / 2);
 	if (response->retry_after_us > wait_us)
 		wait_us = response->retry_after_us;
-	writer->paused_until_us = boot_usec() + wait_us;
+	writer->paused_until_us = base_clock_us(CLOCK_BOOTTIME) + wait_us;
 	trouble_report(&writer->trouble, "writing to the API server", response);
 }
 
@@ -193,7 +185,7 @@ int writer_new(struct writer **result, struct k8s_client *client, sd_event *even
 	writer->wake = wake;
 	writer->userdata = userdata;
 	writer->tokens_us = BURST * COST_US;
-	writer->filled_us = boot_usec();
+	writer->filled_us = base_clock_us(CLOCK_BOOTTIME);
 	if (getrandom(&writer->random.state, sizeof writer->random.state, 0) < 0)
 		writer->random.state = writer->filled_us;
 	r = sd_event_add_time(event, &writer->timer, CLOCK_BOOTTIME, UINT64_MAX, 1000, on_timer,

@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/io/clock.h"
 #include "base/time.h"
 
 /* Fired in one turn of the loop: what came in meanwhile is read before the rest. */
@@ -15,14 +15,6 @@ struct timers {
 	size_t count, capacity, reserved;
 	struct timer **heap; /* from 1 */
 };
-
-static uint64_t now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_BOOTTIME, &time);
-	return (uint64_t)time.tv_sec * BASE_USEC_PER_SEC + (uint64_t)time.tv_nsec / 1000;
-}
 
 static void put(struct timers *timers, size_t place, struct timer *timer)
 {
@@ -87,7 +79,7 @@ static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
 	for (int i = 0; i < TURN_MAX && timers->count > 0; i++) {
 		struct timer *timer = timers->heap[1];
 
-		if (timer->due_us > now())
+		if (timer->due_us > base_clock_us(CLOCK_BOOTTIME))
 			break;
 		take_out(timers, timer);
 		timer->fire(timer, timer->due_us);

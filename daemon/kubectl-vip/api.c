@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <systemd/sd-event.h>
 
 #include "base/cleanup.h"
+#include "base/io/clock.h"
 #include "base/time.h"
 #include "daemon/kubectl-vip/arguments.h"
 #include "k8s/io/client.h"
@@ -27,14 +27,6 @@ struct api {
 	struct k8s_response response; /* without body */
 	cJSON *body;
 };
-
-static uint64_t now_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* --- opening --- */
 
@@ -140,23 +132,23 @@ const char *api_server(const struct api *api)
 
 void api_set_deadline(struct api *api, uint64_t timeout_us)
 {
-	api->deadline_us = base_usec_add(now_usec(), timeout_us);
+	api->deadline_us = base_usec_add(base_clock_us(CLOCK_BOOTTIME), timeout_us);
 }
 
 bool api_expired(struct api *api)
 {
-	return now_usec() >= api->deadline_us;
+	return base_clock_us(CLOCK_BOOTTIME) >= api->deadline_us;
 }
 
 void api_sleep(struct api *api, uint64_t delay_us)
 {
-	uint64_t now_us = now_usec();
+	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME);
 	uint64_t end_us = base_usec_earlier(base_usec_add(now_us, delay_us), api->deadline_us);
 
 	while (now_us < end_us) {
 		if (sd_event_run(api->event, end_us - now_us) < 0)
 			return;
-		now_us = now_usec();
+		now_us = base_clock_us(CLOCK_BOOTTIME);
 	}
 }
 
@@ -292,7 +284,8 @@ static void on_done(void *userdata, const struct k8s_response *response)
 static int call(struct api *api, const char *method, const char *path, const char *content_type,
 		const cJSON *body, cJSON **tree, struct base_error *error)
 {
-	uint64_t left_us = base_usec_earlier(base_usec_since(api->deadline_us, now_usec()), REQUEST_US);
+	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME);
+	uint64_t left_us = base_usec_earlier(base_usec_since(api->deadline_us, now_us), REQUEST_US);
 	const struct k8s_call request = {
 		.method = method,
 		.path = path,

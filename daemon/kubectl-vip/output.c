@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/array.h"
+#include "base/io/clock.h"
 #include "base/time.h"
 #include "k8s/object.h"
 
@@ -127,15 +127,11 @@ void table_print(struct table *table, bool no_headers)
 
 double output_age(const char *time)
 {
-	struct timespec now;
 	uint64_t then_us;
 
 	if (!k8s_time_parse(time, &then_us))
 		return -1;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (double)base_usec_since((uint64_t)now.tv_sec * BASE_USEC_PER_SEC +
-					       (uint64_t)now.tv_nsec / 1000,
-				       then_us) /
+	return (double)base_usec_since(base_clock_us(CLOCK_REALTIME), then_us) /
 	       (double)BASE_USEC_PER_SEC;
 }
 

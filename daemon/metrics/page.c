@@ -12,10 +12,10 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/io/clock.h"
 #include "daemon/metrics/record.h"
 #include "daemon/metrics/render.h"
 #include "daemon/metrics/server.h"
@@ -36,14 +36,6 @@ struct page {
 	size_t numbers_size;
 	uint64_t numbers_us;
 };
-
-static uint64_t now_usec(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* --- questions to the engine --- */
 
@@ -80,7 +72,7 @@ static int ask(struct page *page, enum record_question question, struct record_a
 	       int *fd)
 {
 	struct record_ask wanted = { .id = ++page->id, .question = question };
-	uint64_t now_us = now_usec(CLOCK_BOOTTIME), until_us = now_us + PATIENCE_US;
+	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME), until_us = now_us + PATIENCE_US;
 	int r;
 
 	if (page->silent_us && base_usec_since(now_us, page->silent_us) < PATIENCE_US)
@@ -88,7 +80,7 @@ static int ask(struct page *page, enum record_question question, struct record_a
 	if (send(PAGE_FD, &wanted, sizeof wanted, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
 	    errno != EAGAIN)
 		return -errno;
-	for (; now_us < until_us; now_us = now_usec(CLOCK_BOOTTIME)) {
+	for (; now_us < until_us; now_us = base_clock_us(CLOCK_BOOTTIME)) {
 		struct pollfd ready = { .fd = PAGE_FD, .events = POLLIN };
 
 		poll(&ready, 1, (int)((until_us - now_us) / 1000) + 1);
@@ -96,7 +88,7 @@ static int ask(struct page *page, enum record_question question, struct record_a
 		if (r == 0 && answer->id == wanted.id) {
 			page->silent_us = 0;
 			page->alive = *answer;
-			page->alive_us = now_usec(CLOCK_BOOTTIME);
+			page->alive_us = base_clock_us(CLOCK_BOOTTIME);
 			return 0;
 		}
 		if (r == 0 && *fd >= 0)
@@ -114,7 +106,7 @@ static bool is_alive(struct page *page)
 	CLEANUP(base_close_cleanup) int fd = -1;
 	struct record_answer answer;
 
-	if (page->alive_us && base_usec_since(now_usec(CLOCK_BOOTTIME), page->alive_us) < FRESH_US)
+	if (page->alive_us && base_usec_since(base_clock_us(CLOCK_BOOTTIME), page->alive_us) < FRESH_US)
 		return true;
 	return ask(page, RECORD_ALIVE, &answer, &fd) == 0;
 }
@@ -132,7 +124,7 @@ static void refresh_numbers(struct page *page)
 	CLEANUP(base_close_cleanup) int fd = -1;
 	struct record_answer answer;
 
-	if (page->numbers && base_usec_since(now_usec(CLOCK_BOOTTIME), page->numbers_us) < FRESH_US)
+	if (page->numbers && base_usec_since(base_clock_us(CLOCK_BOOTTIME), page->numbers_us) < FRESH_US)
 		return;
 	if (page->numbers)
 		munmap(page->numbers, page->numbers_size);
@@ -141,7 +133,7 @@ static void refresh_numbers(struct page *page)
 		return;
 	page->numbers = map(&answer, fd);
 	page->numbers_size = answer.size;
-	page->numbers_us = now_usec(CLOCK_BOOTTIME);
+	page->numbers_us = base_clock_us(CLOCK_BOOTTIME);
 }
 
 /* --- pages --- */
@@ -150,7 +142,7 @@ static void answer_metrics(struct page *page, struct server_answer *answer)
 {
 	struct render_node node = { .node = page->node,
 				    .role = page->role,
-				    .wall_us = now_usec(CLOCK_REALTIME),
+				    .wall_us = base_clock_us(CLOCK_REALTIME),
 				    .engine = (unsigned)getppid(),
 				    .counters = page->counters };
 

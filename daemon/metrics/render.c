@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/array.h"
+#include "base/io/clock.h"
 #include "daemon/metrics/record.h"
 
 struct records {
@@ -430,7 +430,6 @@ void render_process(struct metrics_text *text, unsigned pid, uint64_t wall_us)
 	unsigned long long user, system, started, pages;
 	uint64_t per_second = (uint64_t)sysconf(_SC_CLK_TCK), up_us;
 	char path[64], line[1024] = "", *at;
-	struct timespec now;
 	FILE *file;
 
 	snprintf(path, sizeof path, "/proc/%u/stat", pid);
@@ -445,8 +444,7 @@ void render_process(struct metrics_text *text, unsigned pid, uint64_t wall_us)
 			  "%*s %*s %llu %*s %llu",
 			  &user, &system, &started, &pages) != 4)
 		return;
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	up_us = (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+	up_us = base_clock_us(CLOCK_BOOTTIME);
 	metrics_family(text, METRICS_COUNTER, "process_cpu_seconds_total", "User and system time.");
 	metrics_seconds(text, (user + system) * BASE_USEC_PER_SEC / per_second, NULL);
 	metrics_family(text, METRICS_GAUGE, "process_start_time_seconds", "When it was started.");

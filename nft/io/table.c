@@ -12,10 +12,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/array.h"
+#include "base/io/clock.h"
 #include "nft/io/guard.h"
 #include "nft/io/ledger.h"
 #include "nft/io/loader.h"
@@ -74,14 +74,6 @@ struct nft_table {
 	unsigned refusal_count;
 	struct nft_refusal refusals[NFT_REFUSALS_MAX];
 };
-
-static uint64_t now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* What the wire does is not told to us: a full load would be tens of thousands of messages. */
 static void ignore(int fd, uint32_t port)
@@ -606,7 +598,7 @@ static int apply(struct nft_table *table)
 {
 	size_t left = table->change_count - table->change_at;
 	size_t count = left < table->step ? left : table->step;
-	uint64_t begin = now_us(), took;
+	uint64_t begin = base_clock_us(CLOCK_MONOTONIC), took;
 	int r;
 
 	if (left == 0) {
@@ -626,7 +618,7 @@ static int apply(struct nft_table *table)
 	if (r < 0)
 		return r;
 	table->change_at += count;
-	took = now_us() - begin;
+	took = base_clock_us(CLOCK_MONOTONIC) - begin;
 	if (took > TRANSACTION_US && table->step > STEP_MIN)
 		table->step /= 2;
 	else if (took < TRANSACTION_US / 4 && count == table->step && table->step < STEP_MAX)
@@ -668,7 +660,7 @@ static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
 int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleton,
 		     struct base_error *error)
 {
-	uint64_t end = now_us() + BUDGET_US;
+	uint64_t end = base_clock_us(CLOCK_MONOTONIC) + BUDGET_US;
 	int result = 0;
 
 	if (table->round) {
@@ -700,7 +692,8 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		result |= r;
 		if (table->stage == STAGE_FORGET && !is_loaded(table, skeleton))
 			table->stage = STAGE_SKELETON; /* others are wanted meanwhile */
-	} while (table->stage != STAGE_IDLE && !(result & NFT_TABLE_WAIT) && now_us() < end);
+	} while (table->stage != STAGE_IDLE && !(result & NFT_TABLE_WAIT) &&
+		 base_clock_us(CLOCK_MONOTONIC) < end);
 	if (result & NFT_TABLE_WAIT)
 		return result;
 	if (table->stage != STAGE_IDLE || table->compare)
