@@ -223,6 +223,19 @@ static int on_page(sd_event_source *source, int fd, uint32_t revents, void *user
 	return 0;
 }
 
+static int open_page(struct controller *controller, const char *listen, struct base_error *error)
+{
+	int r = server_new(&controller->page, listen, controller_page, &controller->view, error);
+
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(controller->event, &controller->page_turn, server_fd(controller->page), EPOLLIN,
+			    on_page, controller->page);
+	if (r >= 0)
+		r = sd_event_source_set_priority(controller->page_turn, SD_EVENT_PRIORITY_IDLE);
+	return r < 0 ? base_error_set(error, r, "%s", strerror(-r)) : 0;
+}
+
 /* Without it everything works, so what is wrong with it is told and no more. */
 static void start_page(struct controller *controller, const char *listen)
 {
@@ -232,13 +245,7 @@ static void start_page(struct controller *controller, const char *listen)
 						     &controller->counters,   &controller->ready,
 						     &controller->watches,    &controller->drills,
 						     leads,		      controller };
-	if (!*listen)
-		return;
-	if (server_new(&controller->page, listen, controller_page, &controller->view, &error) < 0 ||
-	    sd_event_add_io(controller->event, &controller->page_turn,
-			    server_fd(controller->page), EPOLLIN, on_page,
-			    controller->page) < 0 ||
-	    sd_event_source_set_priority(controller->page_turn, SD_EVENT_PRIORITY_IDLE) < 0)
+	if (*listen && open_page(controller, listen, &error) < 0)
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "no metrics and no probes: %s", error.message);
 }

@@ -16,6 +16,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "base/array.h"
+#include "base/io/clock.h"
 #include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
@@ -23,14 +24,10 @@
 #include "daemon/engine/served.h"
 #include "daemon/engine/traffic.h"
 
-
 uint64_t engine_now(struct engine *engine)
 {
-	struct timespec now;
-
 	(void)engine; /* the true time, not the loop's: a handler may have taken a while */
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+	return base_clock_us(CLOCK_BOOTTIME);
 }
 
 static int on_stop_limit(sd_event_source *source, uint64_t usec, void *userdata)

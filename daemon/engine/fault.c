@@ -31,7 +31,6 @@ struct fault {
 	uint64_t begun_us;
 	struct nft_loader loader; /* cuts off, and takes that away again */
 	sd_event_source *loaded;
-	bool loading;
 	bool lease_known;
 	struct virtual_router_lease lease; /* what `router` has to be told when it comes back */
 };
@@ -145,12 +144,11 @@ static int on_loaded(sd_event_source *source, int fd, uint32_t revents, void *us
 	(void)fd;
 	(void)revents;
 	nft_loader_reap(&fault->loader);
-	if (!fault->loading)
+	if (!nft_loader_is_busy(&fault->loader))
 		return 0;
 	r = nft_loader_end(&fault->loader, &error);
 	if (r == -EAGAIN)
 		return 0;
-	fault->loading = false;
 	if (r < 0 && fault->running) {
 		refuse(fault, &fault->order, error.message[0] ? error.message : strerror(-r));
 		stop(fault);
@@ -164,7 +162,7 @@ static int on_loaded(sd_event_source *source, int fd, uint32_t revents, void *us
 static void take_cut_away(struct fault *fault)
 {
 	nft_loader_cancel(&fault->loader);
-	fault->loading = nft_cut_remove_start(&fault->loader) == 0;
+	nft_cut_remove_start(&fault->loader);
 }
 
 static int cut_off(struct fault *fault, struct base_error *error)
@@ -192,7 +190,6 @@ static int cut_off(struct fault *fault, struct base_error *error)
 			"this kernel has no netdev egress hook, or --fence loopback is said");
 	else
 		r = nft_cut_start(&fault->loader, cuts, count, fault->order.hold_ms);
-	fault->loading = r == 0;
 	free(cuts);
 	return r;
 }
@@ -203,7 +200,7 @@ static const char *refusal(struct fault *fault, const struct message_fault *orde
 {
 	struct engine *engine = fault->engine;
 
-	if (fault->running || fault->loading)
+	if (fault->running || nft_loader_is_busy(&fault->loader))
 		return "another fault is under way on this node";
 	if (engine->stopping)
 		return "this node's vipd is being stopped";
@@ -320,7 +317,7 @@ int fault_new(struct fault **fault, struct engine *engine)
 		r = sd_event_add_io(engine->event, &new->loaded, new->loader.fd, EPOLLIN, on_loaded, new);
 	if (r >= 0)
 		r = engine_add_timer(engine, &new->timer, ENGINE_PRIORITY_FEEDER, on_timer,
-			     engine->abilities.egress ? engine_now(engine) + SWEEP_US : UINT64_MAX);
+				     engine->abilities.egress ? engine_now(engine) + SWEEP_US : UINT64_MAX);
 	if (r < 0) {
 		fault_free(new);
 		return r;

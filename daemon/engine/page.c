@@ -273,7 +273,6 @@ static void disconnect(struct page *page)
 static void on_end(void *userdata, const siginfo_t *info)
 {
 	struct page *page = userdata;
-
 	struct record_ask last;
 
 	(void)info;

@@ -69,20 +69,20 @@ static void make_config(struct router *router, struct virtual_router_config *con
 }
 
 /*
- * Those of the message, or the ones there are, with the addresses that are known of them now; and room for what the
- * core will know of them, which is what is to be freed. NULL: out of memory.
+ * Those of the message, or the ones there are, with the addresses that are known of them now, behind the room for
+ * what the core will know of them: config->peers is what is to be freed. False: out of memory, it is NULL.
  */
-static struct election_peer *make_candidates(struct router *router, const struct message_router *message,
-					     struct virtual_router_config *config)
+static bool make_candidates(struct router *router, const struct message_router *message,
+			    struct virtual_router_config *config)
 {
 	unsigned count = message ? message->candidate_count : router->core.config.candidate_count;
 	const struct virtual_router_candidate *before = router->core.config.candidates;
 	struct virtual_router_candidate *candidates;
 	struct election_peer *peers;
 
-	peers = calloc(count + !count, sizeof *peers + sizeof *candidates);
+	config->peers = peers = calloc(count + !count, sizeof *peers + sizeof *candidates);
 	if (!peers)
-		return NULL;
+		return false;
 	candidates = (void *)(peers + count);
 	for (unsigned i = 0; i < count; i++) {
 		const char *node = message ? message->candidates[i].node : before[i].node;
@@ -94,8 +94,7 @@ static struct election_peer *make_candidates(struct router *router, const struct
 	}
 	config->candidate_count = count;
 	config->candidates = candidates;
-	config->peers = peers;
-	return peers;
+	return true;
 }
 
 /* Copies; false: out of memory. */
@@ -659,8 +658,8 @@ static void change_wish(struct router *router, struct router_wish *wish)
 void router_configure(struct router *router, const struct message_router *message)
 {
 	struct virtual_router_actions actions = { 0 };
+	struct election_peer *before = router->core.config.peers;
 	struct virtual_router_config config;
-	struct election_peer *peers;
 	struct router_wish wish;
 	uint64_t now_us = engine_now(router->engine);
 
@@ -673,12 +672,10 @@ void router_configure(struct router *router, const struct message_router *messag
 	}
 	attach(router, segment_find(router->engine, &router->wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
-	peers = make_candidates(router, message, &config);
-	if (!peers)
+	if (!make_candidates(router, message, &config))
 		return;
 	virtual_router_configure(&router->core, &config, now_us, &actions);
-	free(router->peers);
-	router->peers = peers;
+	free(before);
 	apply_all(router, &actions, now_us);
 	router_review(router);
 }
@@ -705,12 +702,11 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 	}
 	attach(router, segment_find(engine, &router->wish, &(enum base_reason){ 0 }));
 	make_config(router, &config);
-	router->peers = make_candidates(router, message, &config);
-	if (!router->peers || timers_reserve(engine->other_timers, 3) < 0) {
+	if (!make_candidates(router, message, &config) || timers_reserve(engine->other_timers, 3) < 0) {
 		attach(router, NULL);
 		timers_release(engine->vrrp_timers, 1);
 		wish_free(&router->wish);
-		free(router->peers);
+		free(config.peers);
 		free(router);
 		return NULL;
 	}
@@ -736,7 +732,7 @@ void router_free(struct router *router)
 	timers_release(router->engine->vrrp_timers, 1);
 	timers_release(router->engine->other_timers, 3);
 	wish_free(&router->wish);
-	free(router->peers);
+	free(router->core.config.peers);
 	free(router);
 }
 

@@ -40,7 +40,6 @@ struct router {
 	struct engine *engine;
 	struct virtual_router core;
 	struct router_wish wish;
-	struct election_peer *peers; /* and behind them the candidates: the core borrows both */
 	struct segment *segment; /* NULL: this node is not on it */
 	struct timer timer, announce_timer, linger_timer, probe_timer;
 	unsigned announced; /* how many of the first announcements are out */

@@ -10,10 +10,10 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/array.h"
+#include "base/io/clock.h"
 #include "base/time.h"
 #include "daemon/metrics/request.h"
 
@@ -52,14 +52,6 @@ struct server {
 	unsigned count;
 };
 
-static uint64_t now_usec(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint64_t)now.tv_sec * BASE_USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
-}
-
 /* `who`: the connection, or the address of the descriptor in the server. */
 static int watch(struct server *server, int operation, int fd, uint32_t events, void *who)
 {
@@ -91,7 +83,7 @@ static void become(struct connection *connection, enum doing doing)
 					     [DOING_ANSWER] = SERVER_ANSWER_US };
 
 	connection->doing = doing;
-	connection->since_us = now_usec();
+	connection->since_us = base_clock_us(CLOCK_BOOTTIME);
 	connection->deadline_us = connection->since_us + patience[doing];
 }
 
@@ -308,7 +300,7 @@ static void on_listen(struct server *server)
 static void on_sweep(struct server *server)
 {
 	struct connection *next;
-	uint64_t now_us = now_usec(), times;
+	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME), times;
 
 	(void)!read(server->sweep, &times, sizeof times);
 	for (struct connection *c = server->connections; c; c = next) {
@@ -326,7 +318,7 @@ int server_fd(const struct server *server)
 	return server->epoll;
 }
 
-unsigned server_turn(struct server *server)
+void server_turn(struct server *server)
 {
 	struct epoll_event events[EVENTS_MAX];
 	int count = epoll_wait(server->epoll, events, BASE_COUNT_OF(events), 0);
@@ -345,7 +337,6 @@ unsigned server_turn(struct server *server)
 		on_listen(server);
 	if (sweep)
 		on_sweep(server);
-	return count > 0 ? (unsigned)count : 0;
 }
 
 /* --- the way in and out --- */

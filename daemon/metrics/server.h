@@ -40,8 +40,8 @@ int server_new(struct server **server, const char *listen, server_handler *handl
 void server_free(struct server *server); /* NULL is fine */
 
 int server_fd(const struct server *server); /* readable: server_turn() has something to do */
-/* Does a little of what there is to do, and never waits; of how many descriptors, 0: there was nothing. */
-unsigned server_turn(struct server *server);
+/* Does a little of what there is to do, and never waits. */
+void server_turn(struct server *server);
 
 /* Reads `listen` as server_new() does, for the command line: 0 or -EINVAL with a sentence. */
 int server_check(const char *listen, struct base_error *error);

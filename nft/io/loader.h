@@ -49,6 +49,12 @@ typedef int nft_loader_say_fn(const void *userdata, char *text, size_t size, str
 /* What `userdata`, a string, says already. */
 nft_loader_say_fn nft_loader_say_text;
 
+/* Something was started, and nft_loader_end() has not said yet how it went. */
+static inline bool nft_loader_is_busy(const struct nft_loader *loader)
+{
+	return loader->report >= 0;
+}
+
 /* Nothing may be under way. 0 or -errno. */
 int nft_loader_start(struct nft_loader *loader, nft_loader_say_fn *say, const void *userdata);
 
