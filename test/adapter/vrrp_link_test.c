@@ -216,6 +216,20 @@ static void test_addresses_of_others_are_never_touched(void **state)
 	assert_null(strstr(kernel_says("192.0.2.1"), "192.0.2.1/32"));
 }
 
+/* So long as the kernel asks on the segment whether it is somebody's, it is the administrator's all the same. */
+static void test_an_address_that_is_tentative_is_somebodys(void **state)
+{
+	(void)state;
+	place_write("/proc/sys/net/ipv6/conf/eth1/accept_dad", "1");
+	place_write("/proc/sys/net/ipv6/conf/eth1/dad_transmits", "10");
+	place_run("ip address add 2001:db8::201/128 dev eth1");
+	assert_non_null(strstr(kernel_says("2001:db8::201"), "tentative"));
+	assert_int_equal(vrrp_links_refresh(links), 0);
+	assert_int_equal(add("2001:db8::201", 5), -EEXIST);
+	assert_int_equal(remove_one("2001:db8::201"), 0);
+	assert_non_null(strstr(kernel_says("2001:db8::201"), "valid_lft forever"));
+}
+
 static void test_one_that_is_refused_does_not_hold_up_the_others(void **state)
 {
 	struct base_address addresses[] = { place_address("192.0.2.100"), place_address("ff02::5"),
@@ -346,6 +360,7 @@ int main(void)
 		TEST(test_what_a_dead_daemon_left_expires),
 		TEST(test_a_restarted_daemon_recognises_and_removes_its_own),
 		TEST(test_addresses_of_others_are_never_touched),
+		TEST(test_an_address_that_is_tentative_is_somebodys),
 		TEST(test_one_that_is_refused_does_not_hold_up_the_others),
 		TEST(test_changes_wake_us_and_silence_does_not),
 		TEST(test_an_address_that_somebody_removes_is_missed_at_once),

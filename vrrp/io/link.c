@@ -20,13 +20,17 @@
 #define IFA_PROTO 11
 #endif
 
+struct list {
+	struct vrrp_link_tagged *items;
+	size_t count, capacity;
+};
+
 struct vrrp_links {
 	struct nl_sock *request, *events;
 	bool changed;
 	size_t count, capacity;
 	struct vrrp_link *items;
-	size_t tagged_count, tagged_capacity;
-	struct vrrp_link_tagged *tagged;
+	struct list tagged, others; /* all addresses, by whose they are; sorted */
 	int error;
 };
 
@@ -66,6 +70,41 @@ static void *grow(void *items, size_t size, size_t count, size_t *capacity)
 	if (grown)
 		*capacity = *capacity ? *capacity * 2 : 16;
 	return grown;
+}
+
+static bool put(struct list *list, unsigned index, const struct base_address *address)
+{
+	struct vrrp_link_tagged *items =
+		grow(list->items, sizeof *items, list->count, &list->capacity);
+
+	if (!items)
+		return false;
+	list->items = items;
+	items[list->count++] = (struct vrrp_link_tagged){ index, *address };
+	return true;
+}
+
+static int compare(const void *left, const void *right)
+{
+	const struct vrrp_link_tagged *a = left, *b = right;
+
+	if (a->index != b->index)
+		return a->index < b->index ? -1 : 1;
+	return base_address_compare(&a->address, &b->address);
+}
+
+static void sort(struct list *list)
+{
+	if (list->count > 0)
+		qsort(list->items, list->count, sizeof *list->items, compare);
+}
+
+static bool has(const struct list *list, unsigned index, const struct base_address *address)
+{
+	struct vrrp_link_tagged wanted = { index, *address };
+
+	return list->count > 0 &&
+	       bsearch(&wanted, list->items, list->count, sizeof wanted, compare);
 }
 
 static struct vrrp_link *find(struct vrrp_links *links, unsigned index)
@@ -125,6 +164,7 @@ static int on_address(struct nl_msg *message, void *userdata)
 	struct nlattr *attributes[IFA_PROTO + 1];
 	struct base_address address;
 	struct vrrp_link *link;
+	bool tagged;
 
 	if (header->nlmsg_type != RTM_NEWADDR ||
 	    nlmsg_parse(header, sizeof *info, attributes, IFA_PROTO, NULL) < 0 ||
@@ -133,20 +173,13 @@ static int on_address(struct nl_msg *message, void *userdata)
 	if (!read_address(attributes[IFA_LOCAL], info->ifa_family, &address) &&
 	    !read_address(attributes[IFA_ADDRESS], info->ifa_family, &address))
 		return NL_SKIP;
-	if (attributes[IFA_PROTO] && nla_get_u8(attributes[IFA_PROTO]) == VRRP_LINK_TAG) {
-		struct vrrp_link_tagged *tagged = grow(links->tagged, sizeof *tagged,
-						       links->tagged_count,
-						       &links->tagged_capacity);
-
-		if (!tagged) {
-			links->error = -ENOMEM;
-			return NL_STOP;
-		}
-		links->tagged = tagged;
-		tagged[links->tagged_count++] =
-			(struct vrrp_link_tagged){ info->ifa_index, address };
-		return NL_OK;
+	tagged = attributes[IFA_PROTO] && nla_get_u8(attributes[IFA_PROTO]) == VRRP_LINK_TAG;
+	if (!put(tagged ? &links->tagged : &links->others, info->ifa_index, &address)) {
+		links->error = -ENOMEM;
+		return NL_STOP;
 	}
+	if (tagged)
+		return NL_OK;
 	link = find(links, info->ifa_index);
 	if (link && link->address_count < VRRP_LINK_ADDRESSES_MAX &&
 	    !(info->ifa_flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)))
@@ -197,21 +230,12 @@ static int dump(struct vrrp_links *links, int type, size_t header_size, int fami
 	return links->error;
 }
 
-static int compare_tagged(const void *left, const void *right)
-{
-	const struct vrrp_link_tagged *a = left, *b = right;
-
-	if (a->index != b->index)
-		return a->index < b->index ? -1 : 1;
-	return base_address_compare(&a->address, &b->address);
-}
-
 int vrrp_links_refresh(struct vrrp_links *links)
 {
 	int r;
 
 	for (int attempt = 0; attempt < 5; attempt++) {
-		links->count = links->tagged_count = 0;
+		links->count = links->tagged.count = links->others.count = 0;
 		links->error = 0;
 		links->changed = false;
 		r = dump(links, RTM_GETLINK, sizeof(struct ifinfomsg), AF_UNSPEC, on_link);
@@ -225,8 +249,8 @@ int vrrp_links_refresh(struct vrrp_links *links)
 		if (r != -EINTR) /* the kernel changed while it was telling */
 			break;
 	}
-	if (links->tagged_count > 0)
-		qsort(links->tagged, links->tagged_count, sizeof *links->tagged, compare_tagged);
+	sort(&links->tagged);
+	sort(&links->others);
 	return r;
 }
 
@@ -281,7 +305,8 @@ void vrrp_links_free(struct vrrp_links *links)
 	nl_socket_free(links->request);
 	nl_socket_free(links->events);
 	free(links->items);
-	free(links->tagged);
+	free(links->tagged.items);
+	free(links->others.items);
 	free(links);
 }
 
@@ -309,17 +334,14 @@ const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *c
 
 const struct vrrp_link_tagged *vrrp_links_tagged(const struct vrrp_links *links, size_t *count)
 {
-	*count = links->tagged_count;
-	return links->tagged;
+	*count = links->tagged.count;
+	return links->tagged.items;
 }
 
 bool vrrp_links_is_tagged(const struct vrrp_links *links, unsigned index,
 			  const struct base_address *address)
 {
-	struct vrrp_link_tagged wanted = { index, *address };
-
-	return links->tagged_count > 0 &&
-	       bsearch(&wanted, links->tagged, links->tagged_count, sizeof wanted, compare_tagged);
+	return has(&links->tagged, index, address);
 }
 
 static struct nl_msg *address_message(int type, unsigned index, const struct base_address *address,
@@ -361,27 +383,19 @@ static int request(struct vrrp_links *links, int type, unsigned index,
 	return translate(nl_send_sync(links->request, message)); /* takes the message */
 }
 
-/* An administrator's own address of the same value is never touched. */
-static bool is_ours(const struct vrrp_links *links, unsigned index,
-		    const struct base_address *address)
-{
-	const struct vrrp_link *link = find((struct vrrp_links *)links, index);
-
-	for (unsigned i = 0; link && i < link->address_count; i++)
-		if (base_address_equal(&link->addresses[i].address, address))
-			return false;
-	return true;
-}
-
 int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_address *addresses,
 		   size_t count, uint32_t valid_s)
 {
 	int first = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		int r = is_ours(links, index, &addresses[i])
-				? request(links, RTM_NEWADDR, index, &addresses[i], valid_s)
-				: -EEXIST;
+		/*
+		 * An administrator's own address of the same value is never touched, nor while the kernel
+		 * still asks whether it is somebody else's, too.
+		 */
+		int r = has(&links->others, index, &addresses[i])
+				? -EEXIST
+				: request(links, RTM_NEWADDR, index, &addresses[i], valid_s);
 
 		if (r < 0 && first == 0)
 			first = r;
@@ -439,9 +453,9 @@ int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 	int first = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		int r = is_ours(links, index, &addresses[i])
-				? request(links, RTM_DELADDR, index, &addresses[i], 0)
-				: 0;
+		int r = has(&links->others, index, &addresses[i])
+				? 0
+				: request(links, RTM_DELADDR, index, &addresses[i], 0);
 
 		if (r < 0 && r != -EADDRNOTAVAIL && r != -ENODEV && first == 0)
 			first = r;
