@@ -155,6 +155,8 @@ class Cluster(Place):
             "--api-audiences=https://kubernetes.default.svc", f"--token-auth-file={pki / 'tokens.csv'}",
             "--allow-privileged=true", "--event-ttl=10m", *self.server_options])
         wait_for("the API server to be ready", self._ready, seconds, 0.1)
+        if self.manager: # what was cut off from a server backs off: EndpointSlices came up to 90 s later
+            self.start_manager()
 
     def _ready(self):
         if not self.server.alive():
@@ -207,11 +209,14 @@ class Cluster(Place):
             shutil.copytree(backup, data)
         self.manager.stop()
         self._with_etcd_down(act)
-        self.start_manager()
 
     def start_manager(self):
+        """Also in place of one that runs."""
+        if self.manager and self.manager.alive():
+            self.manager.stop()
         self.manager = self.host.start("kube-controller-manager", [
-            program("kube-controller-manager"), f"--kubeconfig={self.admin}", "--leader-elect=false", f"--service-account-private-key-file={self.dir / 'pki/sa.key'}",
+            program("kube-controller-manager"), f"--kubeconfig={self.admin}", "--leader-elect=false",
+            f"--service-account-private-key-file={self.dir / 'pki/sa.key'}",
             f"--root-ca-file={self.authority}", "--bind-address=127.0.0.1", f"--cert-dir={self.dir / 'certs'}",
             *self.manager_options])
 

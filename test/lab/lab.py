@@ -34,6 +34,7 @@ PREFIX = "vipd-lab-"
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
 NUMBERS = itertools.count(1)
+REPORT_LINES = 60 # of a sanitizer's report: who used it, who freed it, who made it
 
 
 class LabError(Exception):
@@ -482,13 +483,13 @@ class Place:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def sanitizer_reports(self):
-        """What ASan, LSan and UBSan wrote into any log of the lab."""
+        """What ASan, LSan and UBSan wrote into any log of the lab, with where it happened."""
         found = []
         for log in sorted(self.dir.glob("*.log")):
-            text = log.read_text(errors="replace")
-            for line in text.splitlines():
+            lines = log.read_text(errors="replace").splitlines()
+            for number, line in enumerate(lines):
                 if re.search(r"ERROR: (Address|Leak)Sanitizer|runtime error:|AddressSanitizer:DEADLYSIGNAL", line):
-                    found.append(f"{log.name}: {line.strip()}")
+                    found.append("\n".join([f"{log.name}: {line.strip()}", *lines[number + 1:number + REPORT_LINES]]))
         return found
 
 
