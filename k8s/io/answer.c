@@ -21,13 +21,13 @@ static void deliver_lines(struct k8s_request *request)
 	while ((end = memchr(start, '\n', request->size - (size_t)(start - request->data)))) {
 		cJSON *event = cJSON_ParseWithLength(start, (size_t)(end - start));
 
-		if (event)
-			request->ended = request->line(request->userdata, event) < 0;
-		else
+		if (!event)
 			request->malformed = true;
+		else if (request->line(request->userdata, event) < 0)
+			request->ended = true;
 		cJSON_Delete(event);
 		start = end + 1;
-		if (request->ended || request->malformed)
+		if (request->ended || request->malformed || request->cancelled)
 			return;
 		if (request->client->contact)
 			request->client->contact(request->client->userdata, true);
@@ -48,6 +48,8 @@ size_t k8s_answer_data(char *data, size_t one, size_t count, void *userdata)
 	size_t size = one * count, limit = request->watch ? LINE_SIZE_MAX : BODY_SIZE_MAX;
 	long status = 0;
 
+	if (request->cancelled)
+		return 0;
 	if (request->size + size > limit) {
 		request->overlong = true;
 		return 0;
@@ -72,7 +74,7 @@ size_t k8s_answer_data(char *data, size_t one, size_t count, void *userdata)
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (request->watch && status == 200)
 		deliver_lines(request);
-	return request->ended || request->malformed ? 0 : size;
+	return request->ended || request->malformed || request->cancelled ? 0 : size;
 }
 
 /*

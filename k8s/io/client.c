@@ -65,7 +65,7 @@ static void finish(struct k8s_request *request, CURLcode code)
 	}
 	k8s_answer_tell(request, &response);
 	if (request->easy)
-		curl_multi_remove_handle(k8s_request_multi(request), request->easy);
+		curl_multi_remove_handle(k8s_request_lane(request)->multi, request->easy);
 	if (request->done)
 		request->done(request->userdata, &response);
 	cJSON_Delete(response.body);
@@ -73,19 +73,35 @@ static void finish(struct k8s_request *request, CURLcode code)
 	launch_waiting(client);
 }
 
-/* The Lease lane: first come, first served, a bounded number of connections. */
+/* In the Lease lane there is a bounded number of connections. */
+static bool has_to_wait(const struct k8s_request *request)
+{
+	return k8s_request_lane(request)->busy ||
+	       (request->lease && request->client->lease_count >= K8S_LEASE_CONNECTIONS);
+}
+
+/* First come, first served. */
 static void launch_waiting(struct k8s_client *client)
 {
-	while (client->lease_count < K8S_LEASE_CONNECTIONS) {
+	for (;;) {
 		struct k8s_request *oldest = NULL;
 
 		for (struct k8s_request *r = client->requests; r; r = r->next)
-			if (r->lease && !r->easy)
+			if (!r->easy && !has_to_wait(r))
 				oldest = r; /* new ones are put in front */
 		if (!oldest)
 			return;
 		if (k8s_request_launch(oldest) < 0)
 			finish_unsent(oldest, "out of memory");
+	}
+}
+
+static void free_cancelled(struct k8s_client *client)
+{
+	for (struct k8s_request *r = client->requests, *next; r; r = next) {
+		next = r->next;
+		if (r->cancelled && !k8s_request_lane(r)->busy)
+			k8s_request_free(r);
 	}
 }
 
@@ -117,11 +133,16 @@ static int on_patience(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- libcurl on the loop --- */
 
-static void pump(struct lane *lane)
+static void act(struct lane *lane, curl_socket_t fd, int flags)
 {
 	CURLMsg *message;
-	int left;
+	int running, left;
 
+	lane->busy = true;
+	curl_multi_socket_action(lane->multi, fd, flags, &running);
+	lane->busy = false;
+	free_cancelled(lane->client);
+	launch_waiting(lane->client);
 	while ((message = curl_multi_info_read(lane->multi, &left))) {
 		struct k8s_request *request;
 
@@ -134,8 +155,7 @@ static void pump(struct lane *lane)
 
 static int on_fd(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-	struct lane *lane = userdata;
-	int running, flags = 0;
+	int flags = 0;
 
 	(void)source;
 	if (revents & EPOLLIN)
@@ -144,8 +164,7 @@ static int on_fd(sd_event_source *source, int fd, uint32_t revents, void *userda
 		flags |= CURL_CSELECT_OUT;
 	if (revents & (EPOLLERR | EPOLLHUP))
 		flags |= CURL_CSELECT_ERR;
-	curl_multi_socket_action(lane->multi, fd, flags, &running);
-	pump(lane);
+	act(userdata, fd, flags);
 	return 0;
 }
 
@@ -189,13 +208,9 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
 
 static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
 {
-	struct lane *lane = userdata;
-	int running;
-
 	(void)source;
 	(void)usec;
-	curl_multi_socket_action(lane->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	pump(lane);
+	act(userdata, CURL_SOCKET_TIMEOUT, 0);
 	return 0;
 }
 
@@ -321,6 +336,15 @@ void k8s_client_count(struct k8s_client *client, struct k8s_counters *counters)
 	client->counters = counters;
 }
 
+/* NULL: it is gone. */
+static struct k8s_request *launch_or_wait(struct k8s_request *request)
+{
+	if (has_to_wait(request) || k8s_request_launch(request) == 0)
+		return request;
+	k8s_request_free(request);
+	return NULL;
+}
+
 struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_call *call,
 				    k8s_done_fn *done, void *userdata)
 {
@@ -345,16 +369,11 @@ struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_
 		k8s_request_free(request);
 		return NULL;
 	}
-	if (request->lease && client->lease_count >= K8S_LEASE_CONNECTIONS) {
+	if (request->lease && has_to_wait(request)) {
 		sd_event_source_set_time(client->patience, request->started_us);
 		sd_event_source_set_enabled(client->patience, SD_EVENT_ONESHOT);
-		return request; /* its turn comes when another one ends */
 	}
-	if (k8s_request_launch(request) < 0) {
-		k8s_request_free(request);
-		return NULL;
-	}
-	return request;
+	return launch_or_wait(request);
 }
 
 struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path,
@@ -371,11 +390,7 @@ struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path
 	request->done = done;
 	request->userdata = userdata;
 	request->timeout_ms = timeout_ms;
-	if (k8s_request_launch(request) < 0) {
-		k8s_request_free(request);
-		return NULL;
-	}
-	return request;
+	return launch_or_wait(request);
 }
 
 bool k8s_request_break(struct k8s_request *request)
@@ -403,6 +418,11 @@ void k8s_request_cancel(struct k8s_request *request)
 
 	if (!request)
 		return;
+	if (k8s_request_lane(request)->busy) {
+		request->cancelled = true;
+		request->done = NULL;
+		return;
+	}
 	client = request->client;
 	k8s_request_free(request);
 	launch_waiting(client);

@@ -91,7 +91,7 @@ struct k8s_request *k8s_client_call(struct k8s_client *client, const struct k8s_
 /*
  * A stream of JSON lines (a watch): `line` for each, `done` at its end. A line that is no JSON or
  * longer than 8 MiB ends it (RESULT_UNKNOWN), and so does a negative answer of `line`
- * (RESULT_OK). Local deadline: `timeout_ms`. `line` may not cancel requests.
+ * (RESULT_OK). Local deadline: `timeout_ms`. `line` may call and cancel, itself too.
  */
 struct k8s_request *k8s_client_watch(struct k8s_client *client, const char *path,
 				     uint32_t timeout_ms,

@@ -155,16 +155,16 @@ static int set_headers(struct k8s_request *request)
 
 /* --- from the beginning to the end --- */
 
-CURLM *k8s_request_multi(const struct k8s_request *request)
+struct lane *k8s_request_lane(const struct k8s_request *request)
 {
-	return request->lease ? request->client->leases.multi : request->client->common.multi;
+	return request->lease ? &request->client->leases : &request->client->common;
 }
 
 void k8s_request_recall(struct k8s_request *request)
 {
 	if (!request->easy)
 		return;
-	curl_multi_remove_handle(k8s_request_multi(request), request->easy);
+	curl_multi_remove_handle(k8s_request_lane(request)->multi, request->easy);
 	curl_easy_cleanup(request->easy);
 	request->easy = NULL;
 	request->size = 0;
@@ -240,7 +240,7 @@ int k8s_request_launch(struct k8s_request *request)
 	}
 	if (set_headers(request) < 0)
 		return -ENOMEM;
-	return curl_multi_add_handle(k8s_request_multi(request), easy) == CURLM_OK ? 0 : -ENOMEM;
+	return curl_multi_add_handle(k8s_request_lane(request)->multi, easy) == CURLM_OK ? 0 : -ENOMEM;
 }
 
 struct k8s_request *k8s_request_new(struct k8s_client *client, const char *method,

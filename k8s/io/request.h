@@ -26,6 +26,7 @@ struct k8s_request {
 	const char *content_type;
 	uint32_t timeout_ms;
 	bool overlong, malformed, ended, counted;
+	bool cancelled; /* from within libcurl, which has it still */
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -38,6 +39,7 @@ struct lane {
 	struct k8s_client *client;
 	CURLM *multi;
 	sd_event_source *timer;
+	bool busy; /* libcurl calls us: it takes no handle, and gives none back, before it returns */
 };
 
 struct k8s_client {
@@ -75,7 +77,7 @@ void k8s_request_free(struct k8s_request *request);
 int k8s_request_launch(struct k8s_request *request);
 /* Takes it back, answer and all. */
 void k8s_request_recall(struct k8s_request *request);
-CURLM *k8s_request_multi(const struct k8s_request *request);
+struct lane *k8s_request_lane(const struct k8s_request *request);
 
 /* answer.c: libcurl's callbacks with the request as userdata. */
 size_t k8s_answer_data(char *data, size_t one, size_t count, void *userdata);

@@ -334,6 +334,44 @@ static void test_after_cancelling_and_freeing_nobody_is_called(void **state)
 	assert_int_equal(heard.done, 0);
 }
 
+static struct {
+	struct k8s_request *own, *other, *lease;
+} to_cancel;
+
+static int on_line_act(void *userdata, const cJSON *line)
+{
+	struct k8s_call ask = { .method = "GET", .path = "/ok", .timeout_ms = 3000 };
+
+	on_line(userdata, line);
+	k8s_request_cancel(to_cancel.other);
+	k8s_request_cancel(to_cancel.lease);
+	k8s_request_cancel(to_cancel.own);
+	assert_non_null(k8s_client_call(client, &ask, on_done, &heard));
+	assert_non_null(k8s_client_watch(client, "/watch/split", 5000, on_line, on_done, &heard));
+	return 0;
+}
+
+/* An object that is gone ends what was being written of it, while libcurl hands us the line. */
+static void test_a_line_may_call_and_cancel(void **state)
+{
+	cJSON *body = cJSON_Parse("{\"status\":{\"owner\":\"n1\"}}");
+	struct k8s_call write = { .method = "PATCH", .path = "/hold", .body = body };
+
+	(void)state;
+	to_cancel.other = k8s_client_call(client, &write, on_done, &heard);
+	write.lane = K8S_LANE_LEASE;
+	to_cancel.lease = k8s_client_call(client, &write, on_done, &heard);
+	cJSON_Delete(body);
+	to_cancel.own = k8s_client_watch(client, "/watch/quiet", 5000, on_line_act, on_done, &heard);
+	assert_non_null(to_cancel.own);
+	run_until(2);
+	for (int i = 0; i < 20; i++)
+		sd_event_run(event, 50000);
+	assert_int_equal(heard.done, 2);
+	assert_int_equal(heard.lines, 1 + 2);
+	assert_int_equal(get("/ok"), K8S_RESULT_OK);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -349,6 +387,7 @@ int main(void)
 		TEST(test_a_watch_ends_when_its_reader_says_so_or_its_time_is_over),
 		TEST(test_lease_writes_wait_their_turn_and_give_up_in_time),
 		TEST(test_after_cancelling_and_freeing_nobody_is_called),
+		TEST(test_a_line_may_call_and_cancel),
 	};
 	int failed;
 
