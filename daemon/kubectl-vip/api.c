@@ -329,6 +329,61 @@ int api_create(struct api *api, const char *path, const cJSON *object, struct ba
 	return call(api, "POST", path, NULL, object, NULL, error);
 }
 
+struct follower {
+	struct api *api;
+	const char *path;
+	const struct k8s_informer_handlers *handlers;
+	void *userdata;
+};
+
+static void on_object(void *userdata, const cJSON *object)
+{
+	struct follower *follower = userdata;
+
+	follower->handlers->on_object(follower->userdata, object);
+}
+
+static void on_gone(void *userdata, const char *namespace, const char *name)
+{
+	struct follower *follower = userdata;
+
+	follower->handlers->on_gone(follower->userdata, namespace, name);
+}
+
+static void on_synced(void *userdata, bool first)
+{
+	(void)userdata;
+	(void)first;
+}
+
+static void on_trouble(void *userdata, const struct k8s_response *response)
+{
+	struct follower *follower = userdata;
+	struct base_error error = { 0 };
+
+	follower->api->response = *response;
+	follower->api->response.body = NULL;
+	if (explain(follower->api, "GET", follower->path, &error) < 0)
+		fprintf(stderr, "%s; trying again\n", error.message);
+}
+
+int api_follow(struct api *api, const char *path, const struct k8s_informer_handlers *handlers,
+	       void *userdata, struct base_error *error)
+{
+	const struct k8s_informer_handlers own = { .on_object = on_object,
+						   .on_gone = on_gone,
+						   .on_synced = on_synced,
+						   .on_trouble = on_trouble };
+	struct follower follower = { api, path, handlers, userdata };
+	struct k8s_informer *informer = NULL;
+	int r = k8s_informer_new(&informer, api->client, api->event, path, NULL, &own, &follower);
+
+	while (r >= 0)
+		r = sd_event_run(api->event, UINT64_MAX);
+	k8s_informer_free(informer);
+	return base_error_set(error, r, "event loop: %s", strerror(-r));
+}
+
 const cJSON *api_pick(const cJSON *list, const char *kind, const char *name,
 		      struct base_error *error)
 {

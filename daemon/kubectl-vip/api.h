@@ -6,6 +6,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/error.h"
+#include "k8s/io/informer.h"
 
 /*
  * The API server as a command line tool needs it: one request after another, and every failure as
@@ -34,6 +35,13 @@ int api_get(struct api *api, const char *path, cJSON **tree, struct base_error *
 int api_merge(struct api *api, const char *path, const cJSON *patch, cJSON **tree,
 	      struct base_error *error);
 int api_create(struct api *api, const char *path, const cJSON *object, struct base_error *error);
+
+/*
+ * All objects at `path`, then whatever becomes of them, until somebody ends the program. Trouble is told
+ * on stderr, and tried again: of the handlers on_object and on_gone are called.
+ */
+int api_follow(struct api *api, const char *path, const struct k8s_informer_handlers *handlers,
+	       void *userdata, struct base_error *error);
 
 /* The item of a list (borrowed), or NULL and an error that offers the nearest name. */
 const cJSON *api_pick(const cJSON *list, const char *kind, const char *name,

@@ -14,6 +14,7 @@ enum option {
 	OPTION_NAMESPACE,
 	OPTION_OUTPUT,
 	OPTION_NO_HEADERS,
+	OPTION_WATCH,
 	OPTION_WAIT,
 	OPTION_TIMEOUT,
 	OPTION_TO,
@@ -39,6 +40,7 @@ static const struct {
 	  ARGUMENTS_OUTPUT },
 	{ OPTION_TO, 0, "to", "NODE", "who shall own it; the best candidate if not said",
 	  ARGUMENTS_TO },
+	{ OPTION_WATCH, 'w', "watch", NULL, "go on, with a line for whatever changes", ARGUMENTS_WATCH },
 	{ OPTION_WAIT, 'w', "wait", NULL, "return when it is done; exit 1 if it was not in time",
 	  ARGUMENTS_WAIT },
 	{ OPTION_TIMEOUT, 0, "timeout", "TIME", "how long to wait, as 30s or 5m (60s if not said)",
@@ -222,6 +224,9 @@ static int apply(struct arguments *arguments, enum option option, const char *va
 	case OPTION_NO_HEADERS:
 		arguments->no_headers = true;
 		return 0;
+	case OPTION_WATCH:
+		arguments->watch = true;
+		return 0;
 	case OPTION_WAIT:
 		arguments->wait = true;
 		return 0;
@@ -268,6 +273,22 @@ static int unknown_option(const char *word, unsigned taken)
 	return -1;
 }
 
+/* The option that this command takes under this word, "--name", "--name=value", "-n" or "-nvalue"; or none. */
+static size_t find_option(const char *word, unsigned taken)
+{
+	size_t length = strcspn(word, "="), at;
+
+	for (at = 0; at < BASE_COUNT_OF(options); at++) {
+		bool named = word[1] == '-' ? strlen(options[at].name) == length - 2 &&
+						      strncmp(options[at].name, word + 2, length - 2) == 0
+					    : options[at].letter == word[1];
+
+		if (named && (!options[at].taken || (options[at].taken & taken)))
+			break;
+	}
+	return at;
+}
+
 int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned taken)
 {
 	bool only_words = false;
@@ -279,7 +300,7 @@ int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned
 					 .action = actions[0] };
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i], *equals = strchr(word, '='), *value = NULL;
-		size_t at = 0, length = strcspn(word, "=");
+		size_t at;
 
 		if (only_words || word[0] != '-' || !word[1]) {
 			if (arguments->word_count == ARGUMENTS_WORDS_MAX) {
@@ -293,13 +314,8 @@ int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned
 			only_words = true;
 			continue;
 		}
-		while (at < BASE_COUNT_OF(options) &&
-		       !(word[1] == '-' ? strlen(options[at].name) == length - 2 &&
-						  strncmp(options[at].name, word + 2, length - 2) == 0
-					: options[at].letter == word[1]))
-			at++;
-		if (at == BASE_COUNT_OF(options) ||
-		    (options[at].taken && !(options[at].taken & taken)))
+		at = find_option(word, taken);
+		if (at == BASE_COUNT_OF(options))
 			return unknown_option(word, taken);
 		if (word[1] == '-')
 			value = equals ? equals + 1 : NULL;

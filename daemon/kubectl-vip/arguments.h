@@ -23,7 +23,7 @@ struct arguments {
 	const char *kubeconfig, *context, *namespace; /* NULL: not said */
 	const char *to;				      /* handover: "" the best */
 	enum output output;
-	bool no_headers, wait, force, help;
+	bool no_headers, watch, wait, force, help;
 	int budget_ms; /* drill run: how long nobody may answer; -1: not said */
 	int lost_connections; /* drill run: how many may be lost; -1: none are held */
 	const char *action; /* drill run: "Handover" if not said */
@@ -41,7 +41,8 @@ struct arguments {
 #define ARGUMENTS_FORCE	    16u
 #define ARGUMENTS_DRILL	    32u
 #define ARGUMENTS_FILE	    64u /* its words may be said by -f, too */
-#define ARGUMENTS_ALL	    127u
+#define ARGUMENTS_WATCH	    128u
+#define ARGUMENTS_ALL	    255u
 
 /* 0, or -1 after saying on stderr what is wrong. */
 int arguments_parse(struct arguments *arguments, int argc, char **argv, unsigned taken);

@@ -16,7 +16,8 @@ static const struct command {
 	  "SINCE is how long the owner has had it, OUTAGE how long nobody answered at the last move,\n"
 	  "REASON why it moved or, if something is wrong, what. With -n only addresses of the Services\n"
 	  "in that namespace. -o wide shows the candidates: node:priority, ! if not eligible now.\n",
-	  0, ARGUMENTS_WORDS_MAX, ARGUMENTS_OUTPUT | ARGUMENTS_NAMESPACE, status_command },
+	  0, ARGUMENTS_WORDS_MAX, ARGUMENTS_OUTPUT | ARGUMENTS_NAMESPACE | ARGUMENTS_WATCH,
+	  status_command },
 	{ "pools", "[POOL...]", "what the pools have given away and what is left", "", 0,
 	  ARGUMENTS_WORDS_MAX, ARGUMENTS_OUTPUT, pools_command },
 	{ "explain", "SERVICE", "why a Service is served or not: every link from it to its endpoints",

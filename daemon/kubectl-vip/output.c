@@ -95,30 +95,40 @@ static int width(const char *text)
 	return count;
 }
 
-void table_print(struct table *table, bool no_headers)
+static void print_row(const struct table *table, char *const *cells, bool headers)
 {
-	size_t rows = table->count / table->columns;
+	for (size_t column = 0; column < table->columns; column++) {
+		const char *cell = cells[column];
+		const char *colour = headers ? "" : output_colour(cell);
+		bool last = column + 1 == table->columns;
 
-	for (size_t row = no_headers ? 1 : 0; row < rows; row++)
-		for (size_t column = 0; column < table->columns; column++) {
-			const char *cell = table->cells[row * table->columns + column];
-			const char *colour = row ? output_colour(cell) : "";
-			int widest = 0;
+		printf("%s%s%s%*s", colour, cell, *colour ? output_plain() : "",
+		       last ? 0 : table->widest[column] - width(cell) + 3, "");
+	}
+	putchar('\n');
+}
 
-			if (column + 1 == table->columns) {
-				printf("%s%s%s\n", colour, cell, *colour ? output_plain() : "");
-				break;
-			}
-			for (size_t other = no_headers ? 1 : 0; other < rows; other++) {
-				int wide = width(table->cells[other * table->columns + column]);
+void table_flush(struct table *table, bool no_headers)
+{
+	size_t first = !table->begun && no_headers ? table->columns : 0;
 
-				widest = wide > widest ? wide : widest;
-			}
-			printf("%s%s%s%*s", colour, cell, *colour ? output_plain() : "",
-			       widest - width(cell) + 3, "");
-		}
+	for (size_t i = first; i < table->count; i++) {
+		int *widest = &table->widest[i % table->columns], wide = width(table->cells[i]);
+
+		*widest = wide > *widest ? wide : *widest;
+	}
+	for (size_t i = first; i < table->count; i += table->columns)
+		print_row(table, table->cells + i, !table->begun && i == 0);
 	for (size_t i = 0; i < table->count; i++)
 		free(table->cells[i]);
+	table->count = 0;
+	table->begun = true;
+	fflush(stdout);
+}
+
+void table_print(struct table *table, bool no_headers)
+{
+	table_flush(table, no_headers);
 	free(table->cells);
 	*table = (struct table){ 0 };
 }

@@ -11,16 +11,22 @@
  * What is printed: tables with columns as wide as they must be, and objects as kubectl prints
  * them. Colours only on a terminal, and never with NO_COLOR.
  */
+#define TABLE_COLUMNS_MAX 16
+
 struct table {
 	size_t columns, count;
-	char **cells; /* row after row, headers first */
+	char **cells; /* of the rows that are not printed yet, row after row, headers first */
+	int widest[TABLE_COLUMNS_MAX]; /* of each column, in what was printed */
+	bool begun;		       /* the headers were printed, or left out */
 };
 
 /* `headers`: words between '|'. */
 void table_start(struct table *table, const char *headers);
 /* The next cell; an empty text is shown as "-" in the middle of a row. */
 __attribute__((format(printf, 2, 3))) void table_add(struct table *table, const char *format, ...);
-/* Prints and frees it. */
+/* Prints what was added since; what comes later stands below it. */
+void table_flush(struct table *table, bool no_headers);
+/* The rest, and frees it. */
 void table_print(struct table *table, bool no_headers);
 
 /* "5m", "2d3h" since an RFC 3339 time, as kubectl says it; "" if it is none. */

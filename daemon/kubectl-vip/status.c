@@ -5,7 +5,7 @@
 #include "base/address.h"
 #include "base/cleanup.h"
 #include "daemon/kubectl-vip/commands.h"
-#include "daemon/kubectl-vip/output.h"
+#include "daemon/kubectl-vip/status.h"
 #include "k8s/object.h"
 
 DEFINE_CLEANUP(cJSON, cJSON_Delete)
@@ -59,6 +59,18 @@ const cJSON *condition_of(const cJSON *object, const char *type)
 const char *condition_status(const cJSON *object, const char *type)
 {
 	return k8s_object_text(condition_of(object, type), "status");
+}
+
+bool status_wanted(const cJSON *vip, const struct arguments *arguments)
+{
+	for (unsigned i = 0; i < arguments->word_count; i++) {
+		char name[64];
+
+		if (strcmp(vip_name(arguments->words[i], name), k8s_object_text(vip, "metadata/name")) == 0)
+			return true;
+	}
+	return arguments->word_count == 0 &&
+	       (!arguments->namespace || vip_names(vip, arguments->namespace, NULL));
 }
 
 /* The items that were asked for by name (all, if none was), detached from the list. */
@@ -158,48 +170,51 @@ static int compare_vips(const void *a, const void *b)
 	return base_address_compare(&left, &right);
 }
 
-static int vip_rows(const cJSON *items, const struct arguments *arguments)
+void status_start(struct table *table, bool wide)
 {
-	bool wide = arguments->output == OUTPUT_WIDE;
-	size_t count = (size_t)cJSON_GetArraySize(items), i = 0;
+	table_start(table, wide ? "ADDRESS|OWNER|STATE|SINCE|SERVICES|POOL|REASON|OUTAGE|VRID|TERM|"
+				  "TRANSITIONS|CANDIDATES|MESSAGE"
+				: "ADDRESS|OWNER|STATE|SINCE|SERVICES|POOL|REASON|OUTAGE");
+}
+
+void status_row(struct table *table, const cJSON *vip, bool wide)
+{
+	const char *state = k8s_object_text(vip, "status/state");
+	char services[LIST_TEXT_SIZE], candidates[LIST_TEXT_SIZE], since[16], outage[32];
+
+	services_of(vip, services, sizeof services);
+	candidates_of(vip, candidates, sizeof candidates);
+	outage_of(vip, outage);
+	table_add(table, "%s", k8s_object_text(vip, "spec/address"));
+	table_add(table, "%s", k8s_object_text(vip, "status/owner"));
+	table_add(table, "%s", *state ? state : "Pending");
+	table_add(table, "%s", output_since(k8s_object_text(vip, "status/since"), since));
+	table_add(table, "%s", services);
+	table_add(table, "%s", k8s_object_text(vip, "spec/pool"));
+	table_add(table, "%s", reason_of(vip));
+	table_add(table, "%s", outage);
+	if (!wide)
+		return;
+	table_add(table, "%d", (int)k8s_object_number(vip, "spec/virtualRouterID", 0, 255, 0));
+	table_add(table, "%lld", (long long)k8s_object_number(vip, "status/term", 0, UINT32_MAX, 0));
+	table_add(table, "%lld",
+		  (long long)k8s_object_number(vip, "status/transitions", 0, UINT32_MAX, 0));
+	table_add(table, "%s", candidates);
+	table_add(table, "%s", k8s_object_text(vip, "status/lastTransition/message"));
+}
+
+int status_rows(struct table *table, const cJSON *vips, bool wide)
+{
+	size_t count = (size_t)cJSON_GetArraySize(vips), i = 0;
 	const cJSON **sorted = calloc(count + 1, sizeof *sorted), *item;
-	struct table table;
 
 	if (!sorted)
 		return -1;
-	cJSON_ArrayForEach(item, items)
+	cJSON_ArrayForEach(item, vips)
 		sorted[i++] = item;
 	qsort(sorted, count, sizeof *sorted, compare_vips);
-	table_start(&table, wide ? "ADDRESS|OWNER|STATE|SINCE|SERVICES|POOL|REASON|OUTAGE|VRID|TERM|"
-				   "TRANSITIONS|CANDIDATES|MESSAGE"
-				 : "ADDRESS|OWNER|STATE|SINCE|SERVICES|POOL|REASON|OUTAGE");
-	for (i = 0; i < count; i++) {
-		const cJSON *vip = sorted[i];
-		const char *state = k8s_object_text(vip, "status/state");
-		char services[LIST_TEXT_SIZE], candidates[LIST_TEXT_SIZE], since[16], outage[32];
-
-		services_of(vip, services, sizeof services);
-		candidates_of(vip, candidates, sizeof candidates);
-		outage_of(vip, outage);
-		table_add(&table, "%s", k8s_object_text(vip, "spec/address"));
-		table_add(&table, "%s", k8s_object_text(vip, "status/owner"));
-		table_add(&table, "%s", *state ? state : "Pending");
-		table_add(&table, "%s", output_since(k8s_object_text(vip, "status/since"), since));
-		table_add(&table, "%s", services);
-		table_add(&table, "%s", k8s_object_text(vip, "spec/pool"));
-		table_add(&table, "%s", reason_of(vip));
-		table_add(&table, "%s", outage);
-		if (!wide)
-			continue;
-		table_add(&table, "%d", (int)k8s_object_number(vip, "spec/virtualRouterID", 0, 255, 0));
-		table_add(&table, "%lld",
-			  (long long)k8s_object_number(vip, "status/term", 0, UINT32_MAX, 0));
-		table_add(&table, "%lld",
-			  (long long)k8s_object_number(vip, "status/transitions", 0, UINT32_MAX, 0));
-		table_add(&table, "%s", candidates);
-		table_add(&table, "%s", k8s_object_text(vip, "status/lastTransition/message"));
-	}
-	table_print(&table, arguments->no_headers);
+	for (i = 0; i < count; i++)
+		status_row(table, sorted[i], wide);
 	free(sorted);
 	return 0;
 }
@@ -207,6 +222,8 @@ static int vip_rows(const cJSON *items, const struct arguments *arguments)
 int status_command(struct api *api, const struct arguments *arguments, struct base_error *error)
 {
 	CLEANUP(cJSON_Delete_cleanup) cJSON *list = NULL, *items = NULL;
+	bool wide = arguments->output == OUTPUT_WIDE;
+	struct table table;
 	int r = api_get(api, API_GROUP "/virtualips", &list, error);
 
 	if (r < 0)
@@ -214,7 +231,9 @@ int status_command(struct api *api, const struct arguments *arguments, struct ba
 	items = chosen(list, arguments, "VirtualIP", error);
 	if (!items)
 		return error->code;
-	if (arguments->output != OUTPUT_TABLE && arguments->output != OUTPUT_WIDE) {
+	if (arguments->watch)
+		return status_watch(api, arguments, TAKE(items), error);
+	if (arguments->output != OUTPUT_TABLE && !wide) {
 		output_objects(arguments->output, TAKE(items), arguments->word_count == 1, "VirtualIP",
 			       "virtualip.vipd.dev");
 		return 0;
@@ -224,7 +243,10 @@ int status_command(struct api *api, const struct arguments *arguments, struct ba
 			arguments->namespace ? arguments->namespace : "");
 		return 0;
 	}
-	return vip_rows(items, arguments);
+	status_start(&table, wide);
+	r = status_rows(&table, items, wide);
+	table_print(&table, arguments->no_headers);
+	return r;
 }
 
 /* --- pools --- */

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import threading
 import time
 
@@ -220,13 +221,49 @@ def test_check_says_before_whose_address_a_pool_would_lose(cli, served, tmp_path
 
 
 def test_pools(cli, served):
-    assert cli.rows("pools")[0] == {
+    [row] = cli.rows("pools")
+    assert re.fullmatch(r"\d+s|\d+m\d*s?", row.pop("AGE"))
+    assert row == {
         "NAME": "lab", "ADDRESSES": "192.0.2.0/25,2001:db8::1:0/120", "ASSIGNED": "1 + 1 IPv6",
-        "AVAILABLE": "125 + 255 IPv6", "QUARANTINE": "0", "DATAPLANE": "auto", "ACCEPTED": "True",
-        "REASON": "Accepted", "AGE": cli.rows("pools")[0]["AGE"]}
+        "AVAILABLE": "125 + 255 IPv6", "QUARANTINE": "0", "DATAPLANE": "auto", "ACCEPTED": "True", "REASON": "Accepted"}
     served.patch(f"{GROUP}/addresspools/lab", {"spec": {"disabled": True}})
     assert cli.rows("pools")[0]["REASON"] == "Disabled"
     assert "did you mean lab?" in cli.fails("pools", "lob")
+
+
+def test_colours_are_for_terminals_alone(cli, served):
+    def said(*settings):
+        words = " ".join(map(str, [vipd.program("kubectl-vip"), "status", "--kubeconfig", served.admin]))
+        return served.host.run(["env", "TERM=xterm", *settings, "script", "-qec", words, "/dev/null"], timeout=60).stdout
+    assert "\033[32mActive\033[0m" in said()
+    assert "\033" not in said("NO_COLOR=1") and "Active" in said("NO_COLOR=1")
+    assert "\033" not in cli("status", env={"TERM": "xterm"})
+
+
+def test_status_goes_on_with_what_changes(cli, served, tmp_path):
+    """A row for each change, none for notes; also after the server was away; those that are gone are Released."""
+    proxy = served.proxy(7009)
+    watch = served.host.start("watch", [vipd.program("kubectl-vip"), "status", "-w", "--kubeconfig", behind(served, tmp_path)],
+                              env=vipd.environment())
+    try:
+        watch.wait_output(r"192\.0\.2\.10 +n1 +Active[^\n]*\n2001:db8::1:10 +n1 +Active", 30)
+        served.patch(f"{GROUP}/virtualips/192.0.2.10", {"metadata": {"annotations": {"note": "of no interest"}}})
+        own(served, "192.0.2.10", "n2", "n1", 0, state="Moving")
+        watch.wait_output(r"192\.0\.2\.10 +n2 +Moving +\d+s +vms/myvm-ssh +lab +OwnerLost +61ms\n", 30)
+        proxy.refuse()
+        watch.wait_output(r"is not to be reached: .*; trying again\n|does not answer: .*; trying again\n", 60)
+        own(served, "192.0.2.10", "n2", "n1", 0)
+        served.delete(f"{GROUP}/virtualips/{V6_NAME}")
+        proxy.heal()
+        watch.wait_output(r"192\.0\.2\.10 +n2 +Active", 60)
+        watch.wait_output(r"2001:db8::1:10 +n1 +Released", 60)
+        rows = [line.split()[:3] for line in watch.output().splitlines() if re.search(" (Active|Moving|Released) ", line)]
+        assert rows[:3] == [["192.0.2.10", "n1", "Active"], [V6, "n1", "Active"], ["192.0.2.10", "n2", "Moving"]]
+        assert sorted(rows[3:]) == [["192.0.2.10", "n2", "Active"], [V6, "n1", "Released"]]
+        assert watch.output().count("ADDRESS") == 1
+    finally:
+        watch.kill()
+    assert "unknown option -w" in cli.fails("pools", "-w", code=2)
 
 
 # --- completion
@@ -497,14 +534,19 @@ def test_explain_says_what_it_could_not_know(cli, served):
     assert found["owner"] == "ok"
 
 
-def through(cli, served, tmp_path, *words):
-    """kubectl vip with the server behind a proxy; (exit code, {link: verdict}, everything said)."""
+def behind(served, tmp_path):
+    """A kubeconfig whose server is a proxy's port 7009."""
     config = tmp_path / "proxied"
     document = yaml.safe_load(served.admin.read_text())
     for entry in document["clusters"]:
         entry["cluster"]["server"] = entry["cluster"]["server"].replace(":6443", ":7009")
     config.write_text(yaml.safe_dump(document))
-    done = cli.run(*words, "-o", "json", config=config)
+    return config
+
+
+def through(cli, served, tmp_path, *words):
+    """kubectl vip with the server behind a proxy; (exit code, {link: verdict}, everything said)."""
+    done = cli.run(*words, "-o", "json", config=behind(served, tmp_path))
     return done.returncode, {link["link"]: link["verdict"] for link in json.loads(done.stdout)["links"]}, done.stdout
 
 
