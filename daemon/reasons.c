@@ -40,8 +40,11 @@ static void print_title(const char *format)
 		       "catalog\n",
 		       VIPD_VERSION);
 	else if (strcmp(format, "markdown") == 0)
-		printf("| reason | type | meaning | what to do | MESSAGE_ID "
-		       "|\n|---|---|---|---|---|\n");
+		printf("# Reasons\n\n"
+		       "The words of Events, conditions, metrics (label `reason`) and the journal "
+		       "(`REASON=`).\nMade by: `vipd reasons -o markdown`\n\n"
+		       "| reason | type | meaning | what to do | MESSAGE_ID |\n"
+		       "|---|---|---|---|---|\n");
 }
 
 static bool is_wanted(const char *word, int argc, char **argv)

@@ -113,7 +113,7 @@ class Daemon:
     def status(self):
         """`vipd status -o json`, or None when it does not answer."""
         done = self.node.run([program(), "status", "--runtime-dir", self.runtime, "-o", "json"], check=False,
-                             timeout=5)
+                             timeout=15)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     def log(self):

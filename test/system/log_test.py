@@ -123,7 +123,7 @@ class Journal:
             exec {JOURNALD}
         """], lab.dir / "journald.log")
         lab.processes.append(self.holder)
-        wait_for("journald's socket", self.listens, 10)
+        wait_for("journald's socket", self.listens, 30)
 
     def listens(self):
         if not self.holder.alive():
@@ -134,7 +134,7 @@ class Journal:
         return ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", *map(str, words)]
 
     def inside(self, *words):
-        return subprocess.run(self.words(*words), capture_output=True, text=True, timeout=20, check=False)
+        return subprocess.run(self.words(*words), capture_output=True, text=True, timeout=60, check=False)
 
     def find(self, *matches):
         done = self.inside("journalctl", "-o", "json", "--no-pager", *matches)
@@ -142,7 +142,7 @@ class Journal:
 
     def close(self):
         self.holder.signal(signal.SIGTERM)
-        self.holder.popen.wait(10)
+        self.holder.popen.wait(30)
 
 
 def reasons(*words):
@@ -154,7 +154,9 @@ def test_every_reason_can_be_looked_up():
     words = re.findall(r'^\tX\(\w+, "(\w+)"', source, re.M)
     assert re.findall(r"^(\w+)(?: \(warning\))?$", reasons().stdout, re.M) == words
     assert re.findall(r"^Subject: (\w+)$", reasons("-o", "catalog").stdout, re.M) == words
-    assert re.findall(r"^\| `(\w+)` \|", reasons("-o", "markdown").stdout, re.M) == words
+    page = reasons("-o", "markdown").stdout
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == words
+    assert page == (vipd.ROOT / "deploy/docs/reasons.md").read_text(), "vipd reasons -o markdown >deploy/docs/reasons.md"
     one = reasons("overslept").stdout.splitlines()
     assert one[0] == "Overslept (warning)" and len(one) == 4
     for wrong in (["Nonsense"], ["-o", "yaml"]):
@@ -167,6 +169,7 @@ def test_a_real_journal_finds_it(rack):
     """Native fields: journalctl VIP=... and MESSAGE_ID=... find what happened to an address, with its REASON."""
     owner = rack.owner()
     heir = "n1" if owner == "n2" else "n2"
+    rack.cluster.expose("ssh", BOTH, ["db"], rack.ports, candidates=[owner, heir])  # n3 is not quicker
     rack[heir].stop()
     journal = Journal(rack.lab)
     try:
@@ -178,16 +181,16 @@ def test_a_real_journal_finds_it(rack):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **vipd.environment(), "VIPD_LOG": "journal"})
         try:
-            wait_for("it to be ready", lambda: (rack[heir].status() or {}).get("ready"))
+            wait_for("it to be ready", lambda: (rack[heir].status() or {}).get("ready"), 30)
             rack[owner].kill()
-            rack.cluster.owner(V4, other_than=owner)
-            found = wait_for("the journal to have it", lambda: journal.find(f"VIP={V4}", "REASON=OwnerLost"))
+            rack.cluster.owner(V4, 30, other_than=owner)
+            found = wait_for("the journal to have it", lambda: journal.find(f"VIP={V4}", "REASON=OwnerLost"), 30)
             entry = found[-1]
             assert entry["NODE"] == heir and entry["NEW_OWNER"] == heir and entry["OLD_OWNER"] == owner
             assert entry["MESSAGE_ID"] == "bbeeb6361d33bc6d96f0da847a2a3b87" and entry["PRIORITY"] == "4"
             assert entry["SYSLOG_IDENTIFIER"] == "vipd-engine" and entry["VRID"] == "10"
             assert entry["LEASE"] == "lab.ipv4.10" and entry["SERVICE"] == "vms/ssh" and entry["INTERFACE"] == "eth1"
-            assert 250_000 < int(entry["OUTAGE_USEC"]) < 2_000_000
+            assert 100_000 < int(entry["OUTAGE_USEC"]) < 30_000_000  # microseconds
             assert f"{heir} took over lab.ipv4.10: {owner} was silent for" in entry["MESSAGE"]
             assert entry["_PID"] == str(process.pid) or entry["_PID"] in map(str, rack.lab[heir].pids())
             # The catalog: journalctl -x explains what happened and what to do.
@@ -202,13 +205,17 @@ def test_a_real_journal_finds_it(rack):
             assert "What to do: Look at the former owner" in said and f"On node {heir}." in said
             known = journal.inside("journalctl", "--list-catalog", "--no-pager").stdout
             assert all(id in known for id in re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.M))
-            again = journal.find(f"MESSAGE_ID={entry['MESSAGE_ID']}", f"VIP={V6}")
-            assert again and again[-1]["NEW_OWNER"] == heir
+            again = wait_for("the other family", lambda: journal.find(f"MESSAGE_ID={entry['MESSAGE_ID']}", f"VIP={V6}"), 30)
+            assert again[-1]["NEW_OWNER"] == heir
             assert journal.find("SYSLOG_IDENTIFIER=vipd-feeder") or journal.find("REASON=Started")
+            rack.cluster.expose("ssh", BOTH, ["db"], rack.ports, candidates=["n1", "n2", "n3"])
+            wait_for("n3 to be a candidate again", lambda: [
+                router["eligible"] for router in (rack["n3"].status() or {}).get("routers", [])] == [True, True], 30)
         finally:
             process.terminate()
-            output = process.communicate(timeout=15)[0]
+            output = process.communicate(timeout=60)[0]
         assert process.returncode == 0 and output == "", "with a journal nothing goes to stderr"
         assert journal.find("REASON=Handover", f"VIP={V4}")[-1]["OLD_OWNER"] == heir
     finally:
+        rack.cluster.expose("ssh", BOTH, ["db"], rack.ports, candidates=["n1", "n2", "n3"])
         journal.close()
