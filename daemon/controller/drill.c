@@ -271,6 +271,12 @@ static bool connections_suffice(const cJSON *drill, const struct drill_measure *
 	return false;
 }
 
+/* The only one who looked on took it over: until when nobody answered is its own word. */
+static bool is_own_word(const struct drill_measure *measure, const char *owner)
+{
+	return measure->prober && strcmp(measure->prober, owner) == 0;
+}
+
 enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 			       const struct drill_measure *measure, struct base_error *message)
 {
@@ -307,7 +313,8 @@ enum drill_verdict drill_judge(const cJSON *drill, const cJSON *vip,
 	}
 	if (!connections_suffice(drill, measure, message))
 		return DRILL_VERDICT_FAILED;
-	base_error_set(message, 0, "from %s to %s; nobody answered for %.1f ms", from, owner,
-		       measure->outage_ms);
+	base_error_set(message, 0, "from %s to %s; nobody answered for %.1f ms%s", from, owner,
+		       measure->outage_ms,
+		       is_own_word(measure, owner) ? ", says the new owner, who alone looked on" : "");
 	return DRILL_VERDICT_SUCCEEDED;
 }

@@ -53,6 +53,7 @@ struct drill_measure {
 	const char *owner;     /* who has it now; borrowed, or NULL */
 	const cJSON *timeline; /* of the one who saw the longest outage; borrowed, or NULL */
 	uint64_t kept, connections_lost; /* of the connections of all of them */
+	const char *prober; /* if it was one alone; borrowed, or NULL */
 };
 
 enum drill_verdict {

@@ -125,6 +125,7 @@ void drill_lookers_measure(const struct drill_lookers *lookers, const cJSON *dri
 		if (!probe || !is_done(probe) || *k8s_object_text(probe, "message"))
 			continue;
 		measure->probers++;
+		measure->prober = measure->probers == 1 ? node->valuestring : NULL;
 		measure->sent += (uint64_t)decimal(probe, "sent");
 		measure->lost += (uint64_t)decimal(probe, "lost");
 		measure->kept += (uint64_t)decimal(probe, "connectionsKept");

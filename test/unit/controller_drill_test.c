@@ -152,58 +152,58 @@ static const struct {
 } verdicts[] = {
 	{ "within the budget",
 	  "n2",
-	  { 1, 1200, 2, 10, 0, NULL, NULL, 3, 0 },
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_SUCCEEDED,
 	  "answered for 10.0 ms" },
 	{ "as long as was allowed",
 	  "n2",
-	  { 1, 1200, 20, 100, 0, NULL, NULL, 3, 0 },
+	  { 1, 1200, 20, 100, 0, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_SUCCEEDED,
 	  "from n1 to n2" },
 	{ "longer",
 	  "n2",
-	  { 1, 1200, 21, 100.1, 0, NULL, NULL, 3, 0 },
+	  { 1, 1200, 21, 100.1, 0, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "100 ms were allowed" },
 	{ "as many connections lost as were allowed",
 	  "n2",
-	  { 1, 1200, 2, 10, 0, NULL, NULL, 2, 1 },
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 2, 1, NULL },
 	  DRILL_VERDICT_SUCCEEDED,
 	  "from n1 to n2" },
 	{ "one more",
 	  "n2",
-	  { 1, 1200, 2, 10, 0, NULL, NULL, 4, 2 },
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 4, 2, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "2 of 6 connections were lost; 1 were allowed" },
 	{ "none was held to the end",
 	  "n2",
-	  { 1, 1200, 2, 10, 0, NULL, NULL, 0, 0 },
+	  { 1, 1200, 2, 10, 0, NULL, NULL, 0, 0, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "no connection could be followed" },
 	{ "none was answered, and not for long",
 	  "n2",
-	  { 1, 12, 12, 60, 0, NULL, NULL, 3, 0 },
+	  { 1, 12, 12, 60, 0, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "none of 12 probes was answered" },
 	{ "two answered",
 	  "n2",
-	  { 1, 1200, 0, 0, 5, NULL, NULL, 3, 0 },
+	  { 1, 1200, 0, 0, 5, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "two nodes answered for 5.0 ms" },
-	{ "it stayed", "n1", { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0 }, DRILL_VERDICT_FAILED, "is at n1" },
+	{ "it stayed", "n1", { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0, NULL }, DRILL_VERDICT_FAILED, "is at n1" },
 	{ "it went elsewhere",
 	  "n3",
-	  { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0 },
+	  { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "is at n3" },
 	{ "it is gone",
 	  "",
-	  { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0 },
+	  { 1, 1200, 0, 0, 0, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "is at nobody" },
 	{ "nobody saw it to the end",
 	  "n2",
-	  { 0, 0, 0, 0, 0, NULL, NULL, 3, 0 },
+	  { 0, 0, 0, 0, 0, NULL, NULL, 3, 0, NULL },
 	  DRILL_VERDICT_FAILED,
 	  "nobody measured it" },
 };
@@ -376,6 +376,40 @@ static void test_the_course_of_a_run(void **state)
 	}
 }
 
+static void test_figures_that_are_the_new_owners_own_are_said_to_be(void **state)
+{
+	static const struct {
+		const char *name, *n3, *n4;
+		bool own;
+	} rows[] = {
+		{ "it alone", SAYS("Done"), TOLD, true },
+		{ "it and another one", SAYS("Done"), SAYS("Done"), false },
+		{ "another one alone", TOLD, SAYS("Done"), false },
+	};
+	cJSON *vip = cJSON_Parse("{\"status\":{\"owner\":\"n3\",\"state\":\"Active\"}}");
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct drill_lookers *lookers = drill_lookers_new();
+		cJSON *drill = cJSON_Parse(RUN("true"));
+		struct drill_measure measure;
+		struct base_error message = { 0 };
+
+		cJSON_AddStringToObject(cJSON_GetObjectItem(cJSON_GetObjectItem(drill, "status"), "run"),
+					"action", "Crash");
+		put_looker(lookers, "n3", rows[i].n3);
+		put_looker(lookers, "n4", rows[i].n4);
+		drill_lookers_measure(lookers, drill, &measure);
+		ASSERT_ROW(rows[i].name, drill_judge(drill, vip, &measure, &message) ==
+						 DRILL_VERDICT_SUCCEEDED);
+		ASSERT_ROW(rows[i].name, (strstr(message.message, "says the new owner") != NULL) ==
+						 rows[i].own);
+		drill_lookers_free(lookers);
+		cJSON_Delete(drill);
+	}
+	cJSON_Delete(vip);
+}
+
 /* RFC 7396, as the API server does it. */
 static void merge(cJSON *target, const cJSON *patch)
 {
@@ -445,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_what_this_version_cannot_do_is_said),
 		cmocka_unit_test(test_the_verdict_is_what_was_measured_against_the_budget),
 		cmocka_unit_test(test_after_a_fault_somebody_stands_by_it),
+		cmocka_unit_test(test_figures_that_are_the_new_owners_own_are_said_to_be),
 		cmocka_unit_test(test_a_drill_runs_once_for_each_of_its_specs),
 		cmocka_unit_test(test_the_course_of_a_run),
 		cmocka_unit_test(test_a_round_has_an_end),
