@@ -321,6 +321,10 @@ def test_addresses_that_are_none(api, text):
     ("failoverdrills", {"schedule": None}, "timeZone goes with schedule"),
     ("failoverdrills", {"schedule": "every day"}, "schedule"),
     ("failoverdrills", {"probe.protocol": "ICMP"}, "ICMP and ARP have no port"),
+    ("failoverdrills", {"budget.outageMilliseconds": -1}, "greater than or equal to 0"),
+    ("failoverdrills", {"budget.outageMilliseconds": "soon"}, "budget.outageMilliseconds"),
+    ("failoverdrills", {"budget.lostConnections": 0.5}, "budget.lostConnections"),
+    ("failoverdrills", {"budget.lostPackets": 3}, 'unknown field "spec.budget.lostPackets"'),
 ])
 def test_what_cannot_be_is_refused_in_words(api, plural, change, words):
     with pytest.raises(ApiError) as refused:

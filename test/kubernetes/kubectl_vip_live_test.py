@@ -6,7 +6,7 @@ import pytest
 import vipd
 from cluster import GROUP
 from kubectl_vip_test import Cli
-from lab import wait_for
+from lab import ROOT, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,21 @@ def test_everything_is_explained_and_well(cluster, cli):
     assert (row["ADDRESS"], row["OWNER"], row["STATE"], row["SERVICES"]) == (
         cluster.address, owner, "Active", "vms/myvm-ssh")
     assert cli.rows("pools")[0]["ASSIGNED"] == "1 + 0 IPv6"
+
+
+@pytest.mark.parametrize("what,condition,value", [
+    ("pool/lab", "Accepted", "True"), ("pool/lab", "AddressesAvailable", "True"),
+    ("vip/{address}", "Owned", "True"), ("vip/{address}", "Announced", "True"), ("vip/{address}", "EndpointsAvailable", "True"),
+    ("vip/{address}", "Conflict", "False"),
+    ("speakers/{owner}", "Ready", "True"), ("speakers/{owner}", "SafeToReboot", "False"), ("speakers/{owner}", "APIReachable", "True"),
+    ("speakers/{owner}", "Fenced", "True"), ("speakers/{owner}", "DataplaneProgrammed", "True"),
+    ("speakers/{owner}", "MetricsServed", "True"),
+    ("svc/myvm-ssh", "vipd.dev/AddressAllocated", "True"), ("svc/myvm-ssh", "vipd.dev/Serving", "True"),
+])  # those of drills: drill_test.py
+def test_kubectl_waits_for_every_condition_of_the_guide(cluster, cli, what, condition, value):
+    assert f"`{condition}`" in (ROOT / "deploy/docs/administrator.md").read_text()
+    name = what.format(address=cluster.address, owner=cluster.owner(cluster.address))
+    cluster.api.kubectl("wait", "-n", "vms", f"--for=condition={condition}={value}", "--timeout=20s", name, timeout=30)
 
 
 def test_handover_moves_it_and_loses_nothing(cluster, cli):
