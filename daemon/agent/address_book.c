@@ -208,7 +208,7 @@ void address_book_object(struct address_book *book, const cJSON *object)
 		strcpy(address->name, name);
 		*slot = address;
 	} else if (strcmp(address->uid, agent_text(metadata, "uid")) == 0 &&
-		   agent_compare_versions(agent_text(metadata, "resourceVersion"),
+		   k8s_version_compare(agent_text(metadata, "resourceVersion"),
 					  address->version) <= 0) {
 		return; /* our own write, or older than its answer */
 	}

@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include "daemon/agent/address_book.h"
 #include "daemon/agent/leases.h"
+#include "k8s/object.h"
 
 #define BUCKETS		1024
 #define WRITE_MS	2000
@@ -88,7 +89,7 @@ static void set_due(struct lease_book *book, struct lease *lease)
 static bool is_older(const struct lease *lease, const char *version)
 {
 	return lease->known && lease->last.version[0] &&
-	       agent_compare_versions(version, lease->last.version) < 0;
+	       k8s_version_compare(version, lease->last.version) < 0;
 }
 
 /* Takes in what an object says. False: the engine knows something newer, or knows it already. */

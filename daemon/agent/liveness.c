@@ -60,7 +60,7 @@ static void await_echo(struct liveness *liveness)
 {
 	if (liveness->awaited[0] ||
 	    (liveness->seen[0] &&
-	     agent_compare_versions(liveness->seen, liveness->version) >= 0))
+	     k8s_version_compare(liveness->seen, liveness->version) >= 0))
 		return; /* an older one is waited for already, or the watch was faster */
 	memcpy(liveness->awaited, liveness->version, sizeof liveness->awaited);
 	arm_echo(liveness, CADENCE_ECHO_US);
@@ -70,7 +70,7 @@ static void note_echo(struct liveness *liveness, const cJSON *object)
 {
 	copy_version(liveness->seen, object);
 	if (!liveness->awaited[0] ||
-	    agent_compare_versions(liveness->seen, liveness->awaited) < 0)
+	    k8s_version_compare(liveness->seen, liveness->awaited) < 0)
 		return;
 	liveness->awaited[0] = '\0';
 	if (liveness->swallowed)

@@ -57,6 +57,7 @@ struct agent {
 	struct agent_source sources[AGENT_KIND_COUNT];
 	sd_event_source *flush;	   /* once more before the loop sleeps */
 	sd_event_source *judge;	   /* when the contact is to be looked at again */
+	sd_event_source *reconnect; /* until there is a client */
 	sd_event_source *stop_limit, *trim;
 	struct contact contact;
 	bool synced;		   /* the engine was told everything once */
@@ -81,13 +82,13 @@ struct message *agent_message(struct agent *agent, enum message_type type);
 int agent_send(struct agent *agent, const struct message *message);
 /* What changed is sent to the engine, and written to the API, before the loop sleeps. */
 void agent_flush_soon(struct agent *agent);
-/* Says what went wrong, in words, not too often; RESULT_OK: it works (again). */
+/* A timer of the agent's that is off; CLOCK_BOOTTIME. */
+int agent_add_timer(struct agent *agent, sd_event_source **source, sd_event_time_handler_t handler);
+/* trouble.c: says what went wrong, in words, not too often; RESULT_OK: it works (again). */
 void agent_report(struct agent *agent, enum agent_task task, const struct k8s_response *response);
 
 /* A text field of an object; "" if it is none. */
 const char *agent_text(const cJSON *object, const char *name);
-/* resourceVersions of one resource: -1, 0, 1 as strcmp(); what is no number counts as newest. */
-int agent_compare_versions(const char *a, const char *b);
 
 /*
  * identity.c: the least that can still read the credentials. 1: nobody can, but root; they are in
