@@ -1,21 +1,15 @@
 #include "nft/io/table.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netlink.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/array.h"
 #include "base/io/clock.h"
+#include "nft/io/foreign.h"
 #include "nft/io/guard.h"
 #include "nft/io/ledger.h"
 #include "nft/io/loader.h"
@@ -48,9 +42,8 @@ struct nft_table {
 	struct nft_loader loader;
 	struct nft_wire *wire;
 	struct nft_ledger *ledger;
-	int events, watch; /* `watch`: the epoll instance of whatever the caller is to wake up for */
-	char culprit[64];
-	bool changing; /* the transaction being told touches our tables, and is not ours */
+	struct nft_foreign foreign;
+	int watch; /* the epoll instance of whatever the caller is to wake up for */
 	bool round;    /* begun and not ended */
 	bool guard_able, guarded;
 	bool loaded; /* the rules are those of `skeleton`, and `ledger` knows what the kernel has */
@@ -75,40 +68,6 @@ struct nft_table {
 	struct nft_refusal refusals[NFT_REFUSALS_MAX];
 };
 
-/* What the wire does is not told to us: a full load would be tens of thousands of messages. */
-static void ignore(int fd, uint32_t port)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_pid)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(port), 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-	};
-	struct sock_fprog program = { BASE_COUNT_OF(code), code };
-
-	setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
-}
-
-static int open_events(uint32_t ignored)
-{
-	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
-	int group = NFNLGRP_NFTABLES, size = 1024 * 1024;
-
-	if (fd < 0)
-		return -errno;
-	if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
-	    setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) < 0) {
-		int r = -errno;
-
-		close(fd);
-		return r;
-	}
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
-	ignore(fd, ignored);
-	return fd;
-}
-
 static int watch(struct nft_table *table, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN };
@@ -123,7 +82,7 @@ static int open_watch(struct nft_table *table)
 	table->watch = epoll_create1(EPOLL_CLOEXEC);
 	if (table->watch < 0)
 		return -errno;
-	r = watch(table, table->events);
+	r = watch(table, table->foreign.fd);
 	return r < 0 ? r : watch(table, table->loader.fd);
 }
 
@@ -140,107 +99,15 @@ static int probe(struct nft_table *table, const char *chain, struct base_error *
 	return nft_loader_run(&table->loader, text, error);
 }
 
-/* The first attribute of every nftables message that has one of these types is the table's name. */
-static const char *table_name(const struct nlmsghdr *header)
-{
-	size_t at = NLMSG_LENGTH(sizeof(struct nfgenmsg));
-	const struct nlattr *attribute = (const void *)((const uint8_t *)header + at);
-
-	if (header->nlmsg_len < at + sizeof *attribute + 1 ||
-	    (attribute->nla_type & NLA_TYPE_MASK) != NFTA_TABLE_NAME ||
-	    attribute->nla_len > header->nlmsg_len - at ||
-	    ((const char *)attribute)[attribute->nla_len - 1] != '\0')
-		return "";
-	return (const char *)attribute + NLA_HDRLEN;
-}
-
-static void read_event(struct nft_table *table, const struct nlmsghdr *header)
-{
-	const char *name;
-
-	switch (header->nlmsg_type & 0xff) {
-	case NFT_MSG_NEWTABLE:
-	case NFT_MSG_DELTABLE:
-	case NFT_MSG_NEWCHAIN:
-	case NFT_MSG_DELCHAIN:
-	case NFT_MSG_NEWRULE:
-	case NFT_MSG_DELRULE:
-	case NFT_MSG_NEWSET:
-	case NFT_MSG_DELSET:
-	case NFT_MSG_NEWSETELEM:
-	case NFT_MSG_DELSETELEM:
-		break;
-	default:
-		return;
-	}
-	name = table_name(header);
-	if (strcmp(name, "vipd") == 0 && header->nlmsg_pid != (uint32_t)getpid() &&
-	    header->nlmsg_pid != nft_wire_port(table->wire) &&
-	    !nft_loader_is_own(&table->loader, header->nlmsg_pid))
-		table->changing = true; /* told when the end of the transaction says whose it was */
-}
-
-/* The end of a transaction says whose it was. */
-static void read_generation(struct nft_table *table, const struct nlmsghdr *header)
-{
-	size_t at = NLMSG_LENGTH(sizeof(struct nfgenmsg));
-	uint32_t pid = 0;
-	char name[32] = "somebody";
-
-	while (at + NLA_HDRLEN <= header->nlmsg_len) {
-		const struct nlattr *attribute = (const void *)((const uint8_t *)header + at);
-		const char *data = (const char *)attribute + NLA_HDRLEN;
-		size_t size = attribute->nla_len;
-
-		if (size < NLA_HDRLEN || at + size > header->nlmsg_len)
-			break;
-		if (attribute->nla_type == NFTA_GEN_PROC_PID && size == NLA_HDRLEN + 4) {
-			memcpy(&pid, data, 4);
-			pid = ntohl(pid);
-		} else if (attribute->nla_type == NFTA_GEN_PROC_NAME) {
-			snprintf(name, sizeof name, "%.*s", (int)(size - NLA_HDRLEN), data);
-		}
-		at += NLA_ALIGN(size);
-	}
-	snprintf(table->culprit, sizeof table->culprit, "%s (pid %u)", name, pid);
-}
-
 int nft_table_drain(struct nft_table *table)
 {
-	_Alignas(struct nlmsghdr) char buffer[16384];
-	int found = NFT_TABLE_UNCHANGED;
-
 	nft_loader_reap(&table->loader);
-	for (;;) {
-		ssize_t size = recv(table->events, buffer, sizeof buffer, MSG_DONTWAIT);
-		struct nlmsghdr *header = (struct nlmsghdr *)buffer;
-
-		if (size < 0 && errno == EINTR)
-			continue;
-		if (size < 0 && errno == ENOBUFS) {
-			if (found == NFT_TABLE_UNCHANGED)
-				found = NFT_TABLE_UNKNOWN;
-			table->changing = false;
-			continue;
-		}
-		if (size <= 0)
-			return found;
-		for (; NLMSG_OK(header, (unsigned)size); header = NLMSG_NEXT(header, size)) {
-			if ((header->nlmsg_type & 0xff) != NFT_MSG_NEWGEN) {
-				read_event(table, header);
-			} else if (table->changing) {
-				table->changing = false;
-				if (found != NFT_TABLE_CHANGED)
-					read_generation(table, header);
-				found = NFT_TABLE_CHANGED;
-			}
-		}
-	}
+	return nft_foreign_drain(&table->foreign, &table->loader);
 }
 
 const char *nft_table_culprit(const struct nft_table *table)
 {
-	return table->culprit;
+	return table->foreign.culprit;
 }
 
 int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
@@ -251,14 +118,15 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 
 	if (!table)
 		return -ENOMEM;
-	table->events = table->watch = -1;
+	table->watch = -1;
+	table->foreign = (struct nft_foreign)NFT_FOREIGN_NONE;
 	table->loader = (struct nft_loader)NFT_LOADER_NONE;
 	table->step = STEP_FIRST;
 	r = nft_ledger_new(&table->ledger);
 	if (r == 0)
 		r = nft_wire_new(&table->wire);
 	if (r == 0)
-		r = table->events = open_events(nft_wire_port(table->wire));
+		r = nft_foreign_open(&table->foreign, nft_wire_port(table->wire));
 	if (r >= 0)
 		r = nft_loader_open(&table->loader);
 	if (r >= 0)
@@ -293,8 +161,7 @@ void nft_table_free(struct nft_table *table)
 	nft_loader_close(&table->loader);
 	if (table->watch >= 0)
 		close(table->watch);
-	if (table->events >= 0)
-		close(table->events);
+	nft_foreign_close(&table->foreign);
 	nft_wire_free(table->wire);
 	nft_wire_free(table->reader);
 	nft_ledger_free(table->ledger);

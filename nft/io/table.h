@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "nft/desired.h"
+#include "nft/io/foreign.h"
 #include "nft/skeleton.h"
 
 /*
@@ -76,12 +77,7 @@ size_t nft_table_differences(struct nft_table *table);
  * somebody else did to ours since it was called last.
  */
 int nft_table_fd(const struct nft_table *table);
-enum nft_table_verdict {
-	NFT_TABLE_UNCHANGED,
-	NFT_TABLE_CHANGED, /* forget it and commit */
-	NFT_TABLE_UNKNOWN, /* events were lost: ask nft_table_present() */
-};
-int nft_table_drain(struct nft_table *table);
+int nft_table_drain(struct nft_table *table); /* enum nft_table_verdict */
 /* Who did it: "nft (pid 4711)". */
 const char *nft_table_culprit(const struct nft_table *table);
 bool nft_table_present(struct nft_table *table);
