@@ -1,4 +1,23 @@
-"""What every layer of pytest shares: a test that passes only at its second try says what the first one met."""
+"""What the layers of pytest share: one API server for a session, and that a test which passes only at its second try
+says what the first one met."""
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "lab"))
+
+from cluster import Cluster  # noqa: E402
+from lab import sweep  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def api():
+    """A real one (lab/cluster.py), up and with deploy/ installed."""
+    sweep()
+    with Cluster() as cluster:
+        cluster.install()
+        yield cluster
 
 
 def pytest_terminal_summary(terminalreporter):

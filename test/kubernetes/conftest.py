@@ -1,6 +1,6 @@
 """One real API server for all tests of the session, and what the controller's tests do with it.
 
-    api     Cluster (test/lab/cluster.py), up and with deploy/ installed; shared by the whole session
+    api     see test/conftest.py
     fresh   the same, with nothing left in it of the test before; what the sanitizers found fails the test
     world   World (test/lab/controllers.py): `fresh` with three nodes and the pool `lab`, no controller yet
     running the same with a controller that leads
@@ -12,17 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 
-from cluster import Cluster  # noqa: E402
 from controllers import World  # noqa: E402
-from lab import sweep  # noqa: E402
-
-
-@pytest.fixture(scope="session")
-def api():
-    sweep()
-    with Cluster() as cluster:
-        cluster.install()
-        yield cluster
 
 
 @pytest.fixture
