@@ -21,6 +21,7 @@ struct speaker {
 	char *status;	/* as it stands in the API, JSON */
 	char *uid, *node_uid;
 	bool status_known; /* the engine's */
+	bool said_ready;
 	struct message_node_status wanted;
 	struct k8s_request *request;
 	sd_event_source *timer;
@@ -344,6 +345,19 @@ static void write_status(struct speaker *speaker, cJSON *patch)
 		 speaker->agent->node);
 	call.path = path;
 	speaker->request = k8s_client_call(speaker->agent->client, &call, on_answer, speaker);
+	speaker->said_ready = speaker->wanted.ready;
+}
+
+/*
+ * The next second, as a rule. That it is ready is said at once: until then it becomes a candidate of no new
+ * address, which would have no heir if the API server fell silent meanwhile.
+ */
+static uint64_t due_us(const struct speaker *speaker)
+{
+	bool urgent = speaker->ending ||
+		      (speaker->wanted.ready && !speaker->said_ready && !speaker->retry_us);
+
+	return urgent ? 0 : speaker->next_us;
 }
 
 void speaker_flush(struct speaker *speaker)
@@ -353,7 +367,7 @@ void speaker_flush(struct speaker *speaker)
 
 	if (!speaker->due || speaker->request || !speaker->agent->synced)
 		return;
-	if (now_us < speaker->next_us && !speaker->ending) {
+	if (now_us < due_us(speaker)) {
 		sd_event_source_set_time(speaker->timer, speaker->next_us);
 		sd_event_source_set_enabled(speaker->timer, SD_EVENT_ONESHOT);
 		return;
