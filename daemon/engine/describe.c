@@ -29,7 +29,8 @@ static void describe_routers(struct engine *engine, cJSON *tree)
 			item, "state", virtual_router_state_name(virtual_router_state(&router->core)));
 		cJSON_AddStringToObject(item, "owner", virtual_router_owner(&router->core));
 		cJSON_AddBoolToObject(item, "confirmed", virtual_router_confirmed(&router->core));
-		cJSON_AddBoolToObject(item, "eligible", router->eligible);
+		cJSON_AddBoolToObject(item, "candidate", router->core.self != ELECTION_NOBODY);
+		cJSON_AddBoolToObject(item, "eligible", router_is_eligible(router));
 		cJSON_AddStringToObject(item, "notEligible",
 					router->eligible || router->not_eligible_why == BASE_REASON_COUNT
 						? ""

@@ -76,7 +76,7 @@ static void put_router(struct output *output, struct router *router)
 		 router->segment ? router->segment->name : "");
 	record.owned = virtual_router_owns(core);
 	record.confirmed = virtual_router_confirmed(core);
-	record.eligible = router->eligible && core->self != ELECTION_NOBODY;
+	record.eligible = router_is_eligible(router);
 	record.addresses_present = record.owned && engine_addresses_present(router);
 	record.fence_open = record.owned && engine_fence_open(router);
 	record.rules_present = router->rules_present;

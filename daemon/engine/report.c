@@ -91,7 +91,7 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 	snprintf(status->message, sizeof status->message, "%s", engine->rules_message);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		status->owned += virtual_router_owns(&router->core);
-		status->eligible += router->eligible && router->core.self != ELECTION_NOBODY;
+		status->eligible += router_is_eligible(router);
 	}
 	add_segments(engine, status);
 }

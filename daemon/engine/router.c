@@ -576,6 +576,11 @@ void router_segment_gone(struct router *router)
 	attach(router, NULL);
 }
 
+bool router_is_eligible(const struct router *router)
+{
+	return router->eligible && router->core.self != ELECTION_NOBODY;
+}
+
 void router_say_eligibility(struct router *router)
 {
 	enum base_reason why = router->not_eligible_why;
@@ -795,7 +800,7 @@ static void fill_status(struct router *router, struct message_router_status *sta
 	status->state = (uint8_t)virtual_router_state(core);
 	status->owned = virtual_router_owns(core);
 	status->confirmed = virtual_router_confirmed(core);
-	status->eligible = router->eligible;
+	status->eligible = router_is_eligible(router);
 	status->not_eligible_why =
 		(uint8_t)(router->not_eligible_why == BASE_REASON_COUNT ? BASE_REASON_NONE
 									 : router->not_eligible_why);

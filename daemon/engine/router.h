@@ -93,6 +93,9 @@ void router_adopt(struct router *router, uint64_t open_us);
 /* Looks whether this node may own it (link, segment, fence, rules) and tells the core. */
 void router_review(struct router *router);
 
+/* It is one of its candidates, and nothing here keeps it from owning it. */
+bool router_is_eligible(const struct router *router);
+
 /* Tells the log whether this node may own it, if that is news. */
 void router_say_eligibility(struct router *router);
 

@@ -182,7 +182,8 @@ static void print_routers(const cJSON *list)
 	printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6s %-9s  %s\n", names, "ROUTER", addresses, "ADDRESS",
 	       "STATE", owners, "OWNER", "SINCE", "TERM", "DATAPLANE", "REASON");
 	cJSON_ArrayForEach(item, list) {
-		const char *kept_out = text_of(item, "notEligible");
+		bool candidate = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "candidate"));
+		const char *kept_out = candidate ? text_of(item, "notEligible") : "no candidate";
 
 		print_age(age, number_of(item, "sinceSeconds"));
 		printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6.0f %-9s  %s%s%s\n", names,

@@ -214,6 +214,8 @@ def test_api_server_away_changes_nothing_and_failover_goes_on(cluster):
     api.create(SERVICES, steered("alone", cluster))
     address = api.external_ip("alone")
     cluster.serves(address, vm="test-vm-2")
+    wait_for("an heir to be told of it, which nobody could tell it afterwards", lambda: all(
+        cluster[name].eligible(address) for name in ("n1", "n2")), 20)
     owner = cluster.owner(address)
     arp = lab.client.probe("arp", "eth1", address, 2)
     api.freeze_server()

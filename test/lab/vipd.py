@@ -116,6 +116,11 @@ class Daemon:
                              timeout=15)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
+    def eligible(self, address):
+        """This node knows that it is a candidate for the address, and nothing keeps it from owning it."""
+        return any(router["eligible"] for router in (self.status() or {}).get("routers", [])
+                   if address in router["addresses"].split(","))
+
     def log(self):
         return self.process.log.read_text(errors="replace") if self.process else ""
 
