@@ -24,113 +24,10 @@ static const uint64_t announce_times_us[ROUTER_ANNOUNCE_TIMES] = {
 };
 #define ANNOUNCE_REFRESH_US (60 * BASE_USEC_PER_SEC)
 
-_Static_assert(MESSAGE_NAME_SIZE <= VIRTUAL_ROUTER_NODE_SIZE, "a node's name fits");
-_Static_assert(MESSAGE_ROUTER_NAME_SIZE <= VIRTUAL_ROUTER_NAME_SIZE, "a router's name fits");
-_Static_assert(MESSAGE_CANDIDATES_MAX <= VIRTUAL_ROUTER_CANDIDATES_MAX, "candidates fit");
 
 static int family_index(const struct router *router)
 {
 	return router->wish.family == BASE_FAMILY_IPV6;
-}
-
-/* The node's address on the segment of the router; family NONE while it is not known. */
-static struct base_address candidate_address(struct router *router, const char *name)
-{
-	const struct engine_node *node = engine_node_named(router->engine, name);
-	struct base_prefix subnet;
-
-	if (strcmp(name, router->engine->node) == 0 && router->segment)
-		return segment_own_address(router->segment, &router->wish.addresses[0]);
-	if (!router->segment ||
-	    !segment_subnet(router->segment, &router->wish.addresses[0], &subnet))
-		return (struct base_address){ 0 };
-	return engine_node_on(node, &subnet);
-}
-
-/* Everything but the candidates. */
-static void make_config(struct router *router, struct virtual_router_config *config)
-{
-	const struct router_wish *wish = &router->wish;
-	struct engine *engine = router->engine;
-
-	memset(config, 0, sizeof *config);
-	snprintf(config->name, sizeof config->name, "%s", wish->name);
-	config->node = engine->node;
-	config->virtual_router_id = wish->virtual_router_id;
-	config->family = wish->family;
-	config->version = wish->version;
-	config->interval_us = wish->interval_ms * (uint32_t)BASE_USEC_PER_MSEC;
-	config->leased = wish->leased;
-	config->lease_duration_ms = ENGINE_LEASE_DURATION_MS;
-	config->excluded = engine->maintenance || engine->excluded || engine->stopping;
-	config->excluded_why = BASE_REASON_MAINTENANCE;
-	if (router->segment)
-		config->source = segment_own_address(router->segment, &wish->addresses[0]);
-}
-
-/*
- * Those of the message, or the ones there are, with the addresses that are known of them now, behind the room for
- * what the core will know of them: config->peers is what is to be freed. False: out of memory, it is NULL.
- */
-static bool make_candidates(struct router *router, const struct message_router *message,
-			    struct virtual_router_config *config)
-{
-	unsigned count = message ? message->candidate_count : router->core.config.candidate_count;
-	const struct virtual_router_candidate *before = router->core.config.candidates;
-	struct virtual_router_candidate *candidates;
-	struct election_peer *peers;
-
-	config->peers = peers = calloc(count + !count, sizeof *peers + sizeof *candidates);
-	if (!peers)
-		return false;
-	candidates = (void *)(peers + count);
-	for (unsigned i = 0; i < count; i++) {
-		const char *node = message ? message->candidates[i].node : before[i].node;
-
-		snprintf(candidates[i].node, sizeof candidates[i].node, "%s", node);
-		candidates[i].priority = message ? message->candidates[i].priority
-						 : before[i].priority;
-		candidates[i].address = candidate_address(router, node);
-	}
-	config->candidate_count = count;
-	config->candidates = candidates;
-	return true;
-}
-
-/* Copies; false: out of memory. */
-static bool wish_make(struct router_wish *wish, const struct message_router *message)
-{
-	size_t name = strlen(message->name) + 1, pool = strlen(message->pool) + 1;
-	size_t services = strlen(message->services) + 1;
-	size_t addresses = message->address_count * sizeof message->addresses[0];
-	size_t interfaces = message->interface_count * sizeof message->interfaces[0];
-	char *room = malloc(name + pool + services + addresses + interfaces);
-
-	if (!room)
-		return false;
-	*wish = (struct router_wish){
-		.name = memcpy(room, message->name, name),
-		.pool = memcpy(room + name, message->pool, pool),
-		.services = memcpy(room + name + pool, message->services, services),
-		.virtual_router_id = message->virtual_router_id,
-		.family = message->family,
-		.version = message->version,
-		.dataplane = message->dataplane,
-		.unicast = message->unicast,
-		.leased = message->leased,
-		.interval_ms = message->interval_ms,
-		.address_count = message->address_count,
-		.addresses = memcpy(room + name + pool + services, message->addresses, addresses),
-		.interface_count = message->interface_count,
-		.interfaces = memcpy(room + name + pool + services + addresses,
-				     message->interfaces, interfaces),
-	};
-	return true;
-}
-
-static void wish_free(struct router_wish *wish)
-{
-	free((char *)wish->name);
 }
 
 /*
@@ -374,51 +271,6 @@ void router_seen(struct router *router, struct base_address address, struct base
 	}
 }
 
-static void log_transition(struct router *router, const struct virtual_router_action *action)
-{
-	char address[BASE_ADDRESS_TEXT_SIZE], vrid[8], term[16], outage[24];
-	const struct base_reason_info *info = base_reason_info(action->transition.reason);
-
-	base_address_format(&router->wish.addresses[0], address);
-	snprintf(vrid, sizeof vrid, "%u", router->wish.virtual_router_id);
-	snprintf(term, sizeof term, "%u", virtual_router_term(&router->core));
-	snprintf(outage, sizeof outage, "%llu", (unsigned long long)action->transition.outage_us);
-	log_line(info->severity == BASE_SEVERITY_WARNING ? LOG_WARNING : LOG_NOTICE,
-		 action->transition.reason,
-		 LOG_FIELDS({ "VIP", address }, { "VRID", vrid }, { "LEASE", router->wish.name },
-			    { "TERM", term }, { "OLD_OWNER", action->transition.from },
-			    { "NEW_OWNER", action->transition.to },
-			    { "NEW_STATE", virtual_router_state_name(
-						   virtual_router_state(&router->core)) },
-			    { "SERVICE", router->wish.services }, { "POOL", router->wish.pool },
-			    { "INTERFACE", router->segment ? router->segment->name : "" },
-			    { "OUTAGE_USEC", action->transition.outage_us ? outage : "" }),
-		 "%s", action->transition.message);
-}
-
-static void note_transition(struct router *router, const struct virtual_router_action *action)
-{
-	struct message *message = engine_message(MESSAGE_TRANSITION);
-	struct message_transition *transition = &message->transition;
-
-	MESSAGE_CLEAR(message, MESSAGE_TRANSITION, transition);
-	snprintf(transition->router, sizeof transition->router, "%s", router->wish.name);
-	snprintf(transition->from, sizeof transition->from, "%s", action->transition.from);
-	snprintf(transition->to, sizeof transition->to, "%s", action->transition.to);
-	snprintf(transition->message, sizeof transition->message, "%s",
-		 action->transition.message);
-	transition->reason = (uint8_t)action->transition.reason;
-	transition->term = virtual_router_term(&router->core);
-	transition->outage_us = action->transition.outage_us;
-	router->last_reason = action->transition.reason;
-	router->since_us = engine_now(router->engine);
-	router->gained += strcmp(transition->to, router->engine->node) == 0 &&
-			  strcmp(transition->from, transition->to) != 0;
-	engine_note_transition(router->engine, transition);
-	engine_tell(router->engine, message);
-	log_transition(router, action);
-}
-
 static void apply(struct router *router, const struct virtual_router_action *action,
 		  uint64_t now_us)
 {
@@ -458,7 +310,7 @@ static void apply(struct router *router, const struct virtual_router_action *act
 		engine_note_disbelieved(router, action->transition.from, action->transition.message);
 		return;
 	case VIRTUAL_ROUTER_ACTION_TRANSITION:
-		note_transition(router, action);
+		router_tell_transition(router, action);
 		return;
 	case VIRTUAL_ROUTER_ACTION_RELEASED:
 		router->released = true;
@@ -576,32 +428,6 @@ void router_segment_gone(struct router *router)
 	attach(router, NULL);
 }
 
-bool router_is_eligible(const struct router *router)
-{
-	return router->eligible && router->core.self != ELECTION_NOBODY;
-}
-
-void router_say_eligibility(struct router *router)
-{
-	enum base_reason why = router->not_eligible_why;
-	const char *interface = router->segment ? router->segment->name : "";
-	char address[BASE_ADDRESS_TEXT_SIZE];
-
-	if (router->core.self == ELECTION_NOBODY || why == router->said_why ||
-	    why == BASE_REASON_COUNT)
-		return;
-	if (why == BASE_REASON_KERNEL_REFUSED && !router->engine->ready)
-		return; /* the first rules are on their way; whoever refuses them is named then */
-	router->said_why = why;
-	base_address_format(&router->wish.addresses[0], address);
-	log_line(why == BASE_REASON_NONE ? LOG_NOTICE : LOG_WARNING,
-		 why == BASE_REASON_NONE ? BASE_REASON_CONFIGURED : why,
-		 LOG_FIELDS({ "VIP", address }, { "LEASE", router->wish.name },
-			    { "INTERFACE", interface }),
-		 why == BASE_REASON_NONE ? "this node may own %s again" : "this node cannot own %s: %s",
-		 address, base_reason_info(why)->meaning);
-}
-
 static bool has_rules(const struct router *router)
 {
 	return engine_fence_ready(router->engine) && router->rules_present;
@@ -657,7 +483,7 @@ static void change_wish(struct router *router, struct router_wish *wish)
 		add_addresses(router);
 		start_announcing(router);
 	}
-	wish_free(&old);
+	router_wish_free(&old);
 }
 
 void router_configure(struct router *router, const struct message_router *message)
@@ -671,13 +497,13 @@ void router_configure(struct router *router, const struct message_router *messag
 	if (router->frozen)
 		return;
 	if (message) {
-		if (!wish_make(&wish, message))
+		if (!router_wish_make(&wish, message))
 			return;
 		change_wish(router, &wish);
 	}
 	attach(router, segment_find(router->engine, &router->wish, &(enum base_reason){ 0 }));
-	make_config(router, &config);
-	if (!make_candidates(router, message, &config))
+	router_make_config(router, &config);
+	if (!router_make_candidates(router, message, &config))
 		return;
 	virtual_router_configure(&router->core, &config, now_us, &actions);
 	free(before);
@@ -700,17 +526,18 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 	router->announce_timer.fire = on_announce;
 	router->probe_timer.fire = on_probe_end;
 	router->linger_timer.fire = on_linger_end;
-	if (!wish_make(&router->wish, message) || timers_reserve(engine->vrrp_timers, 1) < 0) {
-		wish_free(&router->wish);
+	if (!router_wish_make(&router->wish, message) || timers_reserve(engine->vrrp_timers, 1) < 0) {
+		router_wish_free(&router->wish);
 		free(router);
 		return NULL;
 	}
 	attach(router, segment_find(engine, &router->wish, &(enum base_reason){ 0 }));
-	make_config(router, &config);
-	if (!make_candidates(router, message, &config) || timers_reserve(engine->other_timers, 3) < 0) {
+	router_make_config(router, &config);
+	if (!router_make_candidates(router, message, &config) ||
+	    timers_reserve(engine->other_timers, 3) < 0) {
 		attach(router, NULL);
 		timers_release(engine->vrrp_timers, 1);
-		wish_free(&router->wish);
+		router_wish_free(&router->wish);
 		free(config.peers);
 		free(router);
 		return NULL;
@@ -736,7 +563,7 @@ void router_free(struct router *router)
 	stop_timers(router);
 	timers_release(router->engine->vrrp_timers, 1);
 	timers_release(router->engine->other_timers, 3);
-	wish_free(&router->wish);
+	router_wish_free(&router->wish);
 	free(router->core.config.peers);
 	free(router);
 }
@@ -788,54 +615,4 @@ void router_lease_result(struct router *router, const struct message_lease_resul
 	event.write.result = results[result->result];
 	copy_lease(&event.write.lease, &result->lease);
 	router_feed(router, &event);
-}
-
-static void fill_status(struct router *router, struct message_router_status *status)
-{
-	const struct virtual_router *core = &router->core;
-
-	memset(status, 0, sizeof *status);
-	snprintf(status->router, sizeof status->router, "%s", router->wish.name);
-	snprintf(status->owner, sizeof status->owner, "%s", virtual_router_owner(core));
-	status->state = (uint8_t)virtual_router_state(core);
-	status->owned = virtual_router_owns(core);
-	status->confirmed = virtual_router_confirmed(core);
-	status->eligible = router_is_eligible(router);
-	status->not_eligible_why =
-		(uint8_t)(router->not_eligible_why == BASE_REASON_COUNT ? BASE_REASON_NONE
-									 : router->not_eligible_why);
-	status->rules_present = router->rules_present;
-	status->term = virtual_router_term(core);
-	status->conflict = router->conflict;
-	memcpy(status->conflict_mac, router->conflict_mac.bytes, 6);
-	status->dataplane = engine_dataplane(router);
-	if (status->owned) {
-		status->addresses_present = engine_addresses_present(router);
-		status->fence_open = engine_fence_open(router);
-	}
-}
-
-static void tell_status(struct router *router, const struct message_router_status *status)
-{
-	struct message *message = engine_message(MESSAGE_ROUTER_STATUS);
-
-	message->router_status = *status;
-	message->router_status.since_ms =
-		base_usec_since(engine_now(router->engine), router->since_us) / 1000;
-	engine_tell(router->engine, message);
-}
-
-void router_report(struct router *router)
-{
-	struct message_router_status status;
-	uint64_t hash;
-
-	if (router->frozen)
-		return;
-	fill_status(router, &status);
-	hash = base_hash(&status, sizeof status);
-	if (hash == router->told)
-		return;
-	router->told = hash;
-	tell_status(router, &status);
 }

@@ -93,12 +93,6 @@ void router_adopt(struct router *router, uint64_t open_us);
 /* Looks whether this node may own it (link, segment, fence, rules) and tells the core. */
 void router_review(struct router *router);
 
-/* It is one of its candidates, and nothing here keeps it from owning it. */
-bool router_is_eligible(const struct router *router);
-
-/* Tells the log whether this node may own it, if that is news. */
-void router_say_eligibility(struct router *router);
-
 /* Its interface has another MAC: an owner tells everybody. */
 void router_mac_changed(struct router *router);
 
@@ -115,6 +109,30 @@ void router_seen(struct router *router, struct base_address address, struct base
 void router_lease(struct router *router, const struct message_lease *lease);
 void router_renewed(struct router *router, const char *node); /* a sign of life of that node */
 void router_lease_result(struct router *router, const struct message_lease_result *result);
+
+/* --- router_wish.c, for router.c --- */
+
+bool router_wish_make(struct router_wish *wish, const struct message_router *message); /* copies; false: ENOMEM */
+void router_wish_free(struct router_wish *wish);
+/* Everything but the candidates. */
+void router_make_config(struct router *router, struct virtual_router_config *config);
+/*
+ * Those of the message, or (NULL) the ones there are, with the addresses that are known of them now, behind the room
+ * for what the core will know of them: config->peers is what is to be freed. False: ENOMEM, it is NULL.
+ */
+bool router_make_candidates(struct router *router, const struct message_router *message,
+			    struct virtual_router_config *config);
+
+/* --- router_report.c --- */
+
+/* An action of the core's: to log and feeder, and into what `vipd status` shows. */
+void router_tell_transition(struct router *router, const struct virtual_router_action *action);
+
+/* It is one of its candidates, and nothing here keeps it from owning it. */
+bool router_is_eligible(const struct router *router);
+
+/* Tells the log whether this node may own it, if that is news. */
+void router_say_eligibility(struct router *router);
 
 /* Tells the feeder if something changed since it was told last. */
 void router_report(struct router *router);
