@@ -3,6 +3,23 @@
 
 #include "daemon/engine/node.h"
 
+static double seconds_since(struct engine *engine, uint64_t then_us)
+{
+	return (double)(base_usec_since(engine_now(engine), then_us) / 1000) / 1000;
+}
+
+/* What holds an address here: the fence that adverts keep open, and who is there to see it. */
+static void describe_hold(const struct router *router, cJSON *item)
+{
+	unsigned known, answered;
+
+	engine_count_witnesses(router, &known, &answered);
+	cJSON_AddNumberToObject(item, "fenceRefreshedSecondsAgo",
+				seconds_since(router->engine, router->sent_us));
+	cJSON_AddNumberToObject(item, "witnesses", known);
+	cJSON_AddNumberToObject(item, "witnessesAnswering", answered);
+}
+
 static void describe_routers(struct engine *engine, cJSON *tree)
 {
 	static const char *const dataplanes[MESSAGE_DATAPLANE_COUNT] = { "auto", "director", "nat",
@@ -40,11 +57,11 @@ static void describe_routers(struct engine *engine, cJSON *tree)
 		cJSON_AddStringToObject(item, "dataplaneWhy", why);
 		cJSON_AddNumberToObject(item, "term", virtual_router_term(&router->core));
 		cJSON_AddStringToObject(item, "reason", base_reason_word(router->last_reason));
-		cJSON_AddNumberToObject(
-			item, "sinceSeconds",
-			(double)(base_usec_since(engine_now(engine), router->since_us) / 1000) / 1000);
+		cJSON_AddNumberToObject(item, "sinceSeconds", seconds_since(engine, router->since_us));
 		cJSON_AddBoolToObject(item, "addressesPresent", engine_addresses_present(router));
 		cJSON_AddBoolToObject(item, "fenceOpen", engine_fence_open(router));
+		if (virtual_router_owns(&router->core))
+			describe_hold(router, item);
 		cJSON_AddNumberToObject(item, "advertsSent", (double)router->adverts_sent);
 		cJSON_AddNumberToObject(item, "advertsHeard", (double)router->adverts_heard);
 		cJSON_AddNumberToObject(item, "worstLatenessMicroseconds", (double)router->late_us);
@@ -75,11 +92,7 @@ static void describe_peers(struct engine *engine, cJSON *tree)
 				item, "mac", peer->mac_known ? base_mac_format(&peer->mac, mac) : "");
 			cJSON_AddNumberToObject(
 				item, "heardSecondsAgo",
-				peer->heard_us
-					? (double)(base_usec_since(engine_now(engine),
-								   peer->heard_us) /
-						   1000) / 1000
-					: -1);
+				peer->heard_us ? seconds_since(engine, peer->heard_us) : -1);
 			cJSON_AddItemToArray(list, item);
 		}
 }

@@ -187,6 +187,8 @@ int engine_witnesses_start(struct engine *engine);
 /* Then the routers that wait for witnesses are told; after a late answer all of them. */
 void engine_witnesses_at(struct engine *engine, uint64_t when_us);
 void engine_ask_witnesses(struct router *router, uint64_t now_us);
+/* The other candidates whose address is known, and those that answered when asked last; an owner asks each second. */
+void engine_count_witnesses(const struct router *router, unsigned *known, unsigned *answered);
 /* Their MACs, which loop protection and IPv6 adverts need. */
 void engine_ask_members(struct engine *engine);
 /* For a foreign holder, changing nobody's cache. */

@@ -194,6 +194,30 @@ static void print_routers(const cJSON *list)
 	}
 }
 
+/* The worst of what is held here: which fence is the next to close, who sees the fewest others. */
+static void print_holds(const cJSON *list)
+{
+	const cJSON *item, *worst = NULL;
+	double oldest = 0;
+	int owned = 0;
+
+	cJSON_ArrayForEach(item, list) {
+		if (!cJSON_HasObjectItem(item, "witnesses"))
+			continue;
+		owned++;
+		if (number_of(item, "fenceRefreshedSecondsAgo") > oldest)
+			oldest = number_of(item, "fenceRefreshedSecondsAgo");
+		if (!worst || number_of(item, "witnesses") - number_of(item, "witnessesAnswering") >
+				      number_of(worst, "witnesses") -
+					      number_of(worst, "witnessesAnswering"))
+			worst = item;
+	}
+	if (worst)
+		printf("\nowned here: %d; oldest fence refreshed %.2fs ago; %.0f of %.0f witnesses answer\n",
+		       owned, oldest, number_of(worst, "witnessesAnswering"),
+		       number_of(worst, "witnesses"));
+}
+
 /* Why which data plane is in force: every reason once. */
 static void print_dataplanes(const cJSON *list)
 {
@@ -240,6 +264,7 @@ static void print_table(const cJSON *tree)
 	       *text_of(tree, "message") == '-' ? "" : "   ",
 	       *text_of(tree, "message") == '-' ? "" : text_of(tree, "message"));
 	print_routers(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
+	print_holds(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_dataplanes(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_peers(cJSON_GetObjectItemCaseSensitive(tree, "peers"));
 	printf("\nlast transitions, newest first\n");

@@ -168,6 +168,23 @@ void engine_ask_witnesses(struct router *router, uint64_t now_us)
 	engine_witnesses_at(router->engine, router->witnesses_us);
 }
 
+void engine_count_witnesses(const struct router *router, unsigned *known, unsigned *answered)
+{
+	uint64_t now_us = engine_now(router->engine);
+
+	*known = *answered = 0;
+	for (unsigned i = 0; router->segment && i < router->core.config.candidate_count; i++) {
+		const struct virtual_router_candidate *candidate =
+			&router->core.config.candidates[i];
+
+		if (candidate->address.family == BASE_FAMILY_NONE ||
+		    strcmp(candidate->node, router->engine->node) == 0)
+			continue;
+		++*known;
+		*answered += has_answered(segment_peer(router->segment, &candidate->address), now_us);
+	}
+}
+
 int engine_witnesses_start(struct engine *engine)
 {
 	return engine_add_timer(engine, &engine->witnesses, ENGINE_PRIORITY_VRRP_TIMER,

@@ -84,6 +84,8 @@ def test_the_status_an_engineer_needs(rack):
         assert router["state"] == "Active" and router["owner"] == new and router["eligible"]
         assert router["addressesPresent"] and router["fenceOpen"]
         assert router["services"] == "vms/ssh" and router["interface"] == "eth1" and 0 < router["sinceSeconds"] < 10
+        assert 0 <= router["fenceRefreshedSecondsAgo"] < 1 and router["witnesses"] == 2
+        assert router["witnessesAnswering"] == 2, "a node whose vipd is stopped still answers for itself"
     peers = {peer["address"]: peer for peer in status["peers"]}
     gateway = peers["192.0.2.254"]
     assert gateway["mac"] == "02:00:00:00:01:fe" and 0 <= gateway["heardSecondsAgo"] < 3
@@ -94,7 +96,7 @@ def test_the_status_an_engineer_needs(rack):
     third = next(name for name in rack.cluster.daemons if name not in (old, new))
     for router in rack[third].status()["routers"]:
         assert router["state"] == "Backup" and router["owner"] == new
-        assert not router["addressesPresent"] and not router["fenceOpen"]
+        assert not router["addressesPresent"] and not router["fenceOpen"] and "witnesses" not in router
 
     table = rack.lab[new].run([vipd.program(), "status", "--runtime-dir", rack[new].runtime]).stdout
     lines = table.splitlines()
@@ -102,6 +104,7 @@ def test_the_status_an_engineer_needs(rack):
     assert re.search(r"^ROUTER +ADDRESS +STATE +OWNER +SINCE +TERM +DATAPLANE +REASON$", table, re.M)
     assert re.search(rf"^lab\.ipv4\.10 +192\.0\.2\.10 +Active +{new} +\d+s +0 +[a-z]+ +OwnerResigned$", table, re.M)
     assert re.search(rf"^lab\.ipv6\.16 +2001:db8::1:10 +Active +{new} ", table, re.M)
+    assert re.search(r"^owned here: 2; oldest fence refreshed \d\.\d\ds ago; 2 of 2 witnesses answer$", table, re.M)
     assert re.search(r"^n3 +192\.0\.2\.3 +02:00:00:00:00:03 +\d+\.\ds ago$", table, re.M)
     assert re.search(rf"ago  lab\.ipv4\.10 +{old} -> {new}  OwnerResigned: {new} took over ", table)
     assert all(len(line) <= 110 for line in lines if " ago  " not in line)
