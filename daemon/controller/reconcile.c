@@ -367,9 +367,10 @@ static void run(struct reconciler *reconciler, struct work *work)
 static void advance(struct reconciler *reconciler)
 {
 	struct state *state = reconciler->state;
-	uint64_t wall_us = reconciler_wall(), deadline_us = ipam_deadline(state->ipam);
+	uint64_t deadline_us;
 
-	if (deadline_us <= wall_us && ipam_advance(state->ipam, wall_us)) {
+	/* Also what ended while a pool was counted or an address chosen: those do not tell. */
+	if (ipam_advance(state->ipam, reconciler_wall())) {
 		state->retry = true;
 		TABLE_EACH(&state->pools, entry)
 			queue_mark(&state->queue, &TABLE_OF(entry, struct pool, entry)->work);

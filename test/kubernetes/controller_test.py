@@ -12,6 +12,7 @@ import manifests
 from cluster import SYSTEM, ApiError
 from controllers import LEASES, POOLS, SERVICES, SPEAKERS, VIPS
 from lab import wait_for
+from metrics_test import page
 from vipd import program
 
 FINALIZERS = ["vipd.dev/address", "service.kubernetes.io/load-balancer-cleanup"]
@@ -186,8 +187,11 @@ def test_a_refused_service_is_served_when_something_changes(running):
     running.wait_condition("second", "AddressAllocated", "False", "PoolExhausted")
     running.wait_condition("third", "AddressAllocated", "False", "PoolExhausted")
     running.wait_condition("later", "AddressAllocated", "False", "PoolNotFound")
-    running.delete("first")  # a second later its address is free
-    wait_for("one of them to be served", lambda: running.api.ingress("second") or running.api.ingress("third"))
+    running.delete("first")  # a second later its address is free, and who reads metrics sees that first
+    running.wait_gone("first")
+    wait_for("one of them to be served", lambda: page(running.api.host)[0] == 200 and (
+        running.api.ingress("second") or running.api.ingress("third")))
+    wait_for("the quarantine to end", lambda: running.pool_status("tiny")["quarantine"] == [])
     running.api.patch(f"{POOLS}/tiny", {"spec": {"addresses": ["192.0.2.210-192.0.2.211"]}})
     running.api.pool(name="later", addresses=["192.0.2.230"], autoAssign=False)
     assert sorted(running.api.external_ip(name) for name in ("second", "third")) == ["192.0.2.210", "192.0.2.211"]

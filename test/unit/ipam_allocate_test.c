@@ -52,6 +52,7 @@ static void test_families_are_asked_for_one_by_one(void **state)
 static void test_a_released_address_waits_for_its_last_holder(void **state)
 {
 	struct ipam *ipam = *state;
+	struct ipam_pool_status status;
 	struct asked asked_for;
 
 	put_simple_pool(ipam, "lab", "192.0.2.1-192.0.2.2");
@@ -67,6 +68,9 @@ static void test_a_released_address_waits_for_its_last_holder(void **state)
 	assert_int_equal(ipam_deadline(ipam), NOW + 60 * SECOND);
 	ipam_advance(ipam, NOW);
 	assert_false(ipam_advance(ipam, NOW + 60 * SECOND - 1));
+	/* Who counts first does not keep it from those who wait. */
+	assert_true(ipam_pool_status(ipam, "lab", NOW + 60 * SECOND, &status));
+	assert_int_equal(status.ipv4.available, 1);
 	assert_true(ipam_advance(ipam, NOW + 60 * SECOND));
 	assert_string_equal(asked(ipam,
 				  &(struct ask){ .service = "vms/c", .now_us = NOW + 60 * SECOND },
