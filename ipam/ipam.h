@@ -197,6 +197,10 @@ typedef bool ipam_quarantine_fn(void *userdata, const struct ipam_quarantine *qu
 void ipam_quarantine_each(struct ipam *ipam, const char *pool, uint64_t now_us,
 			  ipam_quarantine_fn *callback, void *userdata);
 
+/* Is the address among the first `limit` that ipam_quarantine_each() tells of? */
+bool ipam_quarantined(struct ipam *ipam, const char *pool, const struct base_address *address,
+		      uint64_t now_us, size_t limit);
+
 /* When the next quarantine ends; BASE_USEC_NEVER: none. */
 uint64_t ipam_deadline(const struct ipam *ipam);
 /* Ends what is over. True: an address became free, Services that wait may be tried again. */

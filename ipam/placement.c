@@ -72,10 +72,9 @@ struct ranked {
 	uint64_t score;
 };
 
-static uint64_t score_of(const struct base_address *address, const char *node)
+static uint64_t score_of(uint64_t spread, const char *node)
 {
-	uint64_t mixed = base_hash(node, strlen(node)) ^
-			 (base_hash(address, sizeof *address) * UINT64_C(0x9e3779b97f4a7c15));
+	uint64_t mixed = base_hash(node, strlen(node)) ^ (spread * UINT64_C(0x9e3779b97f4a7c15));
 
 	/* FNV leaves the upper bits of similar names alike: SplitMix64's finish spreads them. */
 	mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -221,7 +220,7 @@ int ipam_place(const struct ipam_placement *placement, struct ipam_candidates *c
 		if (why[i] == BASE_REASON_NONE) {
 			ranked[count].node = node;
 			ranked[count].endpoint = placement->local_only && node->endpoint;
-			ranked[count++].score = score_of(&placement->address, node->name);
+			ranked[count++].score = score_of(placement->spread, node->name);
 		} else if (owner_may_linger(placement, node, why[i])) {
 			lingering = node;
 		}

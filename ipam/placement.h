@@ -55,6 +55,7 @@ struct ipam_candidate {
 
 struct ipam_placement {
 	struct base_address address;
+	uint64_t spread; /* what has another one has other backups: a hash of the virtual router */
 	size_t interface_count; /* patterns, `*` and `?`; none: any interface */
 	const char *const *interfaces;
 	bool local_only; /* externalTrafficPolicy: Local */

@@ -1,6 +1,7 @@
 #include "ipam/ipam.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/time.h"
 #include "ipam/state.h"
@@ -126,6 +127,37 @@ void ipam_quarantine_each(struct ipam *ipam, const char *name, uint64_t now_us,
 				return;
 		}
 	}
+}
+
+struct search {
+	const struct base_address *address;
+	size_t left;
+	bool found;
+};
+
+static bool is_it(void *userdata, const struct ipam_quarantine *quarantine)
+{
+	struct search *search = userdata;
+
+	search->found = base_address_equal(&quarantine->address, search->address);
+	return !search->found && --search->left > 0;
+}
+
+bool ipam_quarantined(struct ipam *ipam, const char *pool, const struct base_address *address,
+		      uint64_t now_us, size_t limit)
+{
+	struct search search = { .address = address, .left = limit };
+	const struct entry *entry;
+
+	ipam_expire(ipam, now_us);
+	entry = ipam_entry_find(ipam, address);
+	if (limit == 0 || !entry || entry->state != ENTRY_QUARANTINED ||
+	    strcmp(entry->pool->name, pool) != 0)
+		return false;
+	if (entry->pool->quarantined[V4].count + entry->pool->quarantined[V6].count <= limit)
+		return true;
+	ipam_quarantine_each(ipam, pool, now_us, is_it, &search); /* rare: so many at once */
+	return search.found;
 }
 
 uint64_t ipam_deadline(const struct ipam *ipam)

@@ -348,6 +348,7 @@ void nodes_place(struct nodes *nodes, const struct placement_question *question,
 	const char *patterns[INTERFACES_MAX];
 	struct ipam_placement placement = {
 		.address = question->address,
+		.spread = question->spread,
 		.interfaces = patterns,
 		.local_only = question->local_only,
 		.preferred = strcmp(k8s_object_text(question->pool_spec, "preemption"),

@@ -63,6 +63,7 @@ const struct speaker_stranger *nodes_strangers(const struct nodes *nodes,
 
 struct placement_question {
 	struct base_address address;
+	uint64_t spread; /* as in struct ipam_placement */
 	const cJSON *pool_spec; /* AddressPool.spec; NULL: the pool is gone */
 	bool local_only;
 	const char *owner;

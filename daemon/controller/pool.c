@@ -10,7 +10,8 @@
 #include "k8s/object.h"
 
 #define QUARANTINE_S_DEFAULT 60
-#define QUARANTINE_MAX       5000 /* entries; an object has an upper size */
+#define COUNTS_US            BASE_USEC_PER_SEC
+#define NOTE_US              100 /* times the entries */
 
 /* --- spec --- */
 
@@ -178,7 +179,7 @@ static bool add_quarantine(void *userdata, const struct ipam_quarantine *quarant
 	char address[BASE_ADDRESS_TEXT_SIZE], until[K8S_TIME_SIZE], service[2 * IPAM_NAME_SIZE];
 	cJSON *item;
 
-	if (out->count++ == QUARANTINE_MAX)
+	if (out->count++ == POOL_QUARANTINE_MAX)
 		return false;
 	snprintf(service, sizeof service, "%s/%s", quarantine->service.namespace,
 		 quarantine->service.name);
@@ -297,15 +298,45 @@ cJSON *pool_status(struct ipam *ipam, const struct pool_facts *facts, const cJSO
 	return status;
 }
 
-bool pool_status_quarantines(const cJSON *status, const struct base_address *address)
+uint64_t pool_status_due(uint64_t written_us, bool urgent, size_t noted)
 {
-	char text[BASE_ADDRESS_TEXT_SIZE];
-	const cJSON *item;
+	if (written_us == 0)
+		return 0;
+	return written_us + (urgent ? noted * NOTE_US : COUNTS_US);
+}
 
-	base_address_format(address, text);
-	cJSON_ArrayForEach(item, k8s_object_get(status, "quarantine")) {
-		if (strcmp(k8s_object_text(item, "address"), text) == 0)
-			return true;
+static int compare_addresses(const void *a, const void *b)
+{
+	return base_address_compare(a, b);
+}
+
+void pool_noted_read(struct pool_noted *noted, const cJSON *status)
+{
+	const cJSON *list = k8s_object_get(status, "quarantine"), *item;
+	size_t room = (size_t)cJSON_GetArraySize(list);
+
+	pool_noted_clear(noted);
+	if (room == 0)
+		return;
+	noted->items = calloc(room, sizeof(*noted->items));
+	if (!noted->items)
+		return; /* as if nothing were noted: it is written once more */
+	cJSON_ArrayForEach(item, list) {
+		if (base_address_parse(k8s_object_text(item, "address"),
+				       &noted->items[noted->count]))
+			noted->count++;
 	}
-	return false;
+	qsort(noted->items, noted->count, sizeof(*noted->items), compare_addresses);
+}
+
+bool pool_noted_has(const struct pool_noted *noted, const struct base_address *address)
+{
+	return noted->count > 0 && bsearch(address, noted->items, noted->count,
+					   sizeof(*noted->items), compare_addresses);
+}
+
+void pool_noted_clear(struct pool_noted *noted)
+{
+	free(noted->items);
+	*noted = (struct pool_noted){ 0 };
 }

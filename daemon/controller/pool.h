@@ -31,5 +31,22 @@ struct pool_facts {
  */
 cJSON *pool_status(struct ipam *ipam, const struct pool_facts *facts, const cJSON *observed,
 		   uint64_t now_us, const char *now);
-/* Does the pool's status as it stands name this address in its quarantine? */
-bool pool_status_quarantines(const cJSON *status, const struct base_address *address);
+/*
+ * When it may be written again. It is as long as its quarantine, and every change of it is made,
+ * sent and read whole: counts alone wait a second, somebody who waits (`urgent`) longer the more is
+ * `noted`.
+ */
+uint64_t pool_status_due(uint64_t written_us, bool urgent, size_t noted);
+
+/* Entries in a status, the lowest addresses: an object has an upper size. */
+#define POOL_QUARANTINE_MAX 5000
+
+/* The addresses that the pool's status as it stands names in its quarantine, in order. */
+struct pool_noted {
+	size_t count;
+	struct base_address *items;
+};
+
+void pool_noted_read(struct pool_noted *noted, const cJSON *status);
+bool pool_noted_has(const struct pool_noted *noted, const struct base_address *address);
+void pool_noted_clear(struct pool_noted *noted);

@@ -10,12 +10,10 @@
 
 #define VIPS         "/apis/vipd.dev/v1alpha1/virtualips"
 #define POOLS        "/apis/vipd.dev/v1alpha1/addresspools"
-#define COUNTS_US    BASE_USEC_PER_SEC /* counts of a pool alone are written no more often */
 #define LEASE_AGE_US BASE_USEC_PER_SEC /* speakers end what they have in it */
 #define STRAY_AGE_US                                                                               \
 	(5 * BASE_USEC_PER_SEC) /* never seen in use: the watch of VirtualIPs may lag */
 #define REBALANCE_US (60 * BASE_USEC_PER_SEC) /* a handover that was not made by then is not made */
-#define QUARANTINES_MAX 5000    /* as in pool.c: more are not written down */
 
 /* --- what a VirtualIP should say --- */
 
@@ -177,20 +175,50 @@ static void tell_label_ignored(struct reconciler *reconciler, struct vip *vip,
 	}
 }
 
-/*
- * Packed into one virtual router with others: the lowest address is placed, the others follow it word
- * for word. False: this is the one, or the one is not written yet.
- */
-static bool copy_leader(struct state *state, struct vip *vip, struct vip_spec *spec)
+static bool is_in(const struct vip *vip, const char *router)
 {
+	return vip && vip->exists && strcmp(vip->router, router) == 0;
+}
+
+struct companion {
+	struct state *state;
+	const char *router;
+	struct vip *found;
+};
+
+static bool find_companion(void *userdata, const struct ipam_record *record)
+{
+	struct companion *companion = userdata;
+	struct vip *vip = state_vip(companion->state, &record->address);
+
+	companion->found = is_in(vip, companion->router) ? vip : NULL;
+	return !companion->found;
+}
+
+/* Whom it follows; NULL: it leads, or nobody is written yet. */
+static struct vip *leader_of(struct state *state, struct vip *vip, const char *router)
+{
+	struct companion companion = { .state = state, .router = router };
 	struct base_address address;
 	struct vip *leader;
 
-	if (!ipam_router_leader(state->ipam, &vip->address, &address) ||
-	    base_address_equal(&address, &vip->address))
-		return false;
+	if (!ipam_router_leader(state->ipam, &vip->address, &address))
+		return NULL;
 	leader = state_vip(state, &address);
-	if (!leader || !leader->exists || strcmp(leader->router, spec->router) != 0)
+	if (leader != vip)
+		return is_in(leader, router) ? leader : NULL;
+	/* A newcomer, though the lowest, finds things as they are. */
+	if (!is_in(vip, router))
+		ipam_router_each(state->ipam, &vip->address, find_companion, &companion);
+	return companion.found;
+}
+
+/* Packed into one virtual router: the lowest address is placed, the others follow it word for word. */
+static bool copy_leader(struct state *state, struct vip *vip, struct vip_spec *spec)
+{
+	struct vip *leader = leader_of(state, vip, spec->router);
+
+	if (!leader)
 		return false;
 	for (size_t i = 0; i < leader->candidate_count; i++) {
 		snprintf(spec->candidates[i].node, NODE_NAME_SIZE, "%s", leader->candidates[i]);
@@ -232,6 +260,7 @@ static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
 	const char *current[IPAM_CANDIDATES_MAX];
 	struct placement_question question = {
 		.address = vip->address,
+		.spread = base_hash(spec->router, strlen(spec->router)),
 		.pool_spec = pool_spec,
 		.local_only = is_local_only(state, spec),
 		.owner = vip->status.owner,
@@ -354,31 +383,16 @@ static void update_vip(struct reconciler *reconciler, struct vip *vip, const str
 
 /* --- and how it goes --- */
 
-struct search {
-	const struct base_address *address;
-	unsigned count;
-	bool found;
-};
-
-static bool is_quarantined(void *userdata, const struct ipam_quarantine *quarantine)
-{
-	struct search *search = userdata;
-
-	search->found = base_address_equal(&quarantine->address, search->address);
-	return !search->found && ++search->count < QUARANTINES_MAX;
-}
-
 /* The address is kept from others for a while: that has to be written down before the record goes. */
 static bool needs_quarantine(struct reconciler *reconciler, struct vip *vip)
 {
 	struct state *state = reconciler->state;
 	struct pool *pool = state_pool(state, vip->pool);
-	struct search search = { .address = &vip->address };
 
-	if (!pool || pool_status_quarantines(pool->status, &vip->address))
-		return false;
-	ipam_quarantine_each(state->ipam, pool->name, reconciler_wall(), is_quarantined, &search);
-	if (!search.found)
+	vip->unnoted = pool && !pool_noted_has(&pool->noted, &vip->address) &&
+		       ipam_quarantined(state->ipam, pool->name, &vip->address, reconciler_wall(),
+					POOL_QUARANTINE_MAX);
+	if (!vip->unnoted)
 		return false;
 	pool->urgent = true;
 	queue_mark(&state->queue, &pool->work);
@@ -484,10 +498,8 @@ static void mark_waiting(struct state *state, struct pool *pool)
 	pool->urgent = false;
 	TABLE_EACH(&state->vips, entry) {
 		struct vip *vip = TABLE_OF(entry, struct vip, entry);
-		struct ipam_record record;
 
-		if (vip->exists && !vip->deleting && strcmp(vip->pool, pool->name) == 0 &&
-		    !ipam_record_get(state->ipam, &vip->address, &record))
+		if (vip->unnoted && strcmp(vip->pool, pool->name) == 0)
 			queue_mark(&state->queue, &vip->work);
 	}
 }
@@ -501,24 +513,24 @@ void reconcile_pool(struct reconciler *reconciler, struct pool *pool)
 		.disabled = k8s_object_bool(pool->spec, "disabled", false),
 		.problem = pool->problem,
 	};
-	uint64_t wall_us = reconciler_wall(), next_us = pool->written_us + COUNTS_US;
-	bool urgent = pool->urgent;
+	uint64_t wall_us = reconciler_wall();
+	uint64_t next_us = pool_status_due(pool->written_us, pool->urgent, pool->noted.count);
 	char now[K8S_TIME_SIZE];
 	cJSON *status;
 
 	if (!pool->exists)
 		return;
+	if (reconciler_now() < next_us) {
+		queue_later(&state->queue, &pool->work, next_us);
+		return;
+	}
 	mark_waiting(state, pool);
 	status = pool_status(state->ipam, &facts, pool->status, wall_us,
 			     k8s_time_format(now, wall_us, false));
-	if (cJSON_Compare(status, pool->status, true)) {
+	if (cJSON_Compare(status, pool->status, true))
 		cJSON_Delete(status);
-	} else if (!urgent && pool->written_us && reconciler_now() < next_us) {
-		cJSON_Delete(status);
-		queue_later(&state->queue, &pool->work, next_us);
-	} else {
+	else
 		write_pool(reconciler, pool, status);
-	}
 }
 
 /* --- Leases --- */

@@ -5,6 +5,7 @@
 #include "daemon/controller/moves.h"
 #include "daemon/controller/nodes.h"
 #include "daemon/controller/openshift.h"
+#include "daemon/controller/pool.h"
 #include "daemon/controller/queue.h"
 #include "daemon/controller/table.h"
 
@@ -62,6 +63,7 @@ struct vip {
 	struct node *rebalance; /* who shall own it to even things out; NULL: stays where it is */
 	uint64_t rebalance_us;  /* since when */
 	uint64_t kin;           /* as ipam was told: what it asks of nodes */
+	bool unnoted;       /* it goes when the quarantine of its address is written down */
 	bool label_ignored; /* nobody without the label that excludes nodes was left */
 };
 
@@ -73,6 +75,7 @@ struct pool {
 	char uid[40], version[24];
 	int64_t generation;
 	cJSON *spec, *status;
+	struct pool_noted noted; /* of the status */
 	char problem[256]; /* why the spec is not in force; "": it is */
 	bool urgent;       /* somebody waits for a quarantine to be written */
 	uint64_t written_us;

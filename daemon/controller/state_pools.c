@@ -93,6 +93,7 @@ void state_put_pool(struct state *state, const cJSON *object, enum state_origin 
 	pool->exists = true;
 	cJSON_Delete(pool->status);
 	pool->status = status ? cJSON_Duplicate(status, true) : NULL;
+	pool_noted_read(&pool->noted, status);
 	if (changed) {
 		cJSON_Delete(pool->spec);
 		pool->spec = spec ? cJSON_Duplicate(spec, true) : cJSON_CreateObject();
@@ -111,6 +112,7 @@ static void clear_pool(struct pool *pool)
 	cJSON_Delete(pool->spec);
 	cJSON_Delete(pool->status);
 	pool->spec = pool->status = NULL;
+	pool_noted_clear(&pool->noted);
 	pool->exists = pool->urgent = false;
 	pool->problem[0] = '\0';
 }

@@ -731,7 +731,7 @@ def test_bad_command_lines_and_configurations_are_told(world):
 def test_addresses_beyond_the_last_virtual_router_are_packed_and_move_together(running):
     running.api.pool(vrrp={"virtualRouterIDs": [20, "31-32"]})
     for number in range(7):
-        running.create(f"s{number}")
+        running.create(f"s{number}", [f"192.0.2.{80 + number}"])
     for number in range(7):
         running.api.external_ip(f"s{number}")
 
@@ -743,6 +743,15 @@ def test_addresses_beyond_the_last_virtual_router_are_packed_and_move_together(r
     assert sorted(map(len, routers().values())) == [2, 2, 3]
     assert sorted(routers()) == ["lab.ipv4.20", "lab.ipv4.31", "lab.ipv4.32"]
     wait_for("companions to agree", lambda: all(len(set(map(tuple, lists))) == 1 for lists in routers().values()))
+
+    def written():
+        return {name: vip["metadata"]["resourceVersion"] for name, vip in running.api.vips().items()}
+    before = written()
+    running.create("lowest", ["192.0.2.70"])  # of a virtual router: the others follow such a one
+    running.wait_address("lowest", "192.0.2.70")
+    time.sleep(0.5)
+    assert {name: version for name, version in written().items() if name != "192.0.2.70"} == before
+    assert all(len(set(map(tuple, lists))) == 1 for lists in routers().values())
     running.node("n4", 4)
     running.api.patch(f"{SPEAKERS}/n2", {"spec": {"excluded": True}})
     wait_for("companions to follow", lambda: all(

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/array.h"
+#include "base/hash.h"
 #include "base/random.h"
 #include "daemon/agent/cadence.h"
 #include "daemon/engine/core/timing.h"
@@ -612,6 +613,7 @@ static void place(void)
 	for (unsigned r = 0; r < ROUTERS; r++) {
 		struct ipam_placement placement = { .address = base_address_ipv4(192, 0, 2,
 										 (uint8_t)r),
+						    .spread = base_hash(&r, sizeof r),
 						    .current = nothing,
 						    .node_count = NODES,
 						    .nodes = nodes };

@@ -228,6 +228,7 @@ static void test_pool_status_counts_and_says_what_is_odd(void **unused)
 {
 	struct state state;
 	struct pool_facts facts = { .name = "lab", .generation = 7, .problem = "" };
+	struct pool_noted noted = { 0 };
 	cJSON *status, *again;
 
 	(void)unused;
@@ -255,7 +256,11 @@ static void test_pool_status_counts_and_says_what_is_odd(void **unused)
 	ipam_release(state.ipam, &(struct ipam_name){ .namespace = "vms", .name = "ssh" },
 		     &(struct base_address[]){ address() }[0], 1500000);
 	status = pool_status(state.ipam, &facts, NULL, 1500000, "2026-01-01T00:00:00Z");
-	assert_true(pool_status_quarantines(status, &(struct base_address[]){ address() }[0]));
+	pool_noted_read(&noted, status);
+	assert_true(pool_noted_has(&noted, &(struct base_address[]){ address() }[0]));
+	assert_false(pool_noted_has(&noted, &(struct base_address){ 0 }));
+	pool_noted_clear(&noted);
+	assert_false(pool_noted_has(&noted, &(struct base_address[]){ address() }[0]));
 	/* Whole seconds, never too short: 1.5 s + 60 s. */
 	assert_string_equal(
 		k8s_object_text(cJSON_GetArrayItem(k8s_object_get(status, "quarantine"), 0),
@@ -263,6 +268,16 @@ static void test_pool_status_counts_and_says_what_is_odd(void **unused)
 		"1970-01-01T00:01:02Z");
 	cJSON_Delete(status);
 	state_clear(&state);
+}
+
+static void test_a_long_quarantine_is_written_less_often(void **unused)
+{
+	(void)unused;
+	assert_int_equal(pool_status_due(0, false, 5000), 0); /* never written: now */
+	assert_int_equal(pool_status_due(7, true, 0), 7);
+	assert_int_equal(pool_status_due(7, true, 5000), 500007);
+	assert_int_equal(pool_status_due(7, false, 0), 1000007);
+	assert_int_equal(pool_status_due(7, false, 5000), 1000007);
 }
 
 int main(void)
@@ -276,6 +291,7 @@ int main(void)
 		cmocka_unit_test(test_load_counts_first_candidates),
 		cmocka_unit_test(test_sign_of_life_ends_silence),
 		cmocka_unit_test(test_pool_status_counts_and_says_what_is_odd),
+		cmocka_unit_test(test_a_long_quarantine_is_written_less_often),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -594,6 +594,36 @@ static void test_a_clock_that_was_wrong_locks_nothing_away(void **state)
 	assert_int_equal(ipam_deadline(ipam), BASE_USEC_NEVER);
 }
 
+static void test_which_quarantines_are_among_the_first_can_be_asked(void **state)
+{
+	struct ipam *ipam = *state;
+	struct base_address first;
+	char text[16];
+
+	put_simple_pool(ipam, "lab", "192.0.2.1-192.0.2.9");
+	for (int i = 1; i <= 3; i++) {
+		struct ipam_quarantine one = { .pool = "lab", .until_us = NOW + 10 * SECOND };
+
+		snprintf(text, sizeof text, "192.0.2.%d", i);
+		one.address = address_of(text);
+		assert_int_equal(ipam_quarantine_put(ipam, &one, NOW), 0);
+	}
+	for (int i = 1; i <= 4; i++) {
+		struct base_address address;
+
+		snprintf(text, sizeof text, "192.0.2.%d", i);
+		address = address_of(text);
+		for (int limit = 0; limit <= 4; limit++)
+			assert_int_equal(
+				ipam_quarantined(ipam, "lab", &address, NOW, (size_t)limit),
+				i <= 3 && i <= limit);
+		assert_false(ipam_quarantined(ipam, "other", &address, NOW, 9));
+	}
+	/* They are over. */
+	first = address_of("192.0.2.1");
+	assert_false(ipam_quarantined(ipam, "lab", &first, NOW + 11 * SECOND, 9));
+}
+
 static void test_a_service_whose_facts_are_unknown_gets_nothing(void **state)
 {
 	struct ipam *ipam = *state;
@@ -624,6 +654,7 @@ int main(void)
 		TEST(test_an_edit_that_clashes_moves_the_younger_holder),
 		TEST(test_a_reservation_is_given_unasked_and_to_nobody_else),
 		TEST(test_pools_are_tried_by_priority_then_name),
+		TEST(test_which_quarantines_are_among_the_first_can_be_asked),
 		TEST(test_selectors_admit_as_the_caller_says),
 		TEST(test_external_ips_are_held_beside_the_own_address),
 		TEST(test_a_new_wish_is_honoured_beside_the_old_address),

@@ -106,6 +106,17 @@ static void check_status(struct ipam *ipam, int p)
 	assert_int_equal(status.overlap_count, overlaps);
 }
 
+static void check_quarantined(struct ipam *ipam, unsigned f, unsigned i)
+{
+	const struct model_address *address = &model.addresses[f][i];
+	struct base_address at = nth(f, i);
+
+	for (int p = 0; p < POOLS; p++)
+		assert_int_equal(ipam_quarantined(ipam, pool_names[p], &at, model.now_us,
+						  FAMILIES * UNIVERSE),
+				 address->state == QUARANTINED && address->pool == p);
+}
+
 static void check_all(struct ipam *ipam)
 {
 	struct seen seen = { 0 };
@@ -121,6 +132,7 @@ static void check_all(struct ipam *ipam)
 
 			assert_int_equal(seen.held[f][i], address->state == HELD);
 			assert_int_equal(seen.quarantined[f][i], address->state == QUARANTINED);
+			check_quarantined(ipam, f, i);
 			if (address->state == QUARANTINED)
 				deadline_us = base_usec_earlier(deadline_us,
 								quarantine_end(address));

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/array.h"
+#include "base/hash.h"
 #include "ipam/placement.h"
 
 #define NODES 5
@@ -339,6 +340,8 @@ static void place_all(size_t nodes, const char *missing, unsigned firsts[static 
 			load[i] = firsts[i];
 		world.placement.address =
 			base_address_ipv4(192, 0, (uint8_t)(2 + a / 250), (uint8_t)(a % 250 + 1));
+		world.placement.spread = base_hash(&world.placement.address,
+						   sizeof world.placement.address);
 		base_prefix_parse("192.0.0.0/16", &world.segment.prefix);
 		for (size_t i = 0; i < nodes; i++) {
 			world.nodes[i].load = (uint32_t)load[i];
