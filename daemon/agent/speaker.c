@@ -350,12 +350,13 @@ static void write_status(struct speaker *speaker, cJSON *patch)
 
 /*
  * The next second, as a rule. That it is ready is said at once: until then it becomes a candidate of no new
- * address, which would have no heir if the API server fell silent meanwhile.
+ * address, which would have no heir if the API server fell silent meanwhile. So is the last word of one that
+ * ends; but what was refused is not asked again at once.
  */
 static uint64_t due_us(const struct speaker *speaker)
 {
-	bool urgent = speaker->ending ||
-		      (speaker->wanted.ready && !speaker->said_ready && !speaker->retry_us);
+	bool urgent = !speaker->retry_us &&
+		      (speaker->ending || (speaker->wanted.ready && !speaker->said_ready));
 
 	return urgent ? 0 : speaker->next_us;
 }
@@ -374,7 +375,8 @@ void speaker_flush(struct speaker *speaker)
 	}
 	speaker->due = false;
 	if (!speaker->exists) {
-		create(speaker);
+		if (!speaker->ending)
+			create(speaker);
 		return;
 	}
 	patch = speaker->status_known ? make_patch(speaker) : NULL;
