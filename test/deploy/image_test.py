@@ -1,14 +1,17 @@
 """deploy/image/build: what is in the image, that it is always the same, and what it refuses."""
 import json
 import os
+import shutil
 import subprocess
 import tarfile
+import tempfile
 
 import pytest
 
 from installed import DEPLOY
 
 BUILD = DEPLOY / "image/build"
+NAME = "docker.io/library/vipd:v0.1.0"
 
 
 def build(*words, prefix=()):
@@ -57,7 +60,7 @@ def test_the_archive_is_one_that_container_engines_take(image, rootfs):
 
         assert document("oci-layout") == {"imageLayoutVersion": "1.0.0"}
         [entry] = document("index.json")["manifests"]
-        assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/vipd:v0.1.0"
+        assert entry["annotations"]["io.containerd.image.name"] == NAME
         manifest = blob(entry)
         config = blob(manifest["config"])
         assert config["config"]["Entrypoint"] == ["/usr/bin/vipd"]
@@ -67,6 +70,34 @@ def test_the_archive_is_one_that_container_engines_take(image, rootfs):
             assert all((member.uid, member.gid, member.mtime) == (0, 0, 0) for member in content)
     assert listed == {os.path.relpath(os.path.join(folder, name), rootfs)
                       for folder, folders, files in os.walk(rootfs) for name in [*folders, *files]}
+
+
+@pytest.fixture
+def podman():
+    """Runs podman with a store of its own, which is gone afterwards; its path must be short."""
+    if not shutil.which("podman") or not shutil.which("runc"):
+        pytest.skip("no podman and runc: apt-get install podman runc")
+    with tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as folder:
+        def run(*words):
+            return subprocess.run([
+                "podman", "--root", f"{folder}/root", "--runroot", f"{folder}/run", "--storage-driver", "vfs",
+                "--cgroup-manager", "cgroupfs", "--runtime", "runc", *map(str, words)],
+                capture_output=True, text=True, timeout=120, check=False)
+        yield run
+        run("rmi", "--all", "--force")
+
+
+def test_podman_loads_and_runs_it(podman, image):
+    def container(*words):
+        return podman("run", "--rm", "--pull=never", "--network=none", "--ulimit=nofile=1024:1024",
+                      "--ulimit=nproc=1024:1024", *words)
+
+    loaded = podman("load", "-i", image)
+    assert loaded.returncode == 0 and f"Loaded image: {NAME}" in loaded.stdout, loaded
+    done = container(NAME, "version")
+    assert done.returncode == 0 and done.stdout.startswith("vipd v"), done
+    done = container("--cap-drop=ALL", NAME, "standalone", "--node", "n1", "--manifests", "/etc")
+    assert done.returncode == 1 and "CAP_NET_ADMIN is missing: run as root, or give it to the" in done.stderr, done
 
 
 def test_what_it_cannot_do_it_says(tmp_path):

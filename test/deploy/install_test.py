@@ -1,4 +1,5 @@
 """The DaemonSet and the Deployment of deploy/ as they are, on real kubelets, from the image that is built offline."""
+import json
 import pathlib
 import re
 import time
@@ -111,8 +112,55 @@ def test_an_update_of_all_speakers_loses_nothing(site):
     seen, kept = [ping.stop() for ping in pings], held.stop()
     after = {pod["metadata"]["name"] for pod in site.api.pods("app.kubernetes.io/name=vipd-speaker")}
     assert len(after) == 3 and not before & after
-    assert [summary["lost"] for summary in seen] == [0, 0, 0] and min(one["questions"] for one in seen) > 3000, seen
+    assert [summary["lost"] for summary in seen] == [0, 0, 0] and min(one["questions"] for one in seen) > 3000, [
+        (one["questions"], one["lost"], one["longest_ms"], one["late_ms"]) for one in seen]
     assert kept["kept"] == 5 and kept["corrupt"] == 0, kept
+
+
+def test_an_update_that_cannot_run_stops_at_the_first_node_and_says_why(site):
+    """A capability was taken away: the log names it, the node's Speaker is of no more worth, and nobody loses an address."""
+    address = steered(site, "stopped", "n1", "n2")
+    ping = site.lab.client.probe("ping", address, 1)
+    capabilities = [name for name in CAPABILITIES if name != "NET_RAW"]
+    site.api.kubectl("patch", "daemonset/vipd-speaker", "--type=json", "-p", json.dumps([{
+        "op": "replace", "path": "/spec/template/spec/containers/0/securityContext/capabilities/add",
+        "value": capabilities}]), namespace=SYSTEM)
+    try:
+        def fallen():
+            return [pod for pod in site.api.pods("app.kubernetes.io/name=vipd-speaker")
+                    for container in pod["status"].get("containerStatuses", []) if container["restartCount"] > 0]
+        [pod] = wait_for("a pod that cannot run", fallen, 90, 0.2)
+        node = pod["spec"]["nodeName"]
+        said = site.api.kubectl("logs", pod["metadata"]["name"], namespace=SYSTEM)
+        assert "CAP_NET_RAW is missing: run as root, or give it to the service or container" in said, said
+
+        def row():
+            return next(line.split()[:2] for line in site.api.kubectl("get", "speakers").splitlines() if line.startswith(node))
+        wait_for("its Speaker to be of no more worth", lambda: row() == [node, "Unknown"], 120, 0.5)
+        assert fallen()[0]["spec"]["nodeName"] == node and len(fallen()) == 1
+        assert site.owner(address) != node
+    finally:
+        site.api.kubectl("rollout", "undo", "daemonset/vipd-speaker", namespace=SYSTEM)
+        site.rolled_out()
+    assert ping.stop()["lost"] == 0
+
+
+def test_a_second_vipd_on_a_node_says_so_and_disturbs_nobody(site):
+    address = steered(site, "undisturbed", "n1")
+    spec = json.loads(site.api.kubectl("get", "daemonset/vipd-speaker", "-o", "json", namespace=SYSTEM))["spec"]["template"]["spec"]
+    del spec["containers"][0]["ports"]
+    first = site.processes("n1")["vipd speaker"]
+    site.api.kubectl("create", "-f", "-", text=json.dumps({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "second", "namespace": SYSTEM},
+        "spec": {**spec, "nodeName": "n1", "restartPolicy": "Never"}}))
+    try:
+        path = f"/api/v1/namespaces/{SYSTEM}/pods/second"
+        wait_for("the second one to end", lambda: site.api.get(path)["status"].get("phase") == "Failed", 60, 0.2)
+        said = site.api.kubectl("logs", "second", namespace=SYSTEM)
+        assert "another vipd runs on this node already" in said and "stop it first" in said, said
+        assert site.processes("n1")["vipd speaker"] == first and site.owner(address) == "n1"
+    finally:
+        site.api.kubectl("delete", "pod", "second", namespace=SYSTEM, timeout=60)
 
 
 def traces_in_the_api(site):
@@ -137,7 +185,11 @@ def test_uninstalling_leaves_nothing_behind(site):
     assert len(traces_in_the_api(site)) > 15
     site.clear()
     try:
+        asked = len(site.api.requests())
         before = site.follow("Uninstall")
+        # Its accounts go before its pods do; who is refused does not ask on and on.
+        refused = [event["requestURI"] for event in site.api.requests()[asked:] if event.get("responseStatus", {}).get("code") == 403]
+        assert len(refused) < 20 * len(site.daemons), refused
         assert "No resources found" in before[0] or not before[0].strip()
         assert traces_in_the_api(site) == []
         assert {name: found for name in site.daemons if (found := traces_on(site, name, address))} == {}

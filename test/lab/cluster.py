@@ -143,7 +143,7 @@ class Cluster(Place):
             "--listen-peer-urls", f"{local}:2380", "--initial-advertise-peer-urls", f"{local}:2380",
             "--initial-cluster", f"default={local}:2380"])
 
-    def start_server(self, seconds=120):
+    def start_server(self, *options, seconds=120):
         pki = self.dir / "pki"
         self.server = self.host.start("kube-apiserver", [
             program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", f"--bind-address={ADDRESS}",
@@ -153,7 +153,7 @@ class Cluster(Place):
             f"--service-account-key-file={pki / 'sa.key'}", f"--service-account-signing-key-file={pki / 'sa.key'}",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--api-audiences=https://kubernetes.default.svc", f"--token-auth-file={pki / 'tokens.csv'}",
-            "--allow-privileged=true", "--event-ttl=10m", *self.server_options])
+            "--allow-privileged=true", "--event-ttl=10m", *self.server_options, *options])
         wait_for("the API server to be ready", self._ready, seconds, 0.1)
         if self.manager: # what was cut off from a server backs off: EndpointSlices came up to 90 s later
             self.start_manager()
@@ -185,8 +185,7 @@ class Cluster(Place):
     def restart_server(self, *options):
         """With these options beside its own; without any as it was."""
         self.stop_server()
-        self.server_options = [*type(self).server_options, *options]
-        self.start_server()
+        self.start_server(*options)
 
     def _with_etcd_down(self, act):
         self.stop_server()
