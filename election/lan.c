@@ -9,6 +9,8 @@ void elector_on_silence(struct election_elector *e, struct election_actions *act
 	e->speaker = ELECTION_NOBODY;
 	if (e->state == ELECTION_STATE_CLAIMING && e->claimed)
 		elector_become_owning(e, actions, e->claim_why, true, now_us);
+	else if (elector_succeeds(e))
+		elector_hurry_claim(e, now_us);
 	else if (elector_listening(e))
 		elector_try_claim(e, actions, now_us);
 }

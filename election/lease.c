@@ -121,6 +121,7 @@ void elector_fall_back(struct election_elector *e, struct election_actions *acti
 {
 	bool dark = e->claim == ELECTION_CLAIM_SILENCE || e->claim == ELECTION_CLAIM_RETURN ||
 		    e->claim == ELECTION_CLAIM_FREE;
+	bool deserted = elector_succeeds(e) && e->silent;
 
 	if (e->claim == ELECTION_CLAIM_MEDIATE) {
 		elector_become_owning(e, actions, e->claim_why, false, now_us);
@@ -131,7 +132,10 @@ void elector_fall_back(struct election_elector *e, struct election_actions *acti
 		return;
 	}
 	elector_become_following(e);
-	elector_listen_anew(e, actions);
+	if (deserted)
+		elector_try_claim(e, actions, now_us);
+	else
+		elector_listen_anew(e, actions);
 }
 
 void elector_on_written(struct election_elector *e, const struct election_event *event,

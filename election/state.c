@@ -294,6 +294,12 @@ void elector_become_probing(struct election_elector *e, struct election_actions 
 	elector_add(actions, ELECTION_ACTION_PROBE_ADDRESSES);
 }
 
+bool elector_succeeds(const struct election_elector *e)
+{
+	return e->state == ELECTION_STATE_CLAIMING && !e->claimed &&
+	       e->claim == ELECTION_CLAIM_SUCCESSOR;
+}
+
 void elector_become_claiming(struct election_elector *e, struct election_actions *actions,
 			     enum election_claim claim, uint64_t now_us)
 {
@@ -302,8 +308,15 @@ void elector_become_claiming(struct election_elector *e, struct election_actions
 	e->claim_why = elector_takeover_reason(e); /* by the Lease before ours */
 	e->claimed = false;
 	e->claim_at_us = now_us + ELECTION_CLAIM_BOUND_US;
+	if (elector_succeeds(e))
+		e->claim_at_us = now_us + ELECTION_HANDOVER_US;
 	elector_forget_resignation(e);
 	elector_write_holder(e, actions, e->config.self, now_us);
+}
+
+void elector_hurry_claim(struct election_elector *e, uint64_t now_us)
+{
+	e->claim_at_us = base_usec_earlier(e->claim_at_us, now_us + ELECTION_CLAIM_BOUND_US);
 }
 
 void elector_take_unconfirmed(struct election_elector *e, struct election_actions *actions,

@@ -53,8 +53,12 @@ void elector_become_leaving(struct election_elector *e, struct election_actions 
 			    uint8_t to, uint64_t now_us);
 void elector_become_probing(struct election_elector *e, struct election_actions *actions,
 			    uint64_t now_us);
+/* Our claim as the named successor is not answered yet. The owner serves until it sees it. */
+bool elector_succeeds(const struct election_elector *e);
 void elector_become_claiming(struct election_elector *e, struct election_actions *actions,
 			     enum election_claim claim, uint64_t now_us);
+/* Nobody serves meanwhile: from now on the answer has as long as that to any other claim. */
+void elector_hurry_claim(struct election_elector *e, uint64_t now_us);
 /* Unconfirmed: the LAN alone decides (rule 4), or there is no Lease at all. */
 void elector_take_unconfirmed(struct election_elector *e, struct election_actions *actions,
 			      uint64_t now_us);

@@ -171,6 +171,11 @@ static void accept_resignation(struct election_elector *e, struct election_actio
 		elector_become_owning(e, actions, e->claim_why, true, now_us);
 		return;
 	}
+	if (elector_succeeds(e) && e->lease.successor == e->config.self) {
+		/* It saw our claim before we see the answer, and lingers. */
+		elector_become_owning(e, actions, e->claim_why, false, now_us);
+		return;
+	}
 	if (!elector_listening(e) || !elector_may_own(e))
 		return;
 	if (elector_coordinated(e)) {

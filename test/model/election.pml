@@ -203,6 +203,8 @@ byte dual;
 /* Rule 2: how long the Lease of a silent owner is respected; without any Lease, the cold start. */
 #define ALLOWED(i) ((seen[i] && (UNHELD(i) || saw_holder[i] == (i) || HEARD_IN_TERM(i))) || \
 		    age[i] >= LEASE)
+/* A named successor waits for its answer while the owner serves: rule 10. */
+#define PATIENCE(i) (NAMED(i) && !silent[i] -> MOVE : BOUND)
 #define WRITE_PENDING(i) (writing[i] && waited[i] <= BOUND)
 #define FIRST_WITHOUT(i, j) (3 - (i) - (j) > (i)) /* nobody but j comes before i */
 #ifdef OFFERS
@@ -600,6 +602,7 @@ inline resigned(i, j) {
 #endif
 		if
 		:: st[i] == CLAIMING && claimed[i] -> become_owning(i, 1)
+		:: st[i] == CLAIMING && !claimed[i] && NAMED(i) -> become_owning(i, 0)
 		:: LISTENS(i) && COORDINATED(i) ->
 			if
 			:: HOLDS(i, j) && !HELD_BY(i, j) && HEARD_IN_TERM(i) && FIRST_WITHOUT(i, j) && !writing[i] ->
@@ -911,7 +914,7 @@ inline do_resume(i) {
 	:: st[i] == OWNING && adv[i] >= FENCE -> yield(i)
 	:: st[i] == LEAVING && sil[i] >= LINGER + LATE -> become_following(i); listen_anew(i)
 #endif
-	:: st[i] == CLAIMING && ((!claimed[i] && waited[i] >= BOUND + LATE) ||
+	:: st[i] == CLAIMING && ((!claimed[i] && waited[i] >= PATIENCE(i) + LATE) ||
 				 (claimed[i] && sil[i] >= SILENCE + LATE)) ->
 		become_following(i); listen_anew(i)
 	:: LISTENS(i) && !silent[i] && sil[i] >= SILENCE + LATE -> offered[i] = 0; listen_anew(i)
@@ -934,7 +937,7 @@ inline do_cut_api(i) {
 #define SAY(i)     (RUNS(i) && st[i] == OWNING && adv[i] >= ADVERT)
 #define LOOKS(i)   (RUNS(i) && st[i] == OWNING && look[i] >= LOOK)
 #define UNPROVEN(i) (RUNS(i) && proving[i] && waited[i] >= PROVE)
-#define OVERDUE(i) (RUNS(i) && st[i] == CLAIMING && !claimed[i] && waited[i] >= BOUND)
+#define OVERDUE(i) (RUNS(i) && st[i] == CLAIMING && !claimed[i] && waited[i] >= PATIENCE(i))
 #define FORGOTTEN(i) (RUNS(i) && writing[i] && waited[i] >= GIVEUP && !OVERDUE(i))
 #define SUSPECTS(i) (RUNS(i) && st[i] != OWNING && sil[i] >= SUSPECT && !suspected[i])
 #define SILENT(i)  (RUNS(i) && st[i] != OWNING && sil[i] >= SILENCE && suspected[i] && !silent[i])

@@ -338,6 +338,74 @@ static void test_the_successor_claims_and_waits_for_the_owner_to_let_go(void **s
 	assert_int_equal(reason(), BASE_REASON_HANDOVER);
 }
 
+/* It claims, and is not answered. */
+static void be_named_successor(void)
+{
+	struct election_lease lease = lease_of(A, 5);
+
+	follow(true);
+	lease.successor = B;
+	lease.version = 51;
+	tell((struct election_event){ .type = ELECTION_EVENT_LEASE, .lease = lease });
+	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
+}
+
+static void test_a_successor_waits_for_a_slow_answer_while_the_owner_serves(void **state)
+{
+	struct election_lease lease;
+
+	(void)state;
+	be_named_successor();
+	lease = written();
+	now_us += 400 * MS;
+	hear(A, 228);
+	happen(ELECTION_EVENT_TIMER);
+	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
+	answer(ELECTION_RESULT_OK, lease, 52);
+	hear(A, 0);
+	assert_true(election_elector_owns(&e) && e.confirmed);
+}
+
+static void test_a_successor_not_answered_yet_takes_it_when_the_owner_resigns(void **state)
+{
+	struct election_lease lease;
+
+	(void)state;
+	be_named_successor();
+	lease = written();
+	now_us += 200 * MS;
+	hear(A, 0); /* it saw our claim, which landed */
+	assert_true(election_elector_owns(&e));
+	assert_int_equal(reason(), BASE_REASON_HANDOVER);
+	assert_false(e.confirmed);
+	now_us += 200 * MS;
+	answer(ELECTION_RESULT_OK, lease, 52);
+	assert_true(election_elector_owns(&e) && e.confirmed);
+}
+
+static void test_a_successor_not_answered_at_all_follows_while_the_owner_serves(void **state)
+{
+	(void)state;
+	be_named_successor();
+	now_us += 900 * MS;
+	hear(A, 228);
+	reach_deadline();
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	assert_true(did(ELECTION_ACTION_LISTEN));
+}
+
+static void test_a_successor_not_answered_whose_owner_falls_silent_takes_it_soon(void **state)
+{
+	(void)state;
+	be_named_successor();
+	fall_silent();
+	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
+	assert_true(election_elector_deadline(&e) <= now_us + ELECTION_CLAIM_BOUND_US);
+	reach_deadline();
+	assert_true(election_elector_owns(&e));
+	assert_false(e.confirmed);
+}
+
 static void test_a_successor_whose_owner_falls_silent_takes_it(void **state)
 {
 	struct election_lease lease = lease_of(A, 5);
@@ -592,6 +660,13 @@ int main(void)
 		cmocka_unit_test(
 			test_a_handover_names_a_successor_and_ends_when_that_one_has_claimed),
 		cmocka_unit_test(test_the_successor_claims_and_waits_for_the_owner_to_let_go),
+		cmocka_unit_test(test_a_successor_waits_for_a_slow_answer_while_the_owner_serves),
+		cmocka_unit_test(
+			test_a_successor_not_answered_yet_takes_it_when_the_owner_resigns),
+		cmocka_unit_test(
+			test_a_successor_not_answered_at_all_follows_while_the_owner_serves),
+		cmocka_unit_test(
+			test_a_successor_not_answered_whose_owner_falls_silent_takes_it_soon),
 		cmocka_unit_test(test_a_successor_whose_owner_falls_silent_takes_it),
 		cmocka_unit_test(
 			test_a_successor_that_does_not_claim_leaves_the_address_where_it_is),
