@@ -394,6 +394,27 @@ def test_candidates_follow_nodes_and_the_first_one_stays(running):
     wait_for("n4 again", lambda: candidates(running, address) == ["n4"])
 
 
+def test_a_cordon_changes_nothing_and_a_cluster_may_shrink_to_one_node(running):
+    running.create("ssh")
+    address = running.api.external_ip("ssh")
+    first, *others = candidates(running, address)
+    before = running.api.get(f"{VIPS}/{address}")["metadata"]["resourceVersion"]
+    running.api.patch(f"/api/v1/nodes/{first}", {"spec": {"unschedulable": True}})  # kubectl cordon
+    running.create("later")
+    running.api.external_ip("later")
+    assert running.api.get(f"{VIPS}/{address}")["metadata"]["resourceVersion"] == before
+    for name in others:
+        running.api.delete(f"/api/v1/nodes/{name}")
+        running.api.delete(f"{SPEAKERS}/{name}")
+    wait_for("one candidate", lambda: candidates(running, address) == [first])
+    running.create("alone")
+    assert candidates(running, running.api.external_ip("alone")) == [first]
+    running.node("renamed", 2)  # the address of one of the old ones, and another name
+    running.node("n5", 5)
+    wait_for("three again", lambda: set(candidates(running, address)) == {first, "renamed", "n5"})
+    assert candidates(running, address)[0] == first
+
+
 def test_addresses_spread_over_the_nodes(running):
     for number in range(12):
         running.create(f"s{number}")
