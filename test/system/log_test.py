@@ -184,7 +184,9 @@ def test_a_real_journal_finds_it(rack):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, **vipd.environment(), "VIPD_LOG": "journal"})
         try:
-            wait_for("it to be ready", lambda: (rack[heir].status() or {}).get("ready"), 30)
+            wait_for("it to be ready and to have heard of the owner, or it would be the first it knows of", lambda: (
+                status := rack[heir].status() or {}).get("ready") and all(
+                    router["owner"] == owner for router in status["routers"]), 30)
             rack[owner].kill()
             rack.cluster.owner(V4, 30, other_than=owner)
             found = wait_for("the journal to have it", lambda: journal.find(f"VIP={V4}", "REASON=OwnerLost"), 30)
