@@ -183,7 +183,7 @@ def test_connections_that_are_lost_fail_the_drill(cluster, apart):
     assert columns.split() == ["0"]
 
 
-def test_a_port_that_nobody_listens_on_fails_the_drill(cluster):
+def test_a_port_that_nobody_listens_on_fails_the_drill(cluster, apart):
     at_the_vm(cluster, cluster.address)
     drill(cluster, probe={"protocol": "TCP", "port": 2222}, budget={"outageMilliseconds": 500})
     last = ended(cluster)["last"]
