@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/agent/room.h"
@@ -74,6 +75,7 @@ void agent_report(struct agent *agent, enum agent_task task, const struct k8s_re
 	bool all = concerns_all(response);
 	struct log_gate *gate = all ? &agent->transport_gate : &agent->gates[task];
 	unsigned suppressed = 0;
+	char times[48] = "";
 
 	if (response->result == K8S_RESULT_OK) {
 		if (agent->transport_trouble || agent->trouble[task])
@@ -90,13 +92,8 @@ void agent_report(struct agent *agent, enum agent_task task, const struct k8s_re
 	if (!log_gate_pass(gate, &suppressed))
 		return;
 	if (suppressed)
-		log_line(LOG_WARNING, BASE_REASON_API_UNREACHABLE, LOG_NO_FIELDS,
-			 "API server: %s: %s: %s%s (%u times more since the last line)",
-			 task_name(task), k8s_result_name(response->result), response->message,
-			 advice(task, response), suppressed);
-	else
-		log_line(LOG_WARNING, BASE_REASON_API_UNREACHABLE, LOG_NO_FIELDS,
-			 "API server: %s: %s: %s%s", task_name(task),
-			 k8s_result_name(response->result), response->message,
-			 advice(task, response));
+		snprintf(times, sizeof times, " (%u times more since the last line)", suppressed);
+	log_line(LOG_WARNING, BASE_REASON_API_UNREACHABLE, LOG_NO_FIELDS, "API server: %s: %s: %s%s%s",
+		 task_name(task), k8s_result_name(response->result), response->message,
+		 advice(task, response), times);
 }

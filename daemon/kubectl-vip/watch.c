@@ -80,10 +80,10 @@ int status_watch(struct api *api, const struct arguments *arguments, cJSON *vips
 
 	watch.rows = watch.wide || arguments->output == OUTPUT_TABLE;
 	status_start(&watch.table, watch.wide);
-	if (watch.rows && vips->child)
+	if (watch.rows && vips->child) {
 		r = status_rows(&watch.table, vips, watch.wide);
-	if (watch.rows && vips->child)
 		table_flush(&watch.table, arguments->no_headers);
+	}
 	for (cJSON *vip = vips->child, *next; vip; vip = next) {
 		next = vip->next;
 		if (!watch.rows)
