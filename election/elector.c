@@ -111,12 +111,7 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 			ask_for_relief(e, actions, now_us);
 		return;
 	}
-	if (e->resigning && !e->resigning_answers) {
-		if (base_usec_since(now_us, e->left_us) >= ELECTION_ANSWER_US)
-			elector_review_resignation(e, actions, now_us, true);
-		else /* the answer to an earlier question */
-			elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
-	}
+	elector_miss_answer(e, actions, now_us);
 	elector_take_offer(e, actions, now_us);
 	if (!e->silent || !elector_listening(e))
 		return;
@@ -283,6 +278,10 @@ static void on_deadline(struct election_elector *e, struct election_actions *act
  */
 static uint64_t vain_until_us(const struct election_elector *e)
 {
+	uint64_t again_us = e->write_started_us ? e->write_started_us + ELECTION_VAIN_US : 0;
+
+	if (elector_hopeless(e)) /* but not again and again, if the write is refused */
+		return again_us > e->vain_us ? again_us : e->vain_us;
 	return e->vain_us + ELECTION_VAIN_US + 4 * elector_interval_us(e);
 }
 
@@ -306,6 +305,8 @@ static void on_timer(struct election_elector *e, struct election_actions *action
 		on_deadline(e, actions, now_us);
 	if (now_us >= e->resigning_until_us)
 		elector_review_resignation(e, actions, now_us, true);
+	else if (now_us >= e->resigning_ask_us)
+		elector_ask_resigned(e, actions, now_us);
 	if (e->offered && now_us >= e->offer_at_us) {
 		e->offer_due = true; /* if something is missing still, its coming will be told */
 		elector_take_offer(e, actions, now_us);
@@ -333,7 +334,7 @@ void election_elector_init(struct election_elector *e, const struct election_con
 	e->started_us = now_us;
 	e->stale_wait_us = ELECTION_STALE_US;
 	e->claim_at_us = e->offer_at_us = e->retry_at_us = BASE_USEC_NEVER;
-	e->watch_us = e->resigning_until_us = BASE_USEC_NEVER;
+	e->watch_us = e->resigning_until_us = e->resigning_ask_us = BASE_USEC_NEVER;
 }
 
 static uint8_t move_index(const uint8_t *moved, uint8_t index)
@@ -501,6 +502,7 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 	if (e->offered && !e->offer_due)
 		deadline_us = base_usec_earlier(deadline_us, e->offer_at_us);
 	deadline_us = base_usec_earlier(deadline_us, e->resigning_until_us);
+	deadline_us = base_usec_earlier(deadline_us, e->resigning_ask_us);
 	if (e->vain_us)
 		deadline_us = base_usec_earlier(deadline_us, vain_until_us(e));
 	if (elector_owning(e)) {

@@ -35,7 +35,7 @@
 #define ELECTION_DOUBT_US         (1 * BASE_USEC_PER_SEC)    /* then a doubtful one is asked again */
 #define ELECTION_ANSWER_US        (3 * BASE_USEC_PER_MSEC)   /* for whoever has it to answer */
 #define ELECTION_ODD_US           (60 * BASE_USEC_PER_SEC)   /* so long odd adverts are remembered */
-#define ELECTION_UNANSWERED_MAX   3 /* questions in a row: then only its name is on its adverts */
+#define ELECTION_UNANSWERED_MAX   3 /* questions in a row: then its fence is closed */
 #define ELECTION_PROVE_MAX_US     (10 * BASE_USEC_PER_SEC)   /* between proofs to one that goes on */
 #define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
 #define ELECTION_FLAP_LOSSES      3
@@ -198,6 +198,9 @@ struct election_elector {
 	uint64_t left_us;                           /* and when */
 	bool resigning;           /* only its advert says that it did: rule 13 */
 	bool resigning_answers;   /* and it answers for the address still */
+	uint8_t resigning_misses; /* questions in a row that it did not answer */
+	uint64_t resigning_asked_us;
+	uint64_t resigning_ask_us;   /* the next one */
 	uint64_t resigning_until_us; /* if it is not heard until then, it did */
 	uint64_t doubt_asked_us, disbelieved_us;
 	/* Is the Lease's holder there, or does somebody else go on in its name? */

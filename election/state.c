@@ -112,6 +112,11 @@ bool elector_quorum(const struct election_elector *e)
 	return reached * 2 > total;
 }
 
+bool elector_hopeless(const struct election_elector *e)
+{
+	return elector_holds(e, ELECTION_FORMER) || e->config.excluded;
+}
+
 bool elector_in_vain(const struct election_elector *e)
 {
 	bool idle = elector_listening(e) || e->state == ELECTION_STATE_CONFLICT;
@@ -181,7 +186,7 @@ void elector_forget_offer(struct election_elector *e)
 void elector_forget_resignation(struct election_elector *e)
 {
 	e->resigning = false;
-	e->resigning_until_us = BASE_USEC_NEVER;
+	e->resigning_until_us = e->resigning_ask_us = BASE_USEC_NEVER;
 }
 
 void elector_become_following(struct election_elector *e)

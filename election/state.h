@@ -30,6 +30,8 @@ bool elector_quorum(const struct election_elector *e);
 uint64_t elector_lease_expiry_us(const struct election_elector *e);
 /* The Lease names us, but we do not own it, and nobody else does either, as far as we hear. */
 bool elector_in_vain(const struct election_elector *e);
+/* And nothing that it waits for can change that. */
+bool elector_hopeless(const struct election_elector *e);
 void elector_write_lease(struct election_elector *e, struct election_actions *actions,
 			 const struct election_lease *lease, uint64_t now_us);
 /* The Lease that makes `holder` the holder: the term rises exactly when the holder changes (S5). */
@@ -140,6 +142,12 @@ void elector_forget_holder(struct election_elector *e);
 /* The owner said that it stops; its fence is closed, or waits for us to be heard. */
 void elector_on_resigned(struct election_elector *e, const struct election_event *event,
 			 struct election_actions *actions);
+/* Does it still answer for the address? It is asked thrice. */
+void elector_ask_resigned(struct election_elector *e, struct election_actions *actions,
+			  uint64_t now_us);
+/* A round of questions is over. */
+void elector_miss_answer(struct election_elector *e, struct election_actions *actions,
+			 uint64_t now_us);
 /* Did the Lease say meanwhile that it did resign? `end`: nothing said that it did not. */
 void elector_review_resignation(struct election_elector *e, struct election_actions *actions,
 				uint64_t now_us, bool end);

@@ -191,6 +191,28 @@ static void accept_resignation(struct election_elector *e, struct election_actio
 	}
 }
 
+void elector_ask_resigned(struct election_elector *e, struct election_actions *actions,
+			  uint64_t now_us)
+{
+	e->resigning_asked_us = now_us;
+	e->resigning_ask_us = BASE_USEC_NEVER;
+	elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+}
+
+/* A node that is busy answers late, once; a closed fence never does. */
+void elector_miss_answer(struct election_elector *e, struct election_actions *actions,
+			 uint64_t now_us)
+{
+	if (!e->resigning || e->resigning_answers || e->resigning_ask_us != BASE_USEC_NEVER)
+		return;
+	if (base_usec_since(now_us, e->resigning_asked_us) < ELECTION_ANSWER_US)
+		elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES); /* an earlier question's */
+	else if (++e->resigning_misses == ELECTION_UNANSWERED_MAX)
+		elector_review_resignation(e, actions, now_us, true);
+	else
+		e->resigning_ask_us = e->resigning_asked_us + elector_interval_us(e) / 4;
+}
+
 /*
  * If the Lease does not say so: who does not answer for the address any more did resign, and so did who answers but is
  * not heard for an interval. An owner that lingers does so for one and a half.
@@ -212,8 +234,9 @@ void elector_on_resigned(struct election_elector *e, const struct election_event
 	e->leaver = event->from;
 	e->resigning = true;
 	e->resigning_answers = e->witnessed = false;
+	e->resigning_misses = 0;
 	e->resigning_until_us = now_us + elector_interval_us(e) * 5 / 4;
-	elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+	elector_ask_resigned(e, actions, now_us);
 }
 
 void elector_review_resignation(struct election_elector *e, struct election_actions *actions,

@@ -346,6 +346,31 @@ static void test_a_holder_that_may_not_own_lets_go_of_its_lease(void **state)
 	assert_false(did(ELECTION_ACTION_WRITE)); /* once is enough */
 }
 
+/* Whoever serves will ask for the Lease itself; once nobody does, the others need not wait. */
+static void test_an_excluded_holder_lets_go_of_its_lease_when_nobody_is_heard(void **state)
+{
+	struct election_config c = config(B, true);
+
+	(void)state;
+	c.excluded = true;
+	now_us = 1000 * MS;
+	election_elector_init(&e, &c, now_us, 1);
+	tell((struct election_event){ .type = ELECTION_EVENT_ELIGIBLE, .eligible = true });
+	see(A, 4, 49);
+	hear(A, 228);
+	see(B, 5, 50);
+	assert_false(did(ELECTION_ACTION_WRITE));
+	now_us += 300 * MS;
+	happen(ELECTION_EVENT_SILENCE);
+	assert_int_equal(election_elector_deadline(&e), now_us);
+	reach_deadline();
+	assert_int_equal(written().holder, ELECTION_NOBODY);
+	answer(ELECTION_RESULT_REFUSED, written(), 0);
+	assert_true(election_elector_deadline(&e) >= now_us + 2000 * MS); /* it may be refused again */
+	reach_deadline();
+	assert_int_equal(written().holder, ELECTION_NOBODY);
+}
+
 static void test_a_node_that_has_just_started_keeps_the_lease_that_names_it(void **state)
 {
 	struct election_config c = config(B, true);
@@ -394,8 +419,12 @@ static void test_adverts_before_a_resignation_do_not_count_in_the_next_term(void
 	(void)state;
 	follow(true);
 	hear(A, 0);
-	now_us += 4 * MS;
-	witness(1 << C, true); /* it does not answer any more */
+	for (unsigned missed = 1; missed <= ELECTION_UNANSWERED_MAX; missed++) {
+		now_us += 4 * MS;
+		witness(1 << C, true); /* it does not answer any more */
+		if (missed < ELECTION_UNANSWERED_MAX)
+			reach_deadline();
+	}
 	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
 	answer(ELECTION_RESULT_CONFLICT, written(), 0);
 	now_us += 10 * MS;
@@ -526,6 +555,8 @@ int main(void)
 		cmocka_unit_test(test_a_foreign_holder_is_not_fought_and_looked_for_again),
 		cmocka_unit_test(test_a_lease_that_names_us_is_renewed_before_we_answer),
 		cmocka_unit_test(test_a_holder_that_may_not_own_lets_go_of_its_lease),
+		cmocka_unit_test(
+			test_an_excluded_holder_lets_go_of_its_lease_when_nobody_is_heard),
 		cmocka_unit_test(test_a_node_that_has_just_started_keeps_the_lease_that_names_it),
 		cmocka_unit_test(test_strangers_neither_keep_us_from_an_address_nor_move_it),
 		cmocka_unit_test(test_a_resignation_counts_only_from_the_owner),

@@ -55,6 +55,14 @@ static void test_who_resigned_and_does_not_answer_did_resign(void **state)
 	witness(1 << C, true); /* of an earlier question: it had no time to answer this one */
 	assert_false(did(ELECTION_ACTION_WRITE));
 	assert_true(did(ELECTION_ACTION_PROBE_WITNESSES));
+	for (unsigned missed = 0; missed < 2; missed++) {
+		now_us += 4 * MS;
+		witness(1 << C, true);
+		witness(1 << C, true); /* of somebody else's question */
+		assert_false(did(ELECTION_ACTION_RESIGNED));
+		reach_deadline();
+		assert_true(did(ELECTION_ACTION_PROBE_WITNESSES));
+	}
 	now_us += 4 * MS;
 	witness(1 << C, true);
 	assert_true(did(ELECTION_ACTION_RESIGNED)); /* the others' Skew_Time begins */
@@ -62,6 +70,24 @@ static void test_who_resigned_and_does_not_answer_did_resign(void **state)
 	answer(ELECTION_RESULT_OK, written(), 60);
 	assert_int_equal(reason(), BASE_REASON_OWNER_RESIGNED);
 	assert_true(e.confirmed);
+}
+
+/* A busy node answers a little later than a question waits for it. */
+static void test_an_owner_that_answers_the_second_question_did_not_resign(void **state)
+{
+	(void)state;
+	follow(true);
+	hear(A, 0);
+	now_us += 4 * MS;
+	witness(1 << C, true);
+	now_us += 10 * MS;
+	held(A);
+	now_us += 60 * MS;
+	witness(1 << C, true);
+	assert_false(did(ELECTION_ACTION_RESIGNED));
+	hear(A, 228);
+	assert_true(did(ELECTION_ACTION_DISBELIEVE));
+	assert_int_equal(election_elector_deadline(&e), BASE_USEC_NEVER);
 }
 
 /* An owner that cannot reach the API server hands over by the LAN alone, and lingers. */
@@ -321,6 +347,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_resignation_that_the_owner_contradicts_was_not_its_own),
 		cmocka_unit_test(test_who_resigned_and_does_not_answer_did_resign),
+		cmocka_unit_test(test_an_owner_that_answers_the_second_question_did_not_resign),
 		cmocka_unit_test(test_who_answers_but_is_not_heard_for_an_interval_did_resign),
 		cmocka_unit_test(test_a_resignation_that_the_lease_confirms_is_one),
 		cmocka_unit_test(
