@@ -109,6 +109,15 @@ static bool is_resignation_witnessed(const struct election_elector *e, uint8_t f
 	       e->lease.successor != ELECTION_NOBODY;
 }
 
+/* Its successor by the Lease was heard before its last adverts: they took another way. Nothing is to be taken. */
+static bool is_succeeded(const struct election_elector *e, uint8_t from, uint64_t now_us)
+{
+	uint8_t holder = e->lease.holder;
+
+	return holder < e->config.candidate_count && holder != from && e->heard_in_term &&
+	       base_usec_since(now_us, e->config.peers[holder].heard_us) < elector_interval_us(e) * 3 / 2;
+}
+
 bool election_elector_believes(const struct election_elector *e, uint8_t from, uint8_t priority,
 			       uint64_t now_us)
 {
@@ -117,7 +126,8 @@ bool election_elector_believes(const struct election_elector *e, uint8_t from, u
 	if (elector_owning(e))
 		return true; /* it is answered, and believed or not by what comes of that */
 	if (priority == 0)
-		return e->speaker == from && is_resignation_witnessed(e, from);
+		return e->speaker == from && is_resignation_witnessed(e, from) &&
+		       !is_succeeded(e, from, now_us);
 	if (elector_coordinated(e) && is_unproven(e, from))
 		return false;
 	return is_witnessed(e, from, now_us) || !e->config.peers[from].doubted_since_us ||
@@ -227,6 +237,11 @@ void elector_on_resigned(struct election_elector *e, const struct election_event
 	if (e->resigning)
 		return; /* looked at already */
 	e->left_us = now_us;
+	if (is_succeeded(e, event->from, now_us)) {
+		e->leaver = event->from;
+		e->speaker = e->lease.holder;
+		return;
+	}
 	if (is_resignation_witnessed(e, event->from)) {
 		accept_resignation(e, actions, event->from, now_us);
 		return;

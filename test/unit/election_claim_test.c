@@ -439,6 +439,23 @@ static void test_adverts_before_a_resignation_do_not_count_in_the_next_term(void
 	assert_true(e.heard_in_term);
 }
 
+/* Two senders, two ways: what the old owner said before it left may come after the new one's first advert. */
+static void test_a_resignation_that_comes_after_the_successor_ends_no_silence(void **state)
+{
+	(void)state;
+	follow(true);
+	see(C, 6, 51);
+	hear(C, 178);
+	hear(A, 228);
+	assert_false(election_elector_believes(&e, A, 0, now_us));
+	hear(A, 0);
+	assert_int_equal(election_elector_owner(&e), C);
+	assert_false(did(ELECTION_ACTION_WRITE));
+	now_us += 200 * MS; /* it is not heard any more */
+	hear(A, 228);
+	assert_true(election_elector_believes(&e, A, 0, now_us));
+}
+
 static void test_the_second_best_waits_when_the_owner_resigns(void **state)
 {
 	(void)state;
@@ -561,6 +578,8 @@ int main(void)
 		cmocka_unit_test(test_strangers_neither_keep_us_from_an_address_nor_move_it),
 		cmocka_unit_test(test_a_resignation_counts_only_from_the_owner),
 		cmocka_unit_test(test_adverts_before_a_resignation_do_not_count_in_the_next_term),
+		cmocka_unit_test(
+			test_a_resignation_that_comes_after_the_successor_ends_no_silence),
 		cmocka_unit_test(test_the_second_best_waits_when_the_owner_resigns),
 		cmocka_unit_test(test_a_resigned_owner_that_still_answers_keeps_nobody_from_it),
 		cmocka_unit_test(test_a_claim_in_flight_is_forgotten_by_who_overslept),
