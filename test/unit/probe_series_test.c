@@ -16,7 +16,10 @@ static const struct {
 	{ "from the first without an answer to the next with one", "oo---hh", 7, 3, 15, 0 },
 	{ "one that is lost", "oo-oo", 5, 1, 5, 0 },
 	{ "the longest of several", "o-o----h--h", 11, 7, 20, 0 },
-	{ "two answer", "oobbbhh", 7, 0, 0, 15 },
+	{ "two answer", "oobbbhh", 7, 0, 0, 10 },
+	{ "a question that meets the move", "oobhh", 5, 0, 0, 0 },
+	{ "two such questions, but not in a row", "oobobhh", 7, 0, 0, 0 },
+	{ "two in a row, twice", "obbobbh", 7, 0, 0, 10 },
 	{ "the same one twice is one", "oODo", 4, 0, 0, 0 },
 	{ "dark until the end", "oo----", 5, 3, 15, 0 }, /* the last one had no time */
 	{ "nobody ever", "----", 3, 3, 15, 0 },

@@ -30,6 +30,9 @@ static void judge(struct probe_series *series)
 	uint64_t dark_us = series->asked_us - series->silent_us;
 
 	note_span(series);
+	if (series->answerers > 1 && series->two)
+		series->two_us += series->interval_us;
+	series->two = series->answerers > 1;
 	if (series->answerers == 0) {
 		series->lost++;
 		if (!series->dark)
@@ -40,8 +43,6 @@ static void judge(struct probe_series *series)
 	if (series->dark && dark_us > series->outage_us)
 		series->outage_us = dark_us;
 	series->dark = false;
-	if (series->answerers > 1)
-		series->two_us += series->interval_us;
 }
 
 void probe_series_ask(struct probe_series *series, uint64_t now_us)

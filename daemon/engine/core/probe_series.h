@@ -17,8 +17,10 @@ struct probe_span {
 /*
  * How long nobody answered for an address, and how long two did: questions at an interval, answers as
  * they come. An outage lasts from the sending of the first question that nobody answered to the sending
- * of the next one that somebody did, so a stall of who asks is none. An answer belongs to the question
- * asked last. Pure.
+ * of the next one that somebody did, so a stall of who asks is none. Two answer from the first question
+ * that both answered to the last one in a row: one alone was under way while the address moved (the old
+ * owner's fence closes when the new one's first advert arrives), or has the late answer to the question
+ * before, since an answer belongs to the question asked last. Pure.
  */
 struct probe_series {
 	uint64_t interval_us;
@@ -29,6 +31,7 @@ struct probe_series {
 	struct base_mac first; /* the one of them */
 	uint64_t sent, lost;
 	uint64_t outage_us; /* the longest */
+	bool two;           /* answered the question before the last one, too */
 	uint64_t two_us;    /* altogether */
 	uint64_t begun_us;  /* the first question */
 	unsigned span_count;
