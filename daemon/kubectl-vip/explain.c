@@ -383,6 +383,39 @@ static bool is_on(const cJSON *endpoint, const char *what, bool otherwise)
 	return k8s_object_bool(k8s_object_get(endpoint, "conditions"), what, otherwise);
 }
 
+/* The virtual machine that the Service selects, as virtctl does it today or did before 2025-10; NULL: in another way. */
+static const char *selected_machine(const struct facts *facts)
+{
+	const cJSON *selector = k8s_object_get(facts->service, "spec/selector");
+	const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(selector, "vmi.kubevirt.io/id"));
+
+	return name ? name : cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(selector, "vm.kubevirt.io/name"));
+}
+
+/* Nobody is ready. A virtual machine that is paused has its pod, and that says no more. */
+static void remedy_endpoints(struct facts *facts)
+{
+	CLEANUP(cJSON_Delete_cleanup) cJSON *machine = NULL;
+	const char *name = selected_machine(facts);
+	struct base_error error = { 0 };
+	const cJSON *paused;
+	char path[512];
+
+	snprintf(path, sizeof path, "/apis/kubevirt.io/v1/namespaces/%s/virtualmachineinstances/%s",
+		 facts->namespace, name ? name : "");
+	if (name && api_get(facts->api, path, &machine, &error) >= 0 &&
+	    strcmp(condition_status(machine, "Paused"), "True") == 0) {
+		paused = condition_of(machine, "Paused");
+		chain_remedy(facts->chain, "virtual machine %s is paused (%s): virtctl -n %s unpause vm %s",
+			     name, k8s_object_text(paused, "reason"), facts->namespace, name);
+		return;
+	}
+	chain_remedy(facts->chain,
+		     "start the virtual machine, or correct the selector of the Service: "
+		     "kubectl -n %s get vmi,pods --show-labels",
+		     facts->namespace);
+}
+
 static void check_endpoints(struct facts *facts, const cJSON *vip, const char *address)
 {
 	const char *owner = k8s_object_text(vip, "status/owner");
@@ -412,10 +445,7 @@ static void check_endpoints(struct facts *facts, const cJSON *vip, const char *a
 		else
 			chain_add(facts->chain, VERDICT_BROKEN, "endpoints", address, "there is no %s one",
 				  family);
-		chain_remedy(facts->chain,
-			     "start the virtual machine, or correct the selector of the Service: "
-			     "kubectl -n %s get vmi,pods --show-labels",
-			     facts->namespace);
+		remedy_endpoints(facts);
 		return;
 	}
 	if (local && *owner && !here) {

@@ -127,17 +127,47 @@ def test_a_node_without_its_link_is_no_target(cluster, cli):
     assert "alone; not now: " + other in explained and "nobody could take over" in explained
 
 
+def broken_link(cli):
+    """The tree of explain once it says that the VM does not answer."""
+    def broken():
+        done = cli.run("explain", "vms/myvm-ssh", "-o", "json")
+        return done.returncode == 1 and json.loads(done.stdout)
+    tree = wait_for("a broken link", broken, 20, 0.3)
+    found = {link["link"]: link for link in tree["links"] if link["verdict"] == "BROKEN"}
+    assert "endpoints" in found and set(found) <= {"endpoints", "serving"}
+    return found["endpoints"]
+
+
+def well_again(cluster, cli):
+    cluster.serves(cluster.address)
+    wait_for("it to be well again", lambda: cli.run("explain", "vms/myvm-ssh").returncode == 0, 20, 0.3)
+
+
 def test_a_vm_that_is_down_is_the_broken_link(cluster, cli):
     vm = cluster.lab.vms["myvm"]
     cluster.api.vm_ready(vm, False)
     try:
-        def broken():
-            done = cli.run("explain", "vms/myvm-ssh", "-o", "json")
-            return done.returncode == 1 and json.loads(done.stdout)
-        tree = wait_for("a broken link", broken, 20, 0.3)
-        found = {link["link"] for link in tree["links"] if link["verdict"] == "BROKEN"}
-        assert "endpoints" in found and found <= {"endpoints", "serving"}
+        assert "start the virtual machine" in broken_link(cli)["remedy"]
     finally:
         cluster.api.vm_ready(vm, True)
-    cluster.serves(cluster.address)
-    wait_for("it to be well again", lambda: cli.run("explain", "vms/myvm-ssh").returncode == 0, 20, 0.3)
+    well_again(cluster, cli)
+
+
+def test_a_vm_that_is_paused_keeps_its_address_and_its_connections(cluster, cli):
+    """As KubeVirt does it: condition Paused, and by a readiness gate the pod is not ready."""
+    vm, api = cluster.lab.vms["myvm"], cluster.api
+    owner = cluster.owner(cluster.address)
+    held = cluster.lab.client.probe("stream", cluster.address, 22, 10, 5)
+    wait_for("connections", lambda: sum(event["event"] == "connected" for event in held.events()) == 5)
+    api.pause(vm, True)
+    try:
+        assert "virtual machine myvm is paused (PausedByUser): virtctl -n vms unpause vm myvm" in broken_link(cli)["remedy"]
+        wait_for("the Service to say so", lambda: ("vipd.dev/Serving", "False", "NoEndpoints") in [
+            (one["type"], one["status"], one["reason"]) for one in api.service("myvm-ssh")["status"]["conditions"]], 20)
+        cluster.refuses(cluster.address, seconds=20)  # the endpoint is held for a while: a snapshot pauses, too
+        assert api.ingress("myvm-ssh") == [cluster.address] and cluster.owner(cluster.address) == owner
+    finally:
+        api.pause(vm, False)
+    well_again(cluster, cli)
+    kept = held.stop()
+    assert (kept["kept"], kept["lost"], kept["corrupt"]) == (5, 0, 0), kept

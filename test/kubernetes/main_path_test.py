@@ -10,6 +10,7 @@ from lab import Lab, wait_for
 from stranger import Stranger, advert
 
 SERVICES = "/api/v1/namespaces/vms/services"
+MACHINES = "/apis/kubevirt.io/v1/namespaces/vms/virtualmachines"
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,26 @@ def test_deleted_service_leaves_nothing(cluster):
     addresses = expose(cluster, "test-vm-1", "short", "--ip-family-policy", "RequireDualStack", count=2)
     api.delete(f"{SERVICES}/short")
     nothing_left(cluster, addresses)
+
+
+def test_a_service_goes_with_its_vm(cluster):
+    """Kubernetes' garbage collector deletes it, since virtctl says whose it is; older virtctl does not say it."""
+    api = cluster.api
+    address, = expose(cluster)
+    machine = api.get(f"{MACHINES}/test-vm-1")
+    owner = {"apiVersion": machine["apiVersion"], "kind": machine["kind"], "name": machine["metadata"]["name"],
+             "uid": machine["metadata"]["uid"], "controller": True, "blockOwnerDeletion": False}
+    if not api.service("myvm-ssh")["metadata"].get("ownerReferences"):
+        api.patch(f"{SERVICES}/myvm-ssh", {"metadata": {"ownerReferences": [owner]}})
+    assert [one["uid"] for one in api.service("myvm-ssh")["metadata"]["ownerReferences"]] == [owner["uid"]]
+    api.delete(f"{MACHINES}/test-vm-1")
+    try:
+        nothing_left(cluster, [address], 60)
+        kept = [(one["address"], one["service"]) for one in api.get(f"{GROUP}/addresspools/lab")["status"]["quarantine"]]
+        assert (address, "vms/myvm-ssh") in kept
+        assert "AddressReleased" in {event["reason"] for event in api.events() if event["regarding"]["name"] == "myvm-ssh"}
+    finally:
+        api.create(MACHINES, {**machine, "metadata": {"name": "test-vm-1"}})
 
 
 def test_deleted_while_the_controller_was_down(cluster):

@@ -406,6 +406,13 @@ class Cluster(Place):
             "phase": "Running", "podIP": vm.address4, "podIPs": [{"ip": vm.address4}, {"ip": vm.address6}],
             "hostIP": vm.node.address4, "conditions": conditions}})
 
+    def pause(self, vm, paused, namespace="vms"):
+        """As KubeVirt does it when a VM is paused: a readiness gate of its pod is closed. It runs on here."""
+        condition = {"type": "Paused", "status": "True", "reason": "PausedByUser", "message": "VMI was paused by user"}
+        self.patch(f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances/{vm.name}/status",
+                   {"status": {"conditions": [condition] if paused else []}})
+        self.vm_ready(vm, not paused, namespace)
+
     def pool(self, **spec):
         thing = manifests.pool(**spec)
         self.delete(f"{GROUP}/addresspools/{thing['metadata']['name']}")
