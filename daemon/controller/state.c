@@ -407,10 +407,13 @@ static uint64_t candidates_digest(const struct vip *vip)
 	return digest;
 }
 
-/* Addresses that are packed into one virtual router have the same candidates. */
-static void mark_companions(struct state *state, const struct vip *vip)
+/* Addresses that are packed into one virtual router have the candidates of the lowest of them. */
+static void mark_followers(struct state *state, const struct vip *vip)
 {
-	if (state->ipam)
+	struct base_address leader;
+
+	if (state->ipam && ipam_router_leader(state->ipam, &vip->address, &leader) &&
+	    base_address_equal(&leader, &vip->address))
 		ipam_router_each(state->ipam, &vip->address, mark_record, state);
 }
 
@@ -447,7 +450,7 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 		state_touch(state, &vip->address);
 	}
 	if (candidates_digest(vip) != candidates)
-		mark_companions(state, vip);
+		mark_followers(state, vip);
 	queue_mark(&state->queue, &vip->work);
 	vip_spec_clear(&spec);
 }
