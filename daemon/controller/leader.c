@@ -17,9 +17,14 @@
 
 #define LABEL    "vipd.dev/controller"
 #define SELECTOR "vipd.dev%2Fcontroller%3Dtrue"
-#define LEASE_US (6 * BASE_USEC_PER_SEC)
-#define RENEW_US (4 * BASE_USEC_PER_SEC)
+#define LEASE_US (10 * BASE_USEC_PER_SEC)
+#define RENEW_US (8 * BASE_USEC_PER_SEC)
 #define RETRY_US (1500 * BASE_USEC_PER_MSEC)
+/*
+ * A server that is short of CPU takes seconds, most of them for TLS: whoever gives up early and comes again makes
+ * that worse. A connection that is dead leaves time for one more.
+ */
+#define TIMEOUT_MS ((uint32_t)(RENEW_US / 2 / BASE_USEC_PER_MSEC))
 
 struct leader {
 	struct k8s_client *client;
@@ -146,7 +151,7 @@ static void send_request(struct leader *leader, enum leadership_action action)
 							   : "PUT",
 		.path = create ? leader->collection : leader->path,
 		.lane = K8S_LANE_LEASE,
-		.timeout_ms = (uint32_t)(RENEW_US / 2 / BASE_USEC_PER_MSEC),
+		.timeout_ms = TIMEOUT_MS,
 	};
 	cJSON *body = NULL;
 

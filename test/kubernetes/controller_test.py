@@ -452,14 +452,14 @@ def test_one_leads_and_the_next_takes_over(world):
     before = time.monotonic()
     second.kill()
     world.create("three")
-    third.wait_output("leads: 3 Services", 12)
+    third.wait_output("leads: 3 Services", 20)
     world.api.external_ip("three")
     assert time.monotonic() - before < 10
     # Stopped and woken up after its time: it writes nothing until it has read the Lease again.
     fourth = world.start(wait=False)
     time.sleep(1)
     third.signal(19)
-    fourth.wait_output("leads: ", 12)
+    fourth.wait_output("leads: ", 20)
     third.signal(18)
     third.wait_output("another leads", 5)
     world.create("four")
