@@ -11,10 +11,11 @@
 #define BODY_SIZE_MAX  (64 * 1024 * 1024)
 #define ROOM_FIRST     16384
 #define ROOM_WATCH     1024 /* a watch mostly waits */
-#define ROOM_WATCH_MAX 8192 /* what was larger is given back */
+#define ROOM_WATCH_MAX 8192 /* what was larger is given back when less comes at a time */
 #define WARNING_SIZE   512
 
-static void deliver_lines(struct k8s_request *request)
+/* `came`: bytes, just now. A stream that tells all there is keeps its room from one turn to the next. */
+static void deliver_lines(struct k8s_request *request, size_t came)
 {
 	char *start = request->data, *end;
 
@@ -33,7 +34,7 @@ static void deliver_lines(struct k8s_request *request)
 			request->client->contact(request->client->userdata, true);
 	}
 	request->size -= (size_t)(start - request->data);
-	if (request->size == 0 && request->capacity > ROOM_WATCH_MAX) {
+	if (request->size == 0 && request->capacity > ROOM_WATCH_MAX && came < ROOM_WATCH_MAX) {
 		free(request->data);
 		request->data = NULL;
 		request->capacity = 0;
@@ -73,7 +74,7 @@ size_t k8s_answer_data(char *data, size_t one, size_t count, void *userdata)
 	request->data[request->size] = '\0';
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (request->watch && status == 200)
-		deliver_lines(request);
+		deliver_lines(request, size);
 	return request->ended || request->malformed || request->cancelled ? 0 : size;
 }
 
