@@ -143,6 +143,8 @@ static void feed_absence(struct under_way *step)
 	struct state *state = step->reconciler->state;
 	struct claim *claim;
 
+	if (step->work->gone)
+		return; /* the watch was first; what is there now is another of that name */
 	switch (step->work->kind) {
 	case WORK_SERVICE:
 		claim = claim_of(step->work);
