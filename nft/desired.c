@@ -240,13 +240,25 @@ static int emit_one_node(const struct nft_port *port, const struct nft_endpoint 
 static int emit_single(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = element_of_port(NFT_SET_SERVICE, port);
-	const struct base_address *node = next_node(port, &port->endpoints[0]);
-	int r;
 
 	put_end_data(&element, &port->endpoints[0].address, port->endpoints[0].port);
-	r = emit(userdata, &element);
-	if (r < 0 || !node)
-		return r;
+	return emit(userdata, &element);
+}
+
+/*
+ * What the owner does with its packets, in the one set that also counts them. Without an endpoint it may still
+ * be a port of an address that is one VM's as a whole.
+ */
+static int emit_way(const struct nft_port *port, nft_emit_fn *emit, void *userdata)
+{
+	const struct base_address *node;
+	struct nft_element element;
+
+	if (port->dataplane == NFT_DATAPLANE_DIRECTOR && port->endpoint_count != 1)
+		return emit_port_in(NFT_SET_UNSETTLED, port, emit, userdata);
+	node = port->endpoint_count == 1 ? next_node(port, port->endpoints) : NULL;
+	if (!node)
+		return emit_port_in(NFT_SET_HERE, port, emit, userdata);
 	element = element_of_port(NFT_SET_NODE, port);
 	put_address_data(&element, node);
 	return emit(userdata, &element);
@@ -319,7 +331,7 @@ int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata
 
 	if (port->dataplane == NFT_DATAPLANE_ANNOUNCE)
 		return 0;
-	r = emit_port_in(NFT_SET_TRAFFIC, port, emit, userdata);
+	r = emit_way(port, emit, userdata);
 	if (r >= 0)
 		r = emit_port_in(NFT_SET_ARRIVED, port, emit, userdata);
 	if (r >= 0)

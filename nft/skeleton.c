@@ -61,15 +61,16 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	ADDRESSES(MANY, "netdev", "many"),
 	BOTH(ONENODE, "netdev", "map", "onenode", "type ipv4_addr : ipv4_addr",
 	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
-	BOTH(NODE, "netdev", "map", "node", SERVICE("ipv4_addr") " : ipv4_addr",
-	     SERVICE("ipv6_addr") " : ipv6_addr", "aps", "Aps", "a", "A"),
+	PORTS(HERE, "netdev", "here", "; counter"),
+	BOTH(NODE, "netdev", "map", "node", SERVICE("ipv4_addr") " : ipv4_addr; counter",
+	     SERVICE("ipv6_addr") " : ipv6_addr; counter", "aps", "Aps", "a", "A"),
 	BOTH(NODECLIENT, "netdev", "map", "nodeclient", KEY("ip") "meta mark : ip daddr",
 	     KEY("ip6") "meta mark : ip6 daddr", "apsm", "Apsm", "a", "A"),
 	BOTH(NODEFLOW, "netdev", "map", "nodeflow", KEY("ip") "meta mark : ip daddr",
 	     KEY("ip6") "meta mark : ip6 daddr", "apsm", "Apsm", "a", "A"),
 	BOTH(WHOLENODE, "netdev", "map", "wholenode", "type ipv4_addr : ipv4_addr",
 	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
-	PORTS(TRAFFIC, "netdev", "traffic", "; counter"),
+	PORTS(UNSETTLED, "netdev", "unsettled", "; counter"),
 	ADDRESSES(VIPS, "inet", "vips"),
 	BOTH(SERVICE, "inet", "map", "service", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
 	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service", "aps", "Aps", "as", "As"),
@@ -279,13 +280,15 @@ static void put_director(struct text *t, bool six, const char *interface)
 	put(t, "\t\tmeta l4proto { tcp, udp, sctp } fwd %s to %s daddr map @wholenode%s device \"%s\"\n"
 	       "\t}\n",
 	    ip, ip, f, interface);
-	put(t, "\tchain direct%s-%s {\n\t\tether saddr @peers return\n", f, interface);
-	/* What clients send, once: not again at the node that it is passed on to. */
-	put(t, "\t\t%s daddr . meta l4proto . th dport @traffic%s\n", ip, f);
+	/* Each port stands in one of `here`, `node` and `unsettled`: the look-up that decides counts, too. */
+	put(t, "\tchain direct%s-%s {\n\t\t%s daddr . meta l4proto . th dport @here%s accept\n", f, interface,
+	    ip, f);
+	put(t, "\t\tether saddr @peers return\n"); /* passed on once, not in circles */
 	put(t, "\t\t%s goto pieces%s-%s\n", six ? "ip6 nexthdr 44" : "ip frag-off & 0x3fff != 0", f,
 	    interface);
 	put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport map @node%s device \"%s\"\n", ip, ip, f,
 	    interface);
+	put(t, "\t\t%s daddr . meta l4proto . th dport @unsettled%s\n", ip, f);
 	put(t, "\t\t%s daddr @many%s goto many%s-%s\n", ip, f, f, interface);
 	put_errors(t, six, interface);
 	put(t, "\t}\n");
@@ -385,6 +388,14 @@ static void put_dnat(struct text *t, const char *ip, const char *f)
 	put(t, "\t\tdnat %s to %s daddr\n\t}\n", ip, ip);
 }
 
+/* "BEFORE a, b }"; nothing: there are no segments. */
+static void put_segments(struct text *t, const struct nft_skeleton *s, const char *before)
+{
+	for (unsigned i = 0; i < s->segment_count; i++)
+		put(t, "%s \"%s\"", i > 0 ? "," : before, s->segments[i]);
+	put(t, "%s", s->segment_count > 0 ? " }" : "");
+}
+
 /*
  * A pod of this node, though no Node names its range: whatever is done, its answers come back to here. What comes
  * from the LAN is told apart by its interface, which may be of the same kind (a bridge, one of Open vSwitch).
@@ -392,9 +403,8 @@ static void put_dnat(struct text *t, const char *ip, const char *f)
 static void put_own_pods(struct text *t, const struct nft_skeleton *s)
 {
 	put(t, "\t\tmeta iifkind { \"veth\", \"bridge\", \"openvswitch\" }");
-	for (unsigned i = 0; i < s->segment_count; i++)
-		put(t, "%s \"%s\"", i > 0 ? "," : " iifname != {", s->segments[i]);
-	put(t, "%s accept\n", s->segment_count > 0 ? " }" : "");
+	put_segments(t, s, " iifname != {");
+	put(t, " accept\n");
 }
 
 static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool six)
@@ -411,10 +421,14 @@ static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool s
 	put(t, "\t\tct status & dnat == 0 accept\n");
 	put(t, "\t\tct original %s daddr != @vips%s accept\n", ip, f);
 	put(t, "\t\t%s saddr . %s daddr @hairpin%s masquerade\n", ip, ip, f);
+	/* Bound to itself: the client's address is kept against a CNI's masquerade. First who comes most. */
+	if (s->segment_count > 0) {
+		put_segments(t, s, "\t\tiifname {");
+		put(t, " %s daddr @local%s snat %s to %s saddr\n", ip, f, ip, ip);
+	}
 	put(t, "\t\tfib saddr type local masquerade\n");
 	put_pods(t, s, six, six ? "\t\tip6 saddr {" : "\t\tip saddr {", " } accept\n");
 	put_own_pods(t, s);
-	/* Bound to itself: the client's address is kept against a CNI's masquerade. */
 	put(t, "\t\t%s daddr @local%s snat %s to %s saddr\n", ip, f, ip, ip);
 	put(t, "\t\tmasquerade\n\t}\n");
 }
@@ -444,12 +458,11 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	put(t, "\tchain resets {\n"
 	       "\t\tip saddr . meta l4proto . th sport @heldend4 counter drop\n"
 	       "\t\tip6 saddr . meta l4proto . th sport @heldend6 counter drop\n\t}\n");
-	/* The first two rules look nothing up: they are all that a packet of a known connection pays. */
+	/* What is translated looks nothing up, however often it asks in vain. */
 	put(t, "\tchain forward {\n\t\ttype filter hook forward priority filter - 10; policy "
 	       "accept;\n"
 	       "\t\ttcp flags & rst == rst jump resets\n"
 	       "\t\tct state established,related accept\n"
-	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n"
 	       /*
 		* The owner knows already that the VM is here now, this node does not yet: known as
 		* the old endpoint's, the connection would stay so for good. Its client sends again.
@@ -457,7 +470,9 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	       "\t\tct state new tcp flags & syn == 0 ether saddr @members ct original ip daddr @vips4 "
 	       "ip daddr != @local4 counter drop\n"
 	       "\t\tct state new tcp flags & syn == 0 ether saddr @members ct original ip6 daddr @vips6 "
-	       "ip6 daddr != @local6 counter drop\n\t}\n");
+	       "ip6 daddr != @local6 counter drop\n"
+	       "\t\tct status dnat accept\n"
+	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n\t}\n");
 	put(t, "\tchain closed {\n"
 	       "\t\tct state new tcp flags & (fin | syn | rst | ack) == syn counter reject with "
 	       "tcp reset\n"

@@ -9,7 +9,8 @@
  * for the address, and their bytes from the IP header on; replies do not pass the owner and are in no
  * counter. NFT_COUNT_CONNECTIONS, on the node that translates (the endpoint's; with data plane `nat` the
  * owner): new connections in `packets`, and the bytes of their first packets. Both count from 0 again when
- * the port or the tables are made anew. Ports of addresses with data plane `announce` are not counted.
+ * the port or the tables are made anew, traffic also when the owner has to pass it on to another node than before;
+ * fragments on their way to another node are not counted. Ports of addresses with data plane `announce` are not counted.
  *
  * Reading 10,000 ports takes some 10 ms of the kernel's time, in pieces of less than a millisecond: start,
  * then run until it answers 0. Several callers on one loop take one reader each.

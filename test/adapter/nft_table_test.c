@@ -512,7 +512,7 @@ static void test_a_restarted_process_takes_over_without_closing_the_fence(void *
 		assert_false(holds("netdev vipd vips4", "192.0.2.101"));
 		assert_non_null(
 			strstr(place_read("nft list map netdev vipd node4"),
-			       "192.0.2.100 . tcp . 22 : 192.0.2.3"));
+			       "192.0.2.100 . tcp . 22 counter packets 0 bytes 0 : 192.0.2.3"));
 		/* And once only: the second load left no second copy of any rule. */
 		assert_null(strstr(strstr(place_read("nft list chain inet vipd prerouting"),
 					  "ip daddr @vips4 jump dnat4") +

@@ -144,9 +144,9 @@ class Bench:
             self.clear()
 
     def frames(self, way):
-        """From the client's network card to the VM's, no socket at either end."""
+        """From the client's network card to the VM's, no socket at either end; a flow is asked for by one byte first."""
         first = self.owner if way.address == VIP else self.home
-        nft(self.vm, "table netdev end { chain in { type filter hook ingress device eth0 priority 0; drop\n}\n}")
+        nft(self.vm, "table netdev end { chain in { type filter hook ingress device eth0 priority 0; udp length 72 drop\n}\n}")
         try:
             return self.ask("frames", "eth1", first.mac, CLIENT_ADDRESS, way.address, 80)
         finally:
