@@ -180,7 +180,8 @@ static void active_advert(struct vrrp_router *router, const struct vrrp_event *e
 		add(actions, VRRP_ACTION_CONTEST, event->advert.priority, true);
 		return;
 	}
-	router->active_interval_us = event->advert.interval_us;
+	router->active_interval_us = router->config.version == 2 ? router->config.interval_us
+								 : event->advert.interval_us;
 	become_backup(router, event->now_us);
 	add(actions, VRRP_ACTION_BACKUP, 0, false);
 }

@@ -205,6 +205,34 @@ static void test_withdrawing_is_done_in_this_order(void **state)
 	assert_string_equal(virtual_router_owner(&router), "n1");
 }
 
+/* Its fence closes without another word, or the deaf one that hears us at last would yield as well. */
+static void test_who_yields_to_a_deaf_rival_says_nothing_first(void **state)
+{
+	(void)state;
+	own(false);
+	for (unsigned heard = 0; virtual_router_owns(&router); heard++) {
+		assert_true(heard < 4);
+		now_us += 100 * MS;
+		hear(2, 1);
+	}
+	assert_null(find(VIRTUAL_ROUTER_ACTION_SEND_ADVERT));
+}
+
+/* Or it would take the address back from one whose adverts are rarer than its own. */
+static void test_who_yields_waits_as_long_as_the_stronger_one_takes(void **state)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADVERT };
+
+	(void)state;
+	own(false);
+	event.advert.source = address_of(1);
+	event.advert.priority = 228;
+	event.advert.interval_us = 400 * MS;
+	tell(&event);
+	assert_false(virtual_router_owns(&router));
+	assert_true(vrrp_router_deadline(&router.vrrp) >= now_us + 1000 * MS);
+}
+
 static void test_a_planned_resignation_lingers(void **state)
 {
 	static const enum virtual_router_action_type order[] = {
@@ -512,6 +540,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taking_over_is_done_in_this_order),
 		cmocka_unit_test(test_withdrawing_is_done_in_this_order),
+		cmocka_unit_test(test_who_yields_to_a_deaf_rival_says_nothing_first),
+		cmocka_unit_test(test_who_yields_waits_as_long_as_the_stronger_one_takes),
 		cmocka_unit_test(test_a_planned_resignation_lingers),
 		cmocka_unit_test(test_a_claim_expects_the_version_that_was_seen),
 		cmocka_unit_test(test_a_new_lease_is_created_not_replaced),

@@ -481,6 +481,7 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 {
 	struct vrrp_event vrrp = { .type = VRRP_EVENT_ADVERT, .now_us = event->now_us };
 	struct election_event election = { .type = ELECTION_EVENT_HEARD, .now_us = event->now_us };
+	bool owned = virtual_router_owns(router), believed;
 
 	election.from = sender_of(router, &event->advert.source);
 	election.priority = event->advert.priority;
@@ -493,12 +494,16 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 	 * Rule 13: what nobody else confirms neither ends our silence nor makes us resign. And only an
 	 * owner can resign: an old advert of priority 0 that comes again shortens no silence.
 	 */
-	if (election_elector_believes(&router->elector, election.from, event->advert.priority,
-				      event->now_us)) {
-		run_vrrp(router, &vrrp, actions);
+	believed = election_elector_believes(&router->elector, election.from,
+					     event->advert.priority, event->now_us);
+	if (believed)
 		router->last_heard_us = event->now_us;
-	}
+	if (believed && !owned)
+		run_vrrp(router, &vrrp, actions);
 	run_election(router, &election, actions);
+	/* Who yields does not answer as an owner first, and waits as a backup of the sender. */
+	if (believed && owned)
+		run_vrrp(router, &vrrp, actions);
 	router->vrrp.config.priority = vrrp_priority(router); /* whom we hear changed, perhaps */
 }
 
