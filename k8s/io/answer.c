@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "k8s/io/request.h"
 #include "k8s/object.h"
+#include "k8s/trim.h"
 
 #define LINE_SIZE_MAX  (8 * 1024 * 1024)
 #define BODY_SIZE_MAX  (64 * 1024 * 1024)
@@ -20,7 +21,7 @@ static void deliver_lines(struct k8s_request *request, size_t came)
 	char *start = request->data, *end;
 
 	while ((end = memchr(start, '\n', request->size - (size_t)(start - request->data)))) {
-		cJSON *event = cJSON_ParseWithLength(start, (size_t)(end - start));
+		cJSON *event = cJSON_ParseWithLength(start, k8s_trim(start, (size_t)(end - start)));
 
 		if (!event)
 			request->malformed = true;
