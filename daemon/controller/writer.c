@@ -13,6 +13,9 @@
 #define BURST          400
 #define IDLE_FLOOR     100 /* what Events leave to the others */
 #define BUSY_MAX       48  /* of the 100 streams of one connection */
+#define BUSY_MIN       4
+#define SLOW_US        BASE_USEC_PER_SEC /* an answer: the server has more than it can do */
+#define QUICK_US       (250 * BASE_USEC_PER_MSEC)
 #define TIMEOUT_MS     10000
 #define PAUSE_FIRST_US (500 * BASE_USEC_PER_MSEC)
 #define PAUSE_MAX_US   (10 * BASE_USEC_PER_SEC)
@@ -23,6 +26,7 @@ struct sent {
 	struct k8s_request *request;
 	k8s_done_fn *done;
 	void *userdata;
+	uint64_t sent_us;
 };
 
 struct writer {
@@ -32,7 +36,8 @@ struct writer {
 	void (*wake)(void *userdata);
 	void *userdata;
 	struct sent *sent;
-	unsigned busy;
+	unsigned busy, busy_max;
+	uint64_t narrowed_us; /* when busy_max was last made smaller */
 	uint64_t tokens_us, filled_us; /* one write costs 1 s / RATE of saved time */
 	uint64_t paused_until_us, pause_us;
 	struct base_random random;
@@ -64,7 +69,8 @@ bool writer_ready(struct writer *writer, bool idle)
 	writer->tokens_us += base_usec_since(now_us, writer->filled_us);
 	writer->filled_us = now_us;
 	if (writer->tokens_us > BURST * COST_US)
-		writer->tokens_us = BURST * COST_US;
+		writer->busy_max = BUSY_MAX;
+	writer->tokens_us = BURST * COST_US;
 	if (now_us < writer->paused_until_us) {
 		wake_at(writer, writer->paused_until_us);
 		return false;
@@ -74,7 +80,23 @@ bool writer_ready(struct writer *writer, bool idle)
 		return false;
 	}
 	/* After a pause one request goes ahead alone and finds out. */
-	return writer->busy < (writer->pause_us ? 1 : BUSY_MAX);
+	return writer->busy < (writer->pause_us ? 1 : idle ? writer->busy_max / 2 : writer->busy_max);
+}
+
+/*
+ * Of a server that is short of CPU everybody gets an equal part, and what it does not do faster need not wait there:
+ * users and renewals of Leases are answered sooner then, and we no later.
+ */
+static void adapt(struct writer *writer, uint64_t sent_us)
+{
+	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME), took_us = base_usec_since(now_us, sent_us);
+
+	if (took_us < QUICK_US && writer->busy_max < BUSY_MAX)
+		writer->busy_max++;
+	if (took_us < SLOW_US || base_usec_since(now_us, writer->narrowed_us) < SLOW_US)
+		return;
+	writer->narrowed_us = now_us;
+	writer->busy_max = writer->busy_max / 2 > BUSY_MIN ? writer->busy_max / 2 : BUSY_MIN;
 }
 
 /* A silent or overloaded server: everybody waits, for longer each time. */
@@ -127,6 +149,7 @@ static void on_done(void *userdata, const struct k8s_response *response)
 	struct writer *writer = sent->writer;
 
 	unlink_sent(sent);
+	adapt(writer, sent->sent_us);
 	judge(writer, response);
 	sent->done(sent->userdata, response);
 	free(sent);
@@ -150,6 +173,7 @@ void writer_send(struct writer *writer, const char *method, const char *path,
 		sent->writer = writer;
 		sent->done = done;
 		sent->userdata = userdata;
+		sent->sent_us = base_clock_us(CLOCK_BOOTTIME);
 		sent->request = k8s_client_call(writer->client, &call, on_done, sent);
 	}
 	cJSON_Delete(body);
