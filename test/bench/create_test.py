@@ -20,7 +20,7 @@ from conftest import RUNS, spread
 from lab import Lab, LabError, wait_for
 
 SERVICES = "/api/v1/namespaces/vms/services"
-LIMIT = 10.0
+LIMIT = 60.0  # seconds; an API server with thousands of Services on a busy machine may take long
 
 
 def first_byte(address, port, limit):
@@ -57,31 +57,67 @@ class Line:
 
 
 class Statuses:
-    """(name, addresses, when) of every change of a Service, by one watch."""
+    """(name, addresses, when) of every change of a Service, by a watch; None for addresses: it is gone."""
 
     def __init__(self, api):
+        self.api, self.version = api, 0
         self.changes = queue.Queue()
-        self.stream = Line(api).ask("GET", SERVICES + "?watch=true")
+        self.stream = self._open()
         threading.Thread(target=self._read, daemon=True).start()
 
+    def _open(self):
+        """From what was seen last on; at first everything that is there."""
+        version = f"&resourceVersion={self.version}" if self.version else ""
+        return Line(self.api).ask("GET", f"{SERVICES}?watch=true{version}")
+
     def _read(self):
+        """An API server ends the watch of a client that falls behind, which this one does when thousands change."""
+        try:
+            while self.stream.status == 200:
+                self._follow()
+                self.stream = self._open()
+        except (OSError, ValueError, LabError):
+            pass  # the server is stopped at the end
+
+    def _follow(self):
         try:
             for line in self.stream:
-                seen = time.monotonic()
-                thing = json.loads(line)["object"]
-                ingress = thing.get("status", {}).get("loadBalancer", {}).get("ingress", [])
-                self.changes.put((thing["metadata"]["name"], [entry["ip"] for entry in ingress], seen))
-        except (OSError, ValueError):
-            pass  # the server is stopped at the end
+                self._take(json.loads(line), time.monotonic())
+        except TimeoutError:
+            pass  # nothing changed for as long as a Line waits
+
+    def _take(self, event, seen):
+        metadata = event["object"]["metadata"]
+        ingress = event["object"].get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        self.version = max(self.version, int(metadata["resourceVersion"]))
+        self.changes.put((metadata["name"], None if event["type"] == "DELETED" else
+                          [entry["ip"] for entry in ingress], seen))
+
+    def _next(self, what):
+        try:
+            return self.changes.get(timeout=LIMIT)
+        except queue.Empty:
+            raise LabError(f"{what}, and nothing happened for {LIMIT:g} s") from None
 
     def wait(self, name):
         while True:
-            try:
-                who, addresses, seen = self.changes.get(timeout=LIMIT)
-            except queue.Empty:
-                raise LabError(f"Service {name} got no address in {LIMIT:g} s") from None
+            who, addresses, seen = self._next(f"Service {name} got no address")
             if who == name and addresses:
                 return addresses[0], seen
+
+    def wait_all(self, names):
+        left = set(names)
+        while left:
+            who, addresses, _ = self._next(f"{len(left)} Services got no address")
+            if addresses:
+                left.discard(who)
+
+    def wait_gone(self, names):
+        left = set(names)
+        while left:
+            who, addresses, _ = self._next(f"{len(left)} Services are still there")
+            if addresses is None:
+                left.discard(who)
 
 
 class Bench:
