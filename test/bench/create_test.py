@@ -44,9 +44,9 @@ class Line:
         self.connection = http.client.HTTPSConnection(ADDRESS, PORT, timeout=LIMIT)
         self.connection.sock = api.context.wrap_socket(raw, server_hostname=ADDRESS)
 
-    def ask(self, method, path, body=None):
+    def ask(self, method, path, body=None, kind="application/json"):
         self.connection.request(method, path, None if body is None else json.dumps(body), {
-            "Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json", "Accept": "application/json"})
+            "Authorization": f"Bearer {ADMIN}", "Content-Type": kind, "Accept": "application/json"})
         return self.connection.getresponse()
 
     def create(self, path, thing):
