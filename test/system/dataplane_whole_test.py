@@ -161,6 +161,75 @@ def test_the_vm_moves_and_its_connections_go_on(rack, whole, record_property):
             rack.cluster.serves(address, 9999, vm="db", seconds=20)
 
 
+def test_the_vm_moves_with_its_pod_address_and_nothing_is_flushed(rack, whole, record_property):
+    """Bridge binding: the pod on the other node has the same address, so the endpoint is the same and only its node is
+    another, which is said before it runs there. Nobody's connections are forgotten, not even on the node that it left."""
+    vm, source, target = rack.lab.vms["db"], rack.lab["n3"], rack.lab["n2"]
+    say(rack, [vm])
+    for address in PAIR:
+        wait_for("both behind it", lambda: {rack.client.reaches(address, 80) for _ in range(12)} == {"db", "local"}, 15)
+    streams = {address: rack.client.probe("stream", address, 9999 if address in WHOLE else 80, 10, 20)
+               for address in [*WHOLE, *PAIR]}
+    datagrams = {address: rack.client.probe("udp", address, 9999, 10) for address in WHOLE}
+    for probe in streams.values():
+        wait_for("connections", lambda: sum(e["event"] == "connected" for e in probe.events()) == 20)
+    known = {address: flows(source, vm, address) & sockets(rack.client, address) for address in WHOLE}
+    assert [len(ports) for ports in known.values()] == [20, 20], known
+    try:
+        vm.run(["ip", "link", "delete", "eth0"])
+        say(rack, [Place(vm.address4, vm.address6, target)])
+        wait_for("the target's node to know that it is there", lambda: all(address in target.run(
+            ["nft", "list", "set", "inet", "vipd", f"local{family}"]).stdout
+            for address, family in ((vm.address4, 4), (vm.address6, 6))), 15)
+        plug(vm, target)
+        time.sleep(3)
+        for address, before in known.items():
+            assert before <= flows(source, vm, address), address
+        for kind, probes in (("tcp", streams), ("udp", datagrams)):
+            for address, probe in probes.items():
+                seen = probe.stop()
+                record_property(f"{kind}_{address}_gap_ms", seen["longest_ms"])
+                assert not seen["dark"] if kind == "udp" else \
+                    (seen["kept"], seen["lost"], seen["corrupt"]) == (20, 0, 0), (kind, address, seen)
+    finally:
+        plug(vm, source)
+        rack.cluster.hide("pair")
+        expose(rack, "whole", WHOLE, ["db"])
+        for address in WHOLE:
+            rack.cluster.serves(address, 9999, vm="db", seconds=20)
+
+
+def flows(node, vm, address):
+    """The client's ports from which connections to the VM through the address are known to a node."""
+    listed = node.run(["conntrack", "-L", "-f", "ipv6" if ":" in address else "ipv4", "-p", "tcp", "--orig-dst", address])
+    return {word for line in listed.stdout.splitlines() if f"src={vm.address6 if ':' in address else vm.address4} " in line
+            for word in line.split() if word.startswith("sport=") and word != "sport=9999"}
+
+
+def sockets(client, address):
+    listed = client.run(["ss", "-Htn", "state", "established", "dst", f"[{address}]" if ":" in address else address])
+    return {f"sport={line.split()[2].rpartition(':')[2]}" for line in listed.stdout.splitlines()}
+
+
+def plug(vm, target):
+    """The VM's cable to another node, where its address goes with it: all nodes route it there."""
+    home = target is vm.node
+    port = f"vm{vm.index}" if home else "vmmoved"
+    vm.run(["ip", "link", "delete", "eth0"], check=False)
+    ip_batch(target.namespace, f"link add {port} type veth peer name eth0 netns {vm.namespace}",
+             f"link set {port} master cni0 up", f"link set {port} type bridge_slave hairpin on")
+    ip_batch(vm.namespace, "link set eth0 up", f"address add {vm.address4}/24 dev eth0",
+             f"address add {vm.address6}/64 dev eth0 nodad",
+             f"route add default via 10.244.{target.index}.1 dev eth0 onlink",
+             f"route add default via fd00:10:244:{target.index:x}::1 dev eth0 onlink")
+    for node in vm.lab.nodes.values():
+        for address, length, near in ((vm.address4, 32, target.address4), (vm.address6, 128, target.address6)):
+            node.run(["ip", "route", "del", f"{address}/{length}"], check=False)
+            if not home:
+                node.run(["ip", "route", "add", f"{address}/{length}",
+                          *(["dev", "cni0"] if node is target else ["via", near])])
+
+
 class Place:
     """Where the VM's pod is, or will be."""
     name = "db"
