@@ -405,3 +405,11 @@ cJSON *decide_status(const struct service *service, const struct verdict *verdic
 	}
 	return status;
 }
+
+void decide_status_of_old(cJSON *status)
+{
+	cJSON *balancer = cJSON_GetObjectItemCaseSensitive(status, "loadBalancer"), *item;
+
+	cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(balancer, "ingress"))
+		cJSON_DeleteItemFromObjectCaseSensitive(item, "ipMode");
+}

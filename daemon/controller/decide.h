@@ -74,3 +74,5 @@ void decide_refusal(const struct service *service, enum base_reason reason, cons
  * conditions that change. Free with cJSON_Delete().
  */
 cJSON *decide_status(const struct service *service, const struct verdict *verdict, const char *now);
+/* The same for a server older than 1.29, which knows no ipMode: addresses are VIPs there anyway. */
+void decide_status_of_old(cJSON *status);

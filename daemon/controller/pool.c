@@ -55,7 +55,7 @@ static int read_ids(struct ipam_ids *ids, const cJSON *list, bool add, const cha
 			return base_error_set(
 				error, -EINVAL,
 				"spec.vrrp.%s: virtual router IDs are 1 to 255, or ranges "
-				"like \"10-20\"",
+				"like \"10-20\", the lower one first",
 				field);
 		if (add)
 			ipam_ids_add(ids, first, last);

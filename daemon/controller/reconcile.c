@@ -290,7 +290,10 @@ static void on_answer(void *userdata, const struct k8s_response *response)
 		read_again(step);
 		return;
 	case K8S_RESULT_INVALID: /* also the failed test of a JSON patch */
-		if (step->work->failures)
+		if (step->type == STEP_SERVICE_STATUS && !step->reconciler->no_ip_mode &&
+		    strstr(response->message, ".ipMode: field not declared in schema"))
+			step->reconciler->no_ip_mode = true;
+		else if (step->work->failures)
 			trouble_report(trouble, doing(step->type), response);
 		read_again(step);
 		return;

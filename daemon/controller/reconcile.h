@@ -49,6 +49,7 @@ struct reconciler {
 	struct under_way *steps;
 	struct base_random random;
 	struct trouble troubles[STEP_COUNT]; /* by enum step_type */
+	bool no_ip_mode; /* the server is older than 1.29 and refuses a status with ipMode */
 	/* API requests answered, for those who measure. */
 	uint64_t writes;
 	struct base_histogram runs; /* how long it took to look at one thing */

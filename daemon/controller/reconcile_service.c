@@ -230,6 +230,8 @@ static void write_status(struct reconciler *reconciler, struct claim *claim,
 		cJSON_Delete(status);
 		return;
 	}
+	if (reconciler->no_ip_mode)
+		decide_status_of_old(status);
 	note_allocation(reconciler, service, verdict, &step);
 	apply_status(reconciler, claim, &step, status);
 }

@@ -169,7 +169,7 @@ size_t k8s_answer_header(char *data, size_t one, size_t count, void *userdata)
 	return size;
 }
 
-static enum k8s_result classify(long status, const char *reason)
+static enum k8s_result classify(long status, const char *reason, const char *message)
 {
 	switch (status) {
 	case 401:
@@ -190,6 +190,9 @@ static enum k8s_result classify(long status, const char *reason)
 	}
 	if (status >= 200 && status < 300)
 		return K8S_RESULT_OK;
+	/* Kubernetes 1.28 answers 500 to a server-side apply that names a field of a later version. */
+	if (status == 500 && strstr(message, "field not declared in schema"))
+		return K8S_RESULT_INVALID;
 	return status >= 500 ? K8S_RESULT_SERVER_ERROR : K8S_RESULT_INVALID;
 }
 
@@ -224,7 +227,7 @@ static const char *message_of(const struct k8s_request *request, CURLcode code)
 }
 
 static enum k8s_result result_of(const struct k8s_request *request, CURLcode code, long status,
-				 const char *reason)
+				 const char *reason, const char *message)
 {
 	double connected = 0;
 
@@ -238,12 +241,12 @@ static enum k8s_result result_of(const struct k8s_request *request, CURLcode cod
 							 : K8S_RESULT_UNKNOWN;
 	if (code != CURLE_OK && status < 300)
 		return K8S_RESULT_UNKNOWN;
-	return classify(status, reason);
+	return classify(status, reason, message);
 }
 
 void k8s_answer_read(struct k8s_request *request, CURLcode code, struct k8s_response *response)
 {
-	const char *reason = "", *message = NULL;
+	const char *reason = "", *message = "";
 
 	*response = (struct k8s_response){ .retry_after_us = request->retry_after_us,
 					   .malformed = request->malformed };
@@ -260,9 +263,9 @@ void k8s_answer_read(struct k8s_request *request, CURLcode code, struct k8s_resp
 		reason = k8s_object_text(response->body, "reason");
 		message = k8s_object_text(response->body, "message");
 	}
-	response->result = result_of(request, code, response->status, reason);
+	response->result = result_of(request, code, response->status, reason, message);
 	snprintf(response->message, sizeof response->message, "%s",
-		 message && *message ? message : message_of(request, code));
+		 *message ? message : message_of(request, code));
 }
 
 /* Does this answer say that the server works for us, or that it does not? */

@@ -24,7 +24,8 @@ enum k8s_result {
 	K8S_RESULT_EXISTS,	 /* 409: AlreadyExists */
 	K8S_RESULT_NOT_FOUND,
 	K8S_RESULT_GONE,	 /* 410: list again */
-	K8S_RESULT_INVALID,	 /* 400, 405, 415, 422: our own mistake, or the object's */
+	K8S_RESULT_INVALID,	 /* 400, 405, 415, 422: our own mistake, or the object's; 500: a field that an
+				  * old server does not know */
 	K8S_RESULT_UNAUTHORIZED, /* 401, also after the token was read again */
 	K8S_RESULT_FORBIDDEN,	 /* 403: the message names verb and resource */
 	K8S_RESULT_THROTTLED,	 /* 429 */

@@ -9,13 +9,14 @@ import time
 import pytest
 
 import manifests
-from cluster import SYSTEM, ApiError
+from cluster import OLDEST, SYSTEM, ApiError
 from controllers import LEASES, POOLS, SERVICES, SPEAKERS, VIPS
 from lab import wait_for
 from metrics_test import page
 from vipd import program
 
 FINALIZERS = ["vipd.dev/address", "service.kubernetes.io/load-balancer-cleanup"]
+IP_MODE = {} if OLDEST else {"ipMode": "VIP"}  # unknown before 1.29
 
 
 # --- the path
@@ -28,7 +29,7 @@ def test_a_service_gets_an_address_a_record_and_a_status(running):
     vip = running.api.get(f"{VIPS}/{address}")
     assert service["metadata"]["finalizers"] == FINALIZERS
     assert service["status"]["loadBalancer"]["ingress"] == [
-        {"ip": address, "ipMode": "VIP", "ports": [{"port": 22, "protocol": "TCP"}]}]
+        {"ip": address, **IP_MODE, "ports": [{"port": 22, "protocol": "TCP"}]}]
     assert vip["spec"]["services"] == [{"namespace": "vms", "name": "ssh", "uid": service["metadata"]["uid"]}]
     assert vip["spec"]["pool"] == "lab"
     assert vip["spec"]["virtualRouter"] == f"lab.ipv4.{vip['spec']['virtualRouterID']}"
@@ -85,8 +86,7 @@ def test_status_lists_every_port_and_follows_changes(running):
     running.change("ssh", {"spec": {"ports": [{"name": "dns", "port": 53, "protocol": "UDP"},
                                               {"name": "ssh", "port": 2222, "protocol": "TCP"}]}})
     wait_for("the new ports", lambda: running.api.service("ssh")["status"]["loadBalancer"]["ingress"] == [
-        {"ip": address, "ipMode": "VIP", "ports": [{"port": 53, "protocol": "UDP"},
-                                                   {"port": 2222, "protocol": "TCP"}]}])
+        {"ip": address, **IP_MODE, "ports": [{"port": 53, "protocol": "UDP"}, {"port": 2222, "protocol": "TCP"}]}])
 
 
 # --- whose it is
@@ -329,6 +329,9 @@ def test_pool_status_says_what_is_wrong_with_it(running):
     assert running.pool_status()["capacity"] == {"ipv4": 126, "ipv6": 256}
     running.api.pool(name="backwards", addresses=["192.0.2.140-192.0.2.130"])
     condition("backwards", "Accepted", "False", "InvalidConfiguration", "192.0.2.140-192.0.2.130")
+    running.api.pool(name="downwards", vrrp={"virtualRouterIDs": ["40-20"]})
+    condition("downwards", "Accepted", "False", "InvalidConfiguration", "spec.vrrp.virtualRouterIDs")
+    running.api.delete(f"{POOLS}/downwards")
     running.api.pool(name="overlapping", addresses=["192.0.2.100-192.0.2.110"])
     condition("overlapping", "Accepted", "True", "Accepted", "overlaps with lab")
     condition("lab", "Accepted", "True", "Accepted", "overlaps with overlapping")
@@ -700,6 +703,9 @@ def test_all_there_is_comes_as_a_stream_or_in_pages(world):
     world.start(port=TLS)
     world.api.external_ip("first")
     pages, streams = asked()
+    if OLDEST:  # it is what the second half makes of a new one
+        assert len(pages) >= len(streams) >= 9, proxy.requests
+        return
     assert pages == [] and len(streams) >= 9, proxy.requests
     world.stop()
     world.api.restart_server("--feature-gates=WatchList=false")

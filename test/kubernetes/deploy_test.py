@@ -303,7 +303,6 @@ def test_addresses_that_are_none(api, text):
     ("addresspools", {"vrrp.advertisementIntervalMilliseconds": 0}, "greater than or equal to 10"),
     ("addresspools", {"vrrp.advertisementIntervalMilliseconds": 40960}, "less than or equal to 40950"),
     ("addresspools", {"vrrp.version": 4}, "version"),
-    ("addresspools", {"vrrp.virtualRouterIDs": ["40-20"]}, "begins with the lower one"),
     ("addresspools", {"vrrp.virtualRouterIDs": ["0"]}, "virtualRouterIDs[0]"),
     ("addresspools", {"vrrp.virtualRouterIDs": [256]}, "virtualRouterIDs[0]"),
     ("addresspools", {"vrrp.excludeVirtualRouterIDs": [1, "300"]}, "excludeVirtualRouterIDs[1]"),

@@ -30,6 +30,8 @@ ADDRESS, PORT = "10.98.0.254", 6443
 ADMIN = "lab-admin-token"
 SYSTEM = "vipd-system"
 GROUP = "/apis/vipd.dev/v1alpha1"
+# API server and Kubernetes' controllers of the oldest version that vipd supports; what talks to them is as new as ever.
+OLDEST = os.environ.get("VIPD_SERVER") == "oldest"
 FIRST_SERVICE = "IP:10.96.0.1,IP:fd00:96::1"  # the Service `kubernetes`, as pods find the server
 
 
@@ -44,11 +46,12 @@ def module_version(module, wanted):
 
 def program(name):
     """A program of the test cluster; `server` is etcd."""
+    oldest = OLDEST and name in ("kube-apiserver", "kube-controller-manager")
     folder = (f"virtctl-{module_version('virtctl', 'kubevirt.io/kubevirt')}" if name == "virtctl"
-              else module_version("cluster", "k8s.io/kubernetes"))
+              else module_version("oldest" if oldest else "cluster", "k8s.io/kubernetes"))
     path = cache() / folder / name
     if not path.exists():
-        raise LabError(f"{name} is not built; run test/cluster/build")
+        raise LabError(f"{name} is not built; run test/cluster/build{' oldest' if oldest else ''}")
     return path
 
 
