@@ -327,7 +327,7 @@ class Cluster(Place):
 
     def token(self, account, node=None, seconds=3600):
         spec = {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": seconds}
-        if node:
+        if node and not OLDEST:  # tokens are bound to nodes since 1.30
             found = self.request("GET", f"/api/v1/nodes/{node}")
             spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Node", "name": node,
                                       "uid": found["metadata"]["uid"]}
