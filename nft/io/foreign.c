@@ -14,6 +14,8 @@
 
 #include "base/array.h"
 
+#define DRAIN_MAX 32 /* datagrams a turn: somebody who loads a large set sends faster than we read */
+
 /* What the wire does is not told to us: a full load would be tens of thousands of messages. */
 static void ignore(int fd, uint32_t port)
 {
@@ -128,7 +130,7 @@ int nft_foreign_drain(struct nft_foreign *foreign, struct nft_loader *loader)
 	_Alignas(struct nlmsghdr) char buffer[16384];
 	int found = NFT_TABLE_UNCHANGED;
 
-	for (;;) {
+	for (unsigned turn = 0; turn < DRAIN_MAX; turn++) {
 		ssize_t size = recv(foreign->fd, buffer, sizeof buffer, MSG_DONTWAIT);
 		struct nlmsghdr *header = (struct nlmsghdr *)buffer;
 
@@ -153,4 +155,5 @@ int nft_foreign_drain(struct nft_foreign *foreign, struct nft_loader *loader)
 			}
 		}
 	}
+	return found;
 }

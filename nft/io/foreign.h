@@ -27,5 +27,8 @@ struct nft_foreign {
 /* `wire_port`: the netlink port whose changes are ours. 0 or -errno. */
 int nft_foreign_open(struct nft_foreign *foreign, uint32_t wire_port);
 void nft_foreign_close(struct nft_foreign *foreign);
-/* What happened since it was called last: enum nft_table_verdict. `loader`: its children's changes are ours. */
+/*
+ * What happened since it was called last, or some of it; then `fd` is still readable: enum nft_table_verdict. `loader`: its
+ * children's changes are ours.
+ */
 int nft_foreign_drain(struct nft_foreign *foreign, struct nft_loader *loader);

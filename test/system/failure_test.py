@@ -1,9 +1,13 @@
 """The owner of an address fails in every way: another node answers, never two, and connections go on."""
 import concurrent.futures
 import contextlib
+import ctypes
+import os
 import pathlib
 import platform
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -115,6 +119,50 @@ def hang(rack, seconds, record_property):
 
 def test_a_hanging_owner(rack, record_property):
     hang(rack, 4, record_property)
+
+
+@contextlib.contextmanager
+def both_processors_busy():
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_a_hanging_owner_on_busy_processors(rack, record_property):
+    """It wakes among others who want to run, too, and is no owner any more."""
+    lost, watch = rack.owner(), rack.watch()
+    with both_processors_busy():
+        rack[lost].hang()
+        time.sleep(2)
+        rack[lost].wake()
+        rack[lost].process.wait_output("reason=Overslept")
+        time.sleep(1)
+    check(watch.stop(), record_property, 3000)
+    heir(rack, lost)
+
+
+PTRACE_ATTACH, PTRACE_DETACH, ALL_CHILDREN = 16, 17, 0x40000000
+
+
+def test_an_owner_in_a_debugger(rack, record_property):
+    """Stopped where no signal tells its parent."""
+    trace = ctypes.CDLL(None, use_errno=True).ptrace
+    trace.argtypes = [ctypes.c_long] * 4
+    lost, watch = rack.owner(), rack.watch()
+    engine = rack[lost].process.pid
+    assert trace(PTRACE_ATTACH, engine, 0, 0) == 0, os.strerror(ctypes.get_errno())
+    os.waitpid(engine, ALL_CHILDREN)
+    time.sleep(3)
+    new = heir(rack, lost)
+    assert trace(PTRACE_DETACH, engine, 0, 0) == 0, os.strerror(ctypes.get_errno())
+    rack[lost].process.wait_output("reason=Overslept")
+    time.sleep(1)
+    check(watch.stop(), record_property, KILLED_DARK_MS)
+    assert heir(rack, "nobody") == new
 
 
 def spin(pid):
