@@ -69,8 +69,7 @@ bool writer_ready(struct writer *writer, bool idle)
 	writer->tokens_us += base_usec_since(now_us, writer->filled_us);
 	writer->filled_us = now_us;
 	if (writer->tokens_us > BURST * COST_US)
-		writer->busy_max = BUSY_MAX;
-	writer->tokens_us = BURST * COST_US;
+		writer->tokens_us = BURST * COST_US;
 	if (now_us < writer->paused_until_us) {
 		wake_at(writer, writer->paused_until_us);
 		return false;
@@ -208,6 +207,7 @@ int writer_new(struct writer **result, struct k8s_client *client, sd_event *even
 	writer->event = sd_event_ref(event);
 	writer->wake = wake;
 	writer->userdata = userdata;
+	writer->busy_max = BUSY_MAX;
 	writer->tokens_us = BURST * COST_US;
 	writer->filled_us = base_clock_us(CLOCK_BOOTTIME);
 	if (getrandom(&writer->random.state, sizeof writer->random.state, 0) < 0)
