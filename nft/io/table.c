@@ -40,7 +40,8 @@ enum stage {
 
 struct nft_table {
 	struct nft_loader loader;
-	struct nft_wire *wire;
+	struct nft_wire *wire;	/* for what is changed */
+	struct nft_wire *asker; /* for what is looked up meanwhile */
 	struct nft_ledger *ledger;
 	struct nft_foreign foreign;
 	int watch; /* the epoll instance of whatever the caller is to wake up for */
@@ -64,6 +65,10 @@ struct nft_table {
 	unsigned read_set, read_tries;
 	struct nft_change *changes;
 	size_t change_count, change_at, step;
+	size_t under_way; /* changes, in a transaction that the kernel has not answered yet */
+	bool waited;	  /* for a foreign one */
+	uint64_t sent_us;
+	size_t suspects_end, share; /* up to there one is refused; so many at a time until it is found */
 	unsigned refusal_count;
 	struct nft_refusal refusals[NFT_REFUSALS_MAX];
 };
@@ -83,6 +88,8 @@ static int open_watch(struct nft_table *table)
 	if (table->watch < 0)
 		return -errno;
 	r = watch(table, table->foreign.fd);
+	if (r == 0)
+		r = watch(table, nft_wire_fd(table->wire));
 	return r < 0 ? r : watch(table, table->loader.fd);
 }
 
@@ -126,6 +133,8 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	if (r == 0)
 		r = nft_wire_new(&table->wire);
 	if (r == 0)
+		r = nft_wire_new(&table->asker);
+	if (r == 0)
 		r = nft_foreign_open(&table->foreign, nft_wire_port(table->wire));
 	if (r >= 0)
 		r = nft_loader_open(&table->loader);
@@ -163,6 +172,7 @@ void nft_table_free(struct nft_table *table)
 		close(table->watch);
 	nft_foreign_close(&table->foreign);
 	nft_wire_free(table->wire);
+	nft_wire_free(table->asker);
 	nft_wire_free(table->reader);
 	nft_ledger_free(table->ledger);
 	free(table);
@@ -239,8 +249,8 @@ static void ignore_element(void *userdata, const struct nft_found *found)
 
 static bool is_there(struct nft_table *table)
 {
-	return nft_wire_dump(table->wire, "inet", "revision", ignore_element, NULL) != -ENOENT &&
-	       nft_wire_dump(table->wire, "netdev", "peers", ignore_element, NULL) != -ENOENT;
+	return nft_wire_dump(table->asker, "inet", "revision", ignore_element, NULL) != -ENOENT &&
+	       nft_wire_dump(table->asker, "netdev", "peers", ignore_element, NULL) != -ENOENT;
 }
 
 static void lose(struct nft_table *table, bool guard, bool others)
@@ -257,7 +267,7 @@ static int begin_reading(struct nft_table *table)
 	struct nft_wire *reader;
 	int r;
 
-	/* A socket of its own: in between others ask over the wire. One that is half read is of no use. */
+	/* A socket of its own: in between others ask, too. One that is half read is of no use. */
 	if (table->reading || !table->reader) {
 		r = nft_wire_new(&reader);
 		if (r < 0)
@@ -388,7 +398,7 @@ static int compare(struct nft_table *table)
 				   &table->change_count);
 
 	if (r == 0) {
-		table->change_at = 0;
+		table->change_at = table->suspects_end = 0;
 		table->stage = STAGE_APPLY;
 		if (table->comparing)
 			table->differences = table->change_count;
@@ -397,10 +407,11 @@ static int compare(struct nft_table *table)
 	return r < 0 ? r : 0;
 }
 
-static int transact(struct nft_table *table, const struct nft_change *changes, size_t count)
+/* The next `count` changes; answers as nft_wire_submit() does. */
+static int transact(struct nft_table *table, size_t count)
 {
+	const struct nft_change *changes = table->changes + table->change_at;
 	struct nft_element element;
-	int r;
 
 	nft_wire_begin(table->wire);
 	/* Deleted and added in one transaction: no packet sees the key missing. */
@@ -414,10 +425,10 @@ static int transact(struct nft_table *table, const struct nft_change *changes, s
 			nft_record_element(changes[i].new, &element);
 			nft_wire_element(table->wire, true, &element);
 		}
-	r = nft_wire_commit(table->wire);
-	for (size_t i = 0; i < count && r == 0; i++)
-		nft_ledger_done(&changes[i]);
-	return r;
+	table->under_way = count;
+	table->waited = false;
+	table->sent_us = base_clock_us(CLOCK_MONOTONIC);
+	return nft_wire_submit(table->wire);
 }
 
 static void refuse(struct nft_table *table, const struct nft_change *change, int error)
@@ -446,50 +457,76 @@ static bool is_general(int error)
 	       error == -EMSGSIZE;
 }
 
-/* All but those that the kernel refuses one by one. */
-static int bisect(struct nft_table *table, const struct nft_change *changes, size_t count)
+/* How many go into the next transaction. */
+static size_t portion(const struct nft_table *table)
 {
-	int r = transact(table, changes, count);
+	bool suspect = table->change_at < table->suspects_end;
+	size_t left = (suspect ? table->suspects_end : table->change_count) - table->change_at;
+	size_t most = suspect ? table->share : table->step;
 
-	if (r == 0 || is_general(r))
-		return r;
-	if (count == 1) {
-		refuse(table, changes, r);
-		return 0;
+	return left < most ? left : most;
+}
+
+static void landed(struct nft_table *table, size_t count)
+{
+	uint64_t took = base_clock_us(CLOCK_MONOTONIC) - table->sent_us;
+
+	for (size_t i = 0; i < count; i++)
+		nft_ledger_done(&table->changes[table->change_at + i]);
+	table->change_at += count;
+	if (table->change_at < table->suspects_end)
+		table->share = (table->suspects_end - table->change_at + 1) / 2;
+	else if (took > TRANSACTION_US && !table->waited && table->step > STEP_MIN)
+		table->step /= 2;
+	else if (took < TRANSACTION_US / 4 && count == table->step && table->step < STEP_MAX)
+		table->step *= 2;
+}
+
+/* Halves, until the change is found that the kernel does not take; all others go there. */
+static void narrow(struct nft_table *table, size_t count, int error)
+{
+	if (count > 1) {
+		table->suspects_end = table->change_at + count;
+		table->share = count / 2;
+		return;
 	}
-	r = bisect(table, changes, count / 2);
-	return r < 0 ? r : bisect(table, changes + count / 2, count - count / 2);
+	refuse(table, &table->changes[table->change_at++], error);
+	if (table->change_at < table->suspects_end)
+		table->share = table->suspects_end - table->change_at;
 }
 
 static int apply(struct nft_table *table)
 {
-	size_t left = table->change_count - table->change_at;
-	size_t count = left < table->step ? left : table->step;
-	uint64_t begin = base_clock_us(CLOCK_MONOTONIC), took;
+	size_t count;
 	int r;
 
-	if (left == 0) {
+	if (table->under_way > 0) {
+		r = nft_wire_result(table->wire, false);
+	} else if (table->change_at < table->change_count) {
+		r = transact(table, portion(table));
+	} else {
 		nft_ledger_settle(table->ledger);
 		table->stage = nft_ledger_dirty(table->ledger) ? STAGE_COMPARE : STAGE_IDLE;
 		return 0;
 	}
-	r = transact(table, table->changes + table->change_at, count);
-	if (r < 0 && !is_general(r)) {
-		if (!table->reread) {
-			/* Is the kernel's state another one than we think? */
-			table->reread = true;
-			return begin_reading(table);
-		}
-		r = bisect(table, table->changes + table->change_at, count);
+	if (r == -EINPROGRESS) {
+		table->waited = true;
+		return NFT_TABLE_WAIT;
 	}
-	if (r < 0)
+	count = table->under_way;
+	table->under_way = 0;
+	if (r == 0) {
+		landed(table, count);
+		return 0;
+	}
+	if (is_general(r))
 		return r;
-	table->change_at += count;
-	took = base_clock_us(CLOCK_MONOTONIC) - begin;
-	if (took > TRANSACTION_US && table->step > STEP_MIN)
-		table->step /= 2;
-	else if (took < TRANSACTION_US / 4 && count == table->step && table->step < STEP_MAX)
-		table->step *= 2;
+	if (!table->reread) {
+		/* Is the kernel's state another one than we think? */
+		table->reread = true;
+		return begin_reading(table);
+	}
+	narrow(table, count, r);
 	return 0;
 }
 
@@ -534,7 +571,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		nft_ledger_end(table->ledger);
 		table->round = false;
 	}
-	if (table->stage == STAGE_LOAD) {
+	if (table->stage == STAGE_LOAD || table->under_way > 0) {
 		/* To the end, whatever is wanted now; then it is looked at. */
 	} else if (!is_loaded(table, skeleton)) {
 		table->stage = STAGE_SKELETON;
@@ -616,7 +653,7 @@ bool nft_table_present(struct nft_table *table)
 
 	if (!table->loaded)
 		return false;
-	return nft_wire_dump(table->wire, "inet", "revision", on_revision, &revision) == 0 &&
+	return nft_wire_dump(table->asker, "inet", "revision", on_revision, &revision) == 0 &&
 	       revision.found && is_there(table);
 }
 
@@ -647,7 +684,7 @@ int nft_table_alive(struct nft_table *table, struct nft_alive *alive)
 
 		for (int tries = 0; tries == 0 || (r == -EAGAIN && tries < 10); tries++) {
 			alive->count = before;
-			r = nft_wire_dump(table->wire, "netdev", sets[i], on_alive, alive);
+			r = nft_wire_dump(table->asker, "netdev", sets[i], on_alive, alive);
 		}
 		if (r < 0 && r != -EAGAIN)
 			return r;
@@ -667,6 +704,9 @@ int nft_table_remove(struct nft_table *table)
 	bool all[NFT_SETS];
 
 	nft_loader_cancel(&table->loader);
+	if (table->under_way > 0)
+		nft_wire_result(table->wire, true);
+	table->under_way = 0;
 	memset(all, true, sizeof all);
 	nft_ledger_begin(table->ledger);
 	nft_ledger_end(table->ledger);

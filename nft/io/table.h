@@ -39,7 +39,8 @@ int nft_table_want(void *userdata, const struct nft_element *element);
  * Works for some milliseconds. 0: the kernel has what is wanted; or, added up:
  * NFT_TABLE_ANEW: the tables are new, and the fence is closed until the next advert;
  * NFT_TABLE_MORE: there is more to do, call again soon, with or without new wishes;
- * NFT_TABLE_WAIT: the skeleton is being loaded: call again when nft_table_fd() was readable.
+ * NFT_TABLE_WAIT: the skeleton is being loaded, or somebody else's transaction is in the way of ours: call
+ * again when nft_table_fd() was readable.
  * An element that the kernel refuses is left out, and is among the refusals; the rest goes on. Negative:
  * nothing works. The first commit of a process keeps what its predecessor left in the tables.
  */

@@ -7,8 +7,14 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +24,9 @@
 #define LIST_SIZE_MAX 60000 /* of one list of elements: an attribute's size has 16 bits */
 #define PIECE_SIZE    65536
 #define SEND_SIZE     (8 * 1024 * 1024)
+#define ANSWER_SIZE   8192
+#define STACK_SIZE    (128 * 1024) /* of the thread; locked memory */
+#define PATIENCE_MS   2		   /* with the thread: what no foreign transaction is in the way of takes less */
 
 struct nft_wire {
 	int fd;
@@ -30,6 +39,12 @@ struct nft_wire {
 	size_t list;	  /* where its list of elements begins; 0: it has none, or it is closed */
 	uint8_t list_set; /* whose elements, and to what end */
 	bool list_add;
+	pthread_t thread;
+	int policy;
+	struct sched_param priority;
+	bool threaded, ending;
+	int go, done; /* eventfds: there is a transaction for the thread, and its answer */
+	_Atomic int answer;
 };
 
 int nft_wire_new(struct nft_wire **wire)
@@ -41,8 +56,11 @@ int nft_wire_new(struct nft_wire **wire)
 
 	if (!new)
 		return -ENOMEM;
+	new->go = eventfd(0, EFD_CLOEXEC);
+	new->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	new->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER);
-	if (new->fd < 0 || bind(new->fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+	if (new->go < 0 || new->done < 0 || new->fd < 0 ||
+	    bind(new->fd, (struct sockaddr *)&address, sizeof address) < 0 ||
 	    getsockname(new->fd, (struct sockaddr *)&address, &size) < 0) {
 		int r = -errno;
 
@@ -61,6 +79,15 @@ void nft_wire_free(struct nft_wire *wire)
 {
 	if (!wire)
 		return;
+	if (wire->threaded) {
+		wire->ending = true;
+		eventfd_write(wire->go, 1);
+		pthread_join(wire->thread, NULL);
+	}
+	if (wire->go >= 0)
+		close(wire->go);
+	if (wire->done >= 0)
+		close(wire->done);
 	if (wire->fd >= 0)
 		close(wire->fd);
 	free(wire->buffer);
@@ -227,7 +254,7 @@ void nft_wire_element(struct nft_wire *wire, bool add, const struct nft_element 
 /* The kernel has done it when send() returns, and all of its answers are there. */
 static int read_answers(struct nft_wire *wire)
 {
-	_Alignas(struct nlmsghdr) static uint8_t buffer[PIECE_SIZE]; /* one thread; not kept */
+	_Alignas(struct nlmsghdr) uint8_t buffer[ANSWER_SIZE];
 	int result = -EIO;
 
 	for (;;) {
@@ -266,10 +293,9 @@ static int send_off(struct nft_wire *wire)
 	return 0;
 }
 
-int nft_wire_commit(struct nft_wire *wire)
+static int finish(struct nft_wire *wire)
 {
 	struct nlmsghdr *last;
-	int r;
 
 	end_message(wire);
 	if (wire->failed)
@@ -277,8 +303,94 @@ int nft_wire_commit(struct nft_wire *wire)
 	last = (struct nlmsghdr *)(wire->buffer + wire->message);
 	last->nlmsg_flags |= NLM_F_ACK; /* without a refusal there would be no answer */
 	begin_message(wire, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
-	r = send_off(wire);
+	return 0;
+}
+
+static int exchange(struct nft_wire *wire)
+{
+	int r = send_off(wire);
+
 	return r < 0 ? r : read_answers(wire);
+}
+
+int nft_wire_commit(struct nft_wire *wire)
+{
+	int r = finish(wire);
+
+	return r < 0 ? r : exchange(wire);
+}
+
+/* --- the thread --- */
+
+static void *wait_for_kernel(void *userdata)
+{
+	struct nft_wire *wire = userdata;
+	eventfd_t count;
+
+	sched_setscheduler(0, wire->policy, &wire->priority); /* else it is later than who waits for it */
+	eventfd_write(wire->done, 1);
+	for (;;) {
+		if (eventfd_read(wire->go, &count) < 0)
+			continue; /* interrupted, by a debugger: signals are not for this thread */
+		if (wire->ending)
+			return NULL;
+		atomic_store(&wire->answer, exchange(wire));
+		eventfd_write(wire->done, 1);
+	}
+}
+
+static void start_thread(struct nft_wire *wire)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+
+	if (pthread_attr_init(&attributes) != 0)
+		return;
+	wire->policy = sched_getscheduler(0);
+	sched_getparam(0, &wire->priority);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	wire->threaded = pthread_create(&wire->thread, &attributes, wait_for_kernel, wire) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	if (wire->threaded)
+		nft_wire_result(wire, true); /* who forks now finds no lock held by a thread that begins */
+}
+
+int nft_wire_submit(struct nft_wire *wire)
+{
+	struct pollfd answered = { .fd = wire->done, .events = POLLIN };
+	int r;
+
+	if (!wire->threaded)
+		start_thread(wire);
+	if (!wire->threaded)
+		return nft_wire_commit(wire);
+	r = finish(wire);
+	if (r < 0)
+		return r;
+	eventfd_write(wire->go, 1);
+	poll(&answered, 1, PATIENCE_MS);
+	return nft_wire_result(wire, false);
+}
+
+int nft_wire_result(struct nft_wire *wire, bool wait)
+{
+	struct pollfd answered = { .fd = wire->done, .events = POLLIN };
+	eventfd_t count;
+
+	while (eventfd_read(wire->done, &count) < 0) {
+		if (!wait)
+			return -EINPROGRESS;
+		poll(&answered, 1, -1);
+	}
+	return atomic_load(&wire->answer);
+}
+
+int nft_wire_fd(const struct nft_wire *wire)
+{
+	return wire->done;
 }
 
 /* --- reading --- */

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,7 +11,8 @@
  * some microseconds a change, whatever other tables there are. libnftables would read all of those
  * each time, and closing a socket waits for the kernel for more than 10 ms.
  *
- * The kernel works a transaction off before commit() returns; it waits for foreign ones meanwhile.
+ * The kernel works a transaction off before commit() returns, and waits for foreign ones before: a second
+ * and more where somebody loads thousands of rules. Who cannot wait for that has a thread wait.
  */
 struct nft_wire;
 
@@ -25,6 +27,17 @@ uint32_t nft_wire_port(const struct nft_wire *wire); /* netlink's name for it */
 void nft_wire_begin(struct nft_wire *wire);
 void nft_wire_element(struct nft_wire *wire, bool add, const struct nft_element *element);
 int nft_wire_commit(struct nft_wire *wire);
+
+/*
+ * The same by a thread of the wire's own, for a loop that has more urgent things to do than to wait:
+ * submit() answers as commit() does, or -EINPROGRESS after 2 ms. Then nft_wire_fd() is readable when
+ * result() has the answer, which says -EINPROGRESS until then unless it is to `wait`; in between the wire
+ * is for nothing else. The thread is made by the first submit(), with the caller's priority; where none
+ * can be made the caller waits.
+ */
+int nft_wire_submit(struct nft_wire *wire);
+int nft_wire_result(struct nft_wire *wire, bool wait);
+int nft_wire_fd(const struct nft_wire *wire);
 
 /* For other messages of a transaction (guard.c). `type`: NFT_MSG_…, `family`: NFPROTO_… */
 void nft_wire_message(struct nft_wire *wire, uint16_t type, uint16_t flags, uint8_t family);

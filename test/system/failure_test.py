@@ -8,6 +8,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -163,6 +164,68 @@ def test_an_owner_in_a_debugger(rack, record_property):
     time.sleep(1)
     check(watch.stop(), record_property, KILLED_DARK_MS)
     assert heir(rack, "nobody") == new
+
+
+def pin(process, processors):
+    """A kernel that is not built to be preempted takes no processor from who is in a long system call, not for a realtime
+    process either."""
+    for pid in process.family():
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), processors)
+
+
+@contextlib.contextmanager
+def rules_locked(node, processor):
+    """Somebody says the elements of a large set again and again: who wants to change rules on this node waits."""
+    elements = ", ".join(f"10.{high}.{middle}.{low}" for high in range(4) for middle in range(250) for low in range(250))
+    over, waited = threading.Event(), []
+
+    def say():
+        while not over.is_set():
+            node.run(["taskset", "-c", processor, "nft", "-f", "-"], text=f"add element ip foreign many {{ {elements} }}\n")
+
+    def ask():
+        while not over.is_set():
+            start = time.monotonic()
+            node.run(["nft", "add table ip asked; delete table ip asked"])
+            waited.append(time.monotonic() - start)
+            time.sleep(0.01)
+
+    node.run(["nft", "add table ip foreign; add set ip foreign many { type ipv4_addr; }"])
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = [pool.submit(act) for act in (say, ask)]
+        try:
+            yield waited
+        finally:
+            over.set()
+            for one in running:
+                one.result()
+    # The set stays until the lab goes: to free all of it at once stalls whoever is on that processor.
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor for who holds the rules and who takes over")
+def test_a_takeover_while_somebody_holds_the_rules(rack, record_property):
+    """It changes no rule: the first adverts of the heir open its fence, whoever has the kernel's lock. And an owner
+    that has rules to change, and waits for that, goes on advertising."""
+    lost = rack.owner()
+    next_one = next(name for name in ("n1", "n2") if name != lost)
+    processors = sorted(os.sched_getaffinity(0))
+    pin(rack[next_one].process, processors[:-1])
+    watch = rack.watch()
+    with rules_locked(rack.lab[next_one], processors[-1]) as waited:
+        wait_for("somebody to wait for the lock", lambda: waited and max(waited) > 0.2, 20)
+        rack[lost].kill()
+        assert heir(rack, lost) == next_one
+        for port in range(9000, 9050):
+            rack.cluster.expose("ssh", BOTH, ["db"], (*rack.ports, port), candidates=["n1", "n2", "n3"])
+            time.sleep(0.1)
+        assert heir(rack, lost) == next_one
+    rack.cluster.expose("ssh", BOTH, ["db"], rack.ports, candidates=["n1", "n2", "n3"])
+    time.sleep(0.5)
+    record_property("waited_for_rules_ms", round(max(waited) * 1000))
+    check(watch.stop(), record_property, DARK_MS)
+    rack.cluster.mend()
+    assert heir(rack, "nobody") == next_one
 
 
 def spin(pid):
