@@ -164,6 +164,9 @@ static unsigned unused_id(const struct ipam *ipam, const struct entry *entry,
 	unsigned f = family_index(&entry->address);
 	unsigned wish = entry->address.bytes[f == V6 ? 15 : 3];
 
+	if (entry->router && avoid && ipam_ids_contain(avoid, entry->router->id))
+		wish = entry->router->id + entry->pool->spec.leap;
+
 	for (unsigned n = 0; n < 256; n++) {
 		unsigned id = (wish + n) % 256;
 

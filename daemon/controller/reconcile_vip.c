@@ -284,6 +284,23 @@ static void choose_candidates(struct reconciler *reconciler, struct vip *vip,
 	set_unplaced(state, vip, answer->reason, answer->error.message);
 }
 
+/*
+ * The IDs that are not for it: OpenShift's, and those of strangers; but a stranger that follows it from ID to
+ * ID does not keep it moving: each time it stays for longer.
+ */
+static void ids_to_avoid(struct state *state, struct vip *vip, struct ipam_ids *avoid)
+{
+	uint64_t now_us = state->queue.now_us;
+	uint8_t id = state_router_id(vip);
+
+	*avoid = state->openshift.ids;
+	if (nodes_strangers(&state->nodes, &vip->address, id, avoid) && vip->routed.up &&
+	    !calm_lasts(&vip->routed, now_us) && !ipam_ids_contain(&state->openshift.ids, id)) {
+		ipam_ids_remove(avoid, id, id);
+		queue_later(&state->queue, &vip->work, now_us + BALANCE_CALM_FIRST_US);
+	}
+}
+
 /* False: it cannot be said now (no virtual router is left). */
 static bool desire(struct reconciler *reconciler, struct vip *vip, const struct ipam_record *record,
 		   struct vip_spec *spec, struct placement_answer *answer)
@@ -291,7 +308,7 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	struct state *state = reconciler->state;
 	struct pool *pool = state_pool(state, record->pool);
 	struct ipam_router router = { .id = record->router_id };
-	struct ipam_ids avoid = state->openshift.ids;
+	struct ipam_ids avoid;
 	uint64_t kin;
 	struct base_error error = { 0 };
 	int r;
@@ -302,7 +319,7 @@ static bool desire(struct reconciler *reconciler, struct vip *vip, const struct 
 	snprintf(router.name, sizeof router.name, "%s", record->router ? record->router : "");
 	copy_holders(state, vip, record, spec);
 	/* From here on `record` is not valid any more. */
-	nodes_strangers(&state->nodes, &vip->address, 0, &avoid);
+	ids_to_avoid(state, vip, &avoid);
 	kin = kin_of(state, spec);
 	r = ipam_router_choose(state->ipam, &vip->address, kin, &avoid, &router, &error);
 	if (r > 0 || !router.name[0]) {

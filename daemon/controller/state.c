@@ -422,6 +422,7 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 	struct vip_spec spec;
 	struct vip *vip;
 	uint64_t before, candidates, order;
+	uint8_t id;
 	bool known;
 
 	if (vip_spec_read(&spec, object) < 0)
@@ -432,6 +433,7 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 		return;
 	}
 	known = vip->exists;
+	id = state_router_id(vip);
 	before = record_digest(vip);
 	candidates = candidates_digest(vip);
 	clear_object(state, vip);
@@ -439,6 +441,10 @@ void state_put_vip(struct state *state, const cJSON *object, enum state_origin o
 	vip->deleting = k8s_object_get(object, "metadata/deletionTimestamp") != NULL;
 	note_identity(vip->uid, vip->version, object);
 	take_spec(state, vip, &spec);
+	if (known && id != state_router_id(vip)) {
+		calm_note(&vip->routed, false, state->queue.now_us);
+		calm_note(&vip->routed, true, state->queue.now_us);
+	}
 	order = vip->status.order;
 	vip_status_read(&vip->status, object);
 	state->moving += vip->status.ordered;

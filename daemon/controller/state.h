@@ -62,6 +62,7 @@ struct vip {
 	struct move_history moves;
 	struct node *rebalance; /* who shall own it to even things out; NULL: stays where it is */
 	uint64_t rebalance_us;  /* since when */
+	struct calm routed;     /* with the virtual router ID it has; up since the first change of it */
 	uint64_t kin;           /* as ipam was told: what it asks of nodes */
 	bool unnoted;       /* it goes when the quarantine of its address is written down */
 	bool label_ignored; /* nobody without the label that excludes nodes was left */

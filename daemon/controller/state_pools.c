@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/time.h"
 #include "daemon/controller/pool.h"
 #include "daemon/controller/state.h"
@@ -29,6 +30,7 @@ static void feed_pool(struct state *state, struct pool *pool)
 	cJSON_AddItemReferenceToObject(tree, "spec", pool->spec);
 	r = pool_spec_read(&spec, tree, &error);
 	if (r >= 0) {
+		spec.pool.leap = (uint8_t)base_hash(pool->uid, strlen(pool->uid));
 		r = ipam_pool_put(state->ipam, &spec.pool, &error);
 		pool_spec_clear(&spec);
 	}

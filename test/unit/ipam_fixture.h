@@ -46,6 +46,7 @@ struct pool_text {
 	unsigned max_per_namespace;
 	uint64_t quarantine_us; /* 0: 60 s */
 	bool no_quarantine;
+	uint8_t leap;
 };
 
 struct name_text {
@@ -88,6 +89,7 @@ static inline int with_pool(const struct pool_text *text,
 		.quarantine_us = text->no_quarantine	? 0
 				 : text->quarantine_us ? text->quarantine_us
 						       : 60 * SECOND,
+		.leap = text->leap,
 		.segment = text->segment,
 	};
 	unsigned first = 1, last = 255;

@@ -107,6 +107,25 @@ static void test_strangers_and_edits_are_moved_away_from(void **state)
 	assert_string_equal(routed(ipam, "192.0.2.11"), "lab.ipv4.51");
 }
 
+/* Two clusters on one segment, each a stranger to the other: they part at the first step. */
+static void test_clusters_that_meet_part(void **state)
+{
+	struct ipam *ipams[] = { *state, ipam_new() };
+	static const uint8_t leaps[] = { 17, 200 };
+	static const char *const parted[] = { "lab.ipv4.27", "lab.ipv4.210" };
+	struct ipam_ids met = { 0 };
+
+	ipam_ids_add(&met, 10, 10);
+	for (size_t i = 0; i < 2; i++) {
+		put_pool(ipams[i], &(struct pool_text){ .name = "lab", .addresses = "192.0.2.0/24",
+							.leap = leaps[i] });
+		put_record(ipams[i], "192.0.2.10", "lab", "vms/a", "", 0);
+		assert_string_equal(routed(ipams[i], "192.0.2.10"), "lab.ipv4.10");
+		assert_string_equal(routed_around(ipams[i], "192.0.2.10", &met), parted[i]);
+	}
+	ipam_free(ipams[1]);
+}
+
 static void test_addresses_are_packed_when_ids_run_out(void **state)
 {
 	struct ipam *ipam = *state;
@@ -277,6 +296,7 @@ int main(void)
 		TEST(test_the_last_octet_is_the_first_choice),
 		TEST(test_ids_are_one_pools_alone_unless_segments_differ),
 		TEST(test_strangers_and_edits_are_moved_away_from),
+		TEST(test_clusters_that_meet_part),
 		TEST(test_addresses_are_packed_when_ids_run_out),
 		TEST(test_the_lowest_address_speaks_for_what_is_packed),
 		TEST(test_no_id_left_says_who_has_them),
