@@ -176,6 +176,30 @@ static int emit_ranges(const struct nft_port *port, bool whole, nft_emit_fn *emi
 	return r;
 }
 
+/* Where the owner sends packets on to; nothing if they are translated right here. */
+static const struct base_address *next_node(const struct nft_port *port,
+					    const struct nft_endpoint *endpoint)
+{
+	if (port->dataplane != NFT_DATAPLANE_DIRECTOR || endpoint->local ||
+	    endpoint->node.family != port->address.family)
+		return NULL;
+	return &endpoint->node;
+}
+
+/* On this node; or asked by the owner itself, so that its packets may come to where it is by any way. */
+static int emit_place(const struct nft_port *port, const struct nft_endpoint *endpoint,
+		      nft_emit_fn *emit, void *userdata)
+{
+	struct nft_element element = element_of(NFT_SET_LOCAL, &port->address);
+
+	if (endpoint->attached || (!endpoint->local && !next_node(port, endpoint)))
+		element = element_of(NFT_SET_UNPLACED, &port->address);
+	else if (!endpoint->local)
+		return 0;
+	put_address(&element, &endpoint->address);
+	return emit(userdata, &element);
+}
+
 /* What the endpoint's own node needs for replies, hairpins and migrated connections. */
 static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint *endpoint,
 			 nft_emit_fn *emit, void *userdata)
@@ -186,14 +210,10 @@ static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint 
 	put_address(&element, &endpoint->address);
 	put_address(&element, &endpoint->address);
 	r = emit(userdata, &element);
-	if (endpoint->attached)
-		return r; /* masqueraded, so there is nothing to be said of its replies */
-	if (r >= 0 && endpoint->local) {
-		element = element_of(NFT_SET_LOCAL, &port->address);
-		put_address(&element, &endpoint->address);
-		r = emit(userdata, &element);
-	}
-	if (r < 0 || port->protocol != IPPROTO_TCP)
+	if (r >= 0)
+		r = emit_place(port, endpoint, emit, userdata);
+	/* What is attached is masqueraded, so there is nothing to be said of its replies. */
+	if (r < 0 || endpoint->attached || port->protocol != IPPROTO_TCP)
 		return r;
 	element = element_of(NFT_SET_HELDEND, &port->address);
 	put_end(&element, &endpoint->address, IPPROTO_TCP, endpoint->port);
@@ -206,16 +226,6 @@ static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint 
 	element.exclusive = true;
 	put_end_data(&element, &port->address, port->port);
 	return emit(userdata, &element);
-}
-
-/* Where the owner sends packets on to; nothing if they are translated right here. */
-static const struct base_address *next_node(const struct nft_port *port,
-					    const struct nft_endpoint *endpoint)
-{
-	if (port->dataplane != NFT_DATAPLANE_DIRECTOR || endpoint->local ||
-	    endpoint->node.family != port->address.family)
-		return NULL;
-	return &endpoint->node;
 }
 
 /*

@@ -14,6 +14,9 @@
  * The same element may come twice (two ports of one pod). The same key with other data means "not
  * unambiguous": a set whose `exclusive` is true then carries neither. Empty data in an exclusive map
  * contradicts whatever else is said of the key, and is never carried itself.
+ *
+ * Nothing here emits what is in NFT_SET_DOUBTFUL and NFT_SET_WHOLEDOUBTFUL: the keys that REVERSE and WHOLEREVERSE
+ * do not carry because of a contradiction. Who compares what is emitted puts them there.
  */
 enum nft_dataplane {
 	NFT_DATAPLANE_DIRECTOR,

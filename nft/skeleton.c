@@ -10,6 +10,10 @@
 
 #define SEED "seed 0x5eed" /* the same on every node, so every node picks the same endpoint */
 
+/* What pods hang on, and by what else than the LAN another node's packets for them come. */
+#define POD_KINDS    "{ \"veth\", \"bridge\", \"openvswitch\" }"
+#define TUNNEL_KINDS "{ \"vxlan\", \"geneve\", \"gre\", \"gretap\", \"ipip\", \"ip6tnl\", \"sit\", \"wireguard\" }"
+
 struct text {
 	char *at;
 	size_t size, length;
@@ -97,9 +101,12 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
 	BOTH(REVERSE, "inet", "map", "reverse", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
 	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service", "aps", "Aps", "as", "As"),
+	PORTS(DOUBTFUL, "inet", "doubtful", ""),
+	ADDRESSES(WHOLEDOUBTFUL, "inet", "wholedoubtful"),
 	BOTH(HAIRPIN, "inet", "set", "hairpin", "type ipv4_addr . ipv4_addr",
 	     "type ipv6_addr . ipv6_addr", "aa", "AA", "", ""),
 	ADDRESSES(LOCAL, "inet", "local"),
+	ADDRESSES(UNPLACED, "inet", "unplaced"),
 	PORTS(HELD, "inet", "held", ""),
 	PORTS(HELDEND, "inet", "heldend", ""),
 	PORTS(ARRIVED, "inet", "arrived", "; counter"),
@@ -402,22 +409,34 @@ static void put_segments(struct text *t, const struct nft_skeleton *s, const cha
  */
 static void put_own_pods(struct text *t, const struct nft_skeleton *s)
 {
-	put(t, "\t\tmeta iifkind { \"veth\", \"bridge\", \"openvswitch\" }");
+	put(t, "\t\tmeta iifkind " POD_KINDS);
 	put_segments(t, s, " iifname != {");
 	put(t, " accept\n");
+}
+
+/*
+ * A migrated VM's packet in mid-stream, to who is no pod: its connection is not known here yet. If it may be one
+ * of several addresses', the client's next packet says whose.
+ */
+static void put_unknown(struct text *t, const struct nft_skeleton *s, bool six)
+{
+	put(t, "\t\ttcp flags & (syn | rst) == 0 ");
+	put_pods(t, s, six, six ? "ip6 daddr != {" : "ip daddr != {", " } ");
 }
 
 static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool six)
 {
 	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
 
-	/* A migrated VM's packets in mid-stream: their connection is not known here yet. */
-	put(t, "\tchain reply%s {\n\t\ttcp flags & (syn | rst) == 0", f);
-	put_pods(t, s, six, six ? " ip6 daddr != {" : " ip daddr != {", " }");
-	put(t, " snat %s to %s saddr . meta l4proto . th sport map @reverse%s\n", ip, ip, f);
-	put(t, "\t\ttcp flags & (syn | rst) == 0");
-	put_pods(t, s, six, six ? " ip6 daddr != {" : " ip daddr != {", " }");
-	put(t, " snat %s to %s saddr map @wholereverse%s\n", ip, ip, f);
+	put(t, "\tchain reply%s {\n", f);
+	put_unknown(t, s, six);
+	put(t, "snat %s to %s saddr . meta l4proto . th sport map @reverse%s\n", ip, ip, f);
+	put_unknown(t, s, six);
+	put(t, "%s saddr . meta l4proto . th sport @doubtful%s counter drop\n", ip, f);
+	put_unknown(t, s, six);
+	put(t, "snat %s to %s saddr map @wholereverse%s\n", ip, ip, f);
+	put_unknown(t, s, six);
+	put(t, "%s saddr @wholedoubtful%s counter drop\n", ip, f);
 	put(t, "\t\tct status & dnat == 0 accept\n");
 	put(t, "\t\tct original %s daddr != @vips%s accept\n", ip, f);
 	put(t, "\t\t%s saddr . %s daddr @hairpin%s masquerade\n", ip, ip, f);
@@ -433,8 +452,37 @@ static void put_postrouting(struct text *t, const struct nft_skeleton *s, bool s
 	put(t, "\t\tmasquerade\n\t}\n");
 }
 
+/*
+ * The pod network is quicker than the slice: the owner still sends a connection to the node that the VM left,
+ * which translates it and routes it on to the VM that is here now. Let through, it would be known here as one to
+ * the pod's own address, and what the VM answers would come from there: the client would end it. So it waits,
+ * and what the VM says is the address's (`reverse`). Not what is of no one node, nor what pods ask each other.
+ */
+static void put_early(struct text *t, const struct nft_skeleton *s, bool six)
+{
+	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
+
+	put(t, "\tchain passed%s {\n\t\t%s daddr != @local%s %s daddr != @unplaced%s update @early%s { %s daddr "
+	       "timeout %ums } counter drop\n"
+	       "\t\t%s daddr @early%s counter drop\n\t}\n",
+	    f, ip, f, ip, f, f, ip, (unsigned)NFT_EARLY_MS, ip, f);
+	put(t, "\tchain early%s {\n\t\tmeta l4proto != { tcp, udp, sctp } return\n"
+	       "\t\tmeta oifkind != " POD_KINDS " return\n",
+	    f);
+	if (s->segment_count > 0) {
+		put_segments(t, s, "\t\toifname {");
+		put(t, " return\n");
+	}
+	put_pods(t, s, six, six ? "\t\tip6 saddr {" : "\t\tip saddr {", " } return\n");
+	put(t, "\t\tether saddr @members goto passed%s\n"
+	       "\t\tmeta iifkind " TUNNEL_KINDS " goto passed%s\n\t}\n",
+	    f, f);
+}
+
 static void put_inet(struct text *t, const struct nft_skeleton *s)
 {
+	for (int six = 0; six < 2; six++)
+		put_early(t, s, six);
 	for (int i = 0; i < 4; i++)
 		put_sources(t, s, i & 1, i & 2);
 	put_dnat(t, "ip", "4");
@@ -472,6 +520,8 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	       "\t\tct state new tcp flags & syn == 0 ether saddr @members ct original ip6 daddr @vips6 "
 	       "ip6 daddr != @local6 counter drop\n"
 	       "\t\tct status dnat accept\n"
+	       "\t\tip daddr . ip daddr @hairpin4 jump early4\n"
+	       "\t\tip6 daddr . ip6 daddr @hairpin6 jump early6\n"
 	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n\t}\n");
 	put(t, "\tchain closed {\n"
 	       "\t\tct state new tcp flags & (fin | syn | rst | ack) == syn counter reject with "
@@ -516,6 +566,9 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 	for (unsigned i = 0; i < s->segment_count; i++)
 		put_segment(&t, s->egress, s->segments[i]);
 	put(&t, "}\ntable inet vipd {\n\tset revision { type mark . mark; }\n");
+	for (int six = 0; six < 2; six++)
+		put(&t, "\tset early%s { type %s; size 65535; flags dynamic,timeout; timeout %us; }\n",
+		    six ? "6" : "4", six ? "ipv6_addr" : "ipv4_addr", NFT_EARLY_MS / 1000u);
 	put_sets(&t, "inet");
 	put_inet(&t, s);
 	put(&t, "}\nflush set inet vipd revision\nadd element inet vipd revision { 0x%08x . 0x%08x }\n",

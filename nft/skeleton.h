@@ -29,6 +29,12 @@
  */
 #define NFT_GRACE_MS 1500
 
+/*
+ * A VM is here before its slice says so: what another node passes on to it, translated there, is dropped until
+ * the slice has said it, and for this long after, in which the owner has heard of it, too.
+ */
+#define NFT_EARLY_MS 5000
+
 struct nft_skeleton {
 	bool egress; /* the kernel has the netdev egress hook; else the loopback fence */
 	unsigned segment_count;
@@ -59,7 +65,7 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
 
 /*
  * The sets and maps that hold what nft/desired.h emits. Not among them: `alive4`, `alive6`,
- * `leaving4` and `leaving6`, which packets alone fill, and `revision`.
+ * `leaving4`, `leaving6`, `early4` and `early6`, which packets alone fill, and `revision`.
  *
  * `key` and `data` say what an element consists of, one letter a field, each padded to 4 bytes as the
  * kernel wants it: a IPv4 address, A IPv6 address, N IPv6 address as a number, p protocol, s port,
@@ -99,9 +105,12 @@ enum nft_set_id {
 	NFT_SET_WHOLESOURCEHOST = NFT_SET_WHOLESOURCE + 2,
 	NFT_SET_WHOLEREVERSE = NFT_SET_WHOLESOURCEHOST + 2,
 	NFT_SET_REVERSE = NFT_SET_WHOLEREVERSE + 2,
-	NFT_SET_HAIRPIN = NFT_SET_REVERSE + 2,
+	NFT_SET_DOUBTFUL = NFT_SET_REVERSE + 2,
+	NFT_SET_WHOLEDOUBTFUL = NFT_SET_DOUBTFUL + 2,
+	NFT_SET_HAIRPIN = NFT_SET_WHOLEDOUBTFUL + 2,
 	NFT_SET_LOCAL = NFT_SET_HAIRPIN + 2,
-	NFT_SET_HELD = NFT_SET_LOCAL + 2,
+	NFT_SET_UNPLACED = NFT_SET_LOCAL + 2,
+	NFT_SET_HELD = NFT_SET_UNPLACED + 2,
 	NFT_SET_HELDEND = NFT_SET_HELD + 2,
 	NFT_SET_ARRIVED = NFT_SET_HELDEND + 2,
 	NFT_SET_GUARDED = NFT_SET_ARRIVED + 2,

@@ -26,6 +26,7 @@ struct nft_record {
 	bool dirty;   /* its key is to be looked at */
 	bool queued;  /* in ledger->dirty */
 	bool refused;
+	bool torn;	 /* claimed by nobody, but by a contradiction */
 	uint8_t bytes[]; /* key, data */
 };
 
@@ -38,7 +39,7 @@ struct nft_ledger {
 	struct nft_record **dirty;
 	size_t dirty_count, dirty_capacity, unseen; /* unseen: dirty ones that no change stands for yet */
 	struct nft_change *changes;
-	size_t change_capacity, change_count, looked, refusals;
+	size_t change_capacity, change_count, looked, refusals, torn;
 };
 
 #define FIRST_BUCKETS 1024 /* powers of 2 */
@@ -396,6 +397,37 @@ static void sort(const struct nft_change *from, struct nft_change *to, size_t co
 		to[begins[place_of(&from[i])]++] = from[i];
 }
 
+/* Where it stands that the claims to keys of this set contradict each other; NFT_SETS: nowhere. */
+static unsigned doubt_of(uint8_t set)
+{
+	switch (set & ~1u) {
+	case NFT_SET_REVERSE:
+		return NFT_SET_DOUBTFUL + (set & 1u);
+	case NFT_SET_WHOLEREVERSE:
+		return NFT_SET_WHOLEDOUBTFUL + (set & 1u);
+	default:
+		return NFT_SETS;
+	}
+}
+
+/* Says so, or no longer. Without memory nothing is said, as with sets that have no such place. */
+static void tear(struct nft_ledger *ledger, const struct nft_record *record, bool torn)
+{
+	struct nft_element element = { .set = (uint8_t)doubt_of(record->set), .key_size = record->key_size };
+	struct nft_record *doubt;
+
+	if (element.set == NFT_SETS || (!torn && ledger->torn == 0))
+		return;
+	memcpy(element.key, record->bytes, record->key_size);
+	doubt = record_of(ledger, &element);
+	if (!doubt)
+		return;
+	if (torn != doubt->torn)
+		ledger->torn += torn ? 1 : SIZE_MAX;
+	doubt->torn = torn;
+	mark(ledger, doubt);
+}
+
 /* What the kernel should have for the key of `record`, and what it has. */
 static struct nft_change look(struct nft_ledger *ledger, struct nft_record *record)
 {
@@ -411,7 +443,7 @@ static struct nft_change look(struct nft_ledger *ledger, struct nft_record *reco
 		each->dirty = false;
 		if (each->present)
 			change.old = each;
-		if (!each->source)
+		if (!each->source && !each->torn)
 			continue;
 		exclusive |= each->exclusive;
 		if (!change.new) {
@@ -423,6 +455,7 @@ static struct nft_change look(struct nft_ledger *ledger, struct nft_record *reco
 		if (compare_data(each, change.new) < 0)
 			change.new = each;
 	}
+	tear(ledger, record, exclusive && differs);
 	if (change.new && exclusive && (differs || change.new->data_size == 0))
 		change.new = NULL;
 	if (change.new && change.new->refused)
@@ -438,27 +471,34 @@ static struct nft_change look(struct nft_ledger *ledger, struct nft_record *reco
 	return change;
 }
 
+/* For a change of each key that is to be looked at; twice, to be sorted from one half into the other. */
+static bool make_room(struct nft_ledger *ledger)
+{
+	size_t capacity = ledger->change_count + ledger->unseen;
+	struct nft_change *grown;
+
+	if (capacity <= ledger->change_capacity)
+		return true;
+	grown = realloc(ledger->changes, 2 * capacity * sizeof *ledger->changes);
+	if (!grown)
+		return false;
+	ledger->changes = grown;
+	ledger->change_capacity = capacity;
+	return true;
+}
+
 int nft_ledger_changes(struct nft_ledger *ledger, size_t limit, struct nft_change **changes,
 		       size_t *count)
 {
 	*count = 0;
 	*changes = NULL;
-	if (ledger->change_capacity < ledger->change_count + ledger->unseen) {
-		/* Twice: to be sorted from one half into the other. */
-		size_t capacity = ledger->change_count + ledger->unseen;
-		struct nft_change *grown =
-			realloc(ledger->changes, 2 * capacity * sizeof *ledger->changes);
-
-		if (!grown)
-			return -ENOMEM;
-		ledger->changes = grown;
-		ledger->change_capacity = capacity;
-	}
 	for (; ledger->looked < ledger->dirty_count && limit > 0; ledger->looked++) {
 		struct nft_change change;
 
 		if (!ledger->dirty[ledger->looked]->dirty)
 			continue;
+		if (!make_room(ledger))
+			return -ENOMEM;
 		change = look(ledger, ledger->dirty[ledger->looked]);
 		if (change.old || change.new)
 			ledger->changes[ledger->change_count++] = change;
@@ -519,7 +559,7 @@ void nft_ledger_settle(struct nft_ledger *ledger)
 			continue;
 		}
 		record->queued = false;
-		if (!record->source && !record->present)
+		if (!record->source && !record->torn && !record->present)
 			drop(ledger, record);
 	}
 	ledger->dirty_count = kept;

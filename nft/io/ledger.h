@@ -11,7 +11,8 @@
  *
  * A source is whatever is wished and withdrawn as one: a port, an address. The same element may be
  * claimed by many. Where they contradict each other, an exclusive map carries nobody's (nft/desired.h),
- * another one the claim with the smallest bytes.
+ * another one the claim with the smallest bytes. That nobody's stands there is an element of its own where
+ * nft/desired.h has a set for it.
  */
 struct nft_ledger;
 struct nft_record;

@@ -288,7 +288,7 @@ static void test_only_the_difference_is_told_to_the_kernel(void **state)
 	struct nft_skeleton skeleton = skeleton_of(true);
 	struct sockaddr_nl local = { .nl_family = AF_NETLINK };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-	int group = NFNLGRP_NFTABLES;
+	int group = NFNLGRP_NFTABLES, room = 8 << 20; /* the rules are told of, too */
 	unsigned come, gone;
 
 	(void)state;
@@ -296,6 +296,7 @@ static void test_only_the_difference_is_told_to_the_kernel(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&local, sizeof local), 0);
 	assert_int_equal(setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group),
 			 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room), 0);
 	for (int round = 0; round < 4; round++) {
 		nft_table_begin(table);
 		for (int i = 0; i < 50; i++) {
@@ -338,6 +339,19 @@ static void test_a_contradiction_in_an_exclusive_map_is_carried_by_nobody(void *
 	assert_false(holds("netdev vipd onenode4", "192.0.2.102"));
 	assert_true(holds("inet vipd reverse4", "10.244.2.5 . tcp . 22"));
 	assert_false(holds("inet vipd reverse4", "10.244.2.9 . tcp . 22"));
+	/* That it is somebody's stands in a set of its own, until it is one's alone. */
+	assert_true(holds("inet vipd doubtful4", "10.244.2.9 . tcp . 22"));
+	assert_false(holds("inet vipd doubtful4", "10.244.2.5 . tcp . 22"));
+	for (int both = 0; both < 3; both++) {
+		nft_table_begin(table);
+		if (both < 2)
+			want_port("192.0.2.101", 22, "10.244.2.9", "192.0.2.2", NULL);
+		if (both > 0)
+			want_port("192.0.2.102", 22, both < 2 ? "10.244.2.9" : "10.244.2.10", "192.0.2.2", NULL);
+		commit(&skeleton);
+		assert_int_equal(holds("inet vipd reverse4", "10.244.2.9 . tcp . 22"), both == 0);
+		assert_int_equal(holds("inet vipd doubtful4", "10.244.2.9 . tcp . 22"), both == 1);
+	}
 }
 
 /* How a range stands there: nft/skeleton.c, put_sources(). */

@@ -237,6 +237,71 @@ def test_another_mac_is_announced(rack):
     assert rack.owner() == owner
 
 
+def large_answer(host, address, text):
+    try:
+        return host.ask_udp(address, 80, text)
+    except OSError:
+        return None
+
+
+def test_the_segment_s_mtu_changes(rack):
+    """Smaller, then jumbo frames, on every port and node, with connections running: large answers and datagrams arrive,
+    who is behind a smaller path still (1280, told by the gateway) hears whole answers, too, and nothing moves."""
+    owner, text = rack.owner(), "y" * 20000
+    lan = [f"lan-{host.name}" for host in (rack.client, rack.lab.gateway, *rack.lab.nodes.values())]
+
+    def frames(mtu):
+        ip_batch(rack.lab.switch.namespace, *[f"link set {port} mtu {mtu}" for port in lan])
+        for host in (rack.client, rack.lab.gateway, *rack.lab.nodes.values()):
+            ip_batch(host.namespace, f"link set eth1 mtu {mtu}")
+    watch = rack.watch(kinds=("arp", "stream"))
+    rack.lab.gateway.run(["ip", "link", "set", "eth2", "mtu", "1280"])
+    try:
+        for mtu in (1400, 9000):
+            frames(mtu)
+            for address in BOTH:
+                assert rack.client.ask(address, 22, text, timeout=5) == ("db", f"db {text}"), (mtu, address)
+                # The VM's own network stays as it is: a sender of jumbo frames is told so, and its next datagram arrives.
+                wait_for("a large datagram", lambda: large_answer(rack.client, address, text) == ("db", text))
+                assert rack.lab.far.ask(address, 22, text, timeout=5) == ("db", f"db {text}"), (mtu, address)
+    finally:
+        frames(1500)
+        rack.lab.gateway.run(["ip", "link", "set", "eth2", "mtu", "1500"])
+        for vm in rack.lab.vms.values():
+            vm.run(["ip", "route", "flush", "cache"])
+    for by in watch.stop().values():
+        assert by["arp"]["two"] == 0 and (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0)
+    assert rack.owner() == owner
+
+
+def test_a_member_s_address_on_the_segment_changes(rack):
+    """The VM's node has another address, and its Node object says so a moment later: the owner passes on to that one,
+    and connections go on."""
+    owner, node = rack.lab[rack.owner()], rack.lab["n3"]
+    watch = rack.watch(kinds=("arp", "stream"))
+
+    def renumber(address4, address6):
+        node.address4, node.address6 = address4, address6
+        ip_batch(node.namespace, "address flush dev eth1 scope global")
+        for host in rack.lab.nodes.values():
+            ip_batch(host.namespace, *host.lan_lines())
+        time.sleep(0.5)
+        manifests.write(rack.cluster.folder / "nodes.yaml", *map(manifests.node, rack.lab.nodes.values()))
+        for family, address in ((4, address4), (6, address6)):
+            wait_for(f"the owner to pass on to {address}", lambda: f": {address} " in owner.run(
+                ["nft", "list", "map", "netdev", "vipd", f"node{family}"]).stdout)
+        for address in BOTH:
+            rack.cluster.serves(address, vm="db")
+    before = node.address4, node.address6
+    try:
+        renumber("192.0.2.33", "2001:db8::33")
+    finally:
+        renumber(*before)
+    for by in watch.stop().values():
+        assert by["arp"]["two"] == 0 and (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0)
+    assert rack.lab[rack.owner()] is owner
+
+
 def test_hangup_reads_again(rack):
     """SIGHUP to the daemon: the manifests are read again, nothing else happens."""
     owner = rack.owner()

@@ -122,6 +122,7 @@ static void test_one_endpoint_is_one_entry_where_it_is_needed(void **state)
 		  "inet arrived4 { 192.0.2.10 . tcp . 22 }\n"
 		  "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.3.5 . 2222 }\n"
 		  "inet hairpin4 { 10.244.3.5 . 10.244.3.5 }\n"
+		  "inet unplaced4 { 10.244.3.5 }\n"
 		  "inet reverse4! { 10.244.3.5 . tcp . 2222 : 192.0.2.10 . 22 }\n"
 		  "netdev onenode4! { 192.0.2.10 }\n" },
 		{ "nat: the owner translates", "192.0.2.10", IPPROTO_TCP, NFT_DATAPLANE_NAT,
@@ -130,6 +131,7 @@ static void test_one_endpoint_is_one_entry_where_it_is_needed(void **state)
 		  "inet arrived4 { 192.0.2.10 . tcp . 22 }\n"
 		  "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.2.5 . 2222 }\n"
 		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n"
+		  "inet unplaced4 { 10.244.2.5 }\n"
 		  "inet reverse4! { 10.244.2.5 . tcp . 2222 : 192.0.2.10 . 22 }\n" },
 		{ "announce: the CNI balances", "192.0.2.10", IPPROTO_TCP, NFT_DATAPLANE_ANNOUNCE,
 		  "10.244.2.5", false, "192.0.2.2", "" },
@@ -145,7 +147,8 @@ static void test_one_endpoint_is_one_entry_where_it_is_needed(void **state)
 		  "netdev here4 { 192.0.2.10 . sctp . 22 }\n"
 		  "inet arrived4 { 192.0.2.10 . sctp . 22 }\n"
 		  "inet service4 { 192.0.2.10 . sctp . 22 : 10.244.2.5 . 2222 }\n"
-		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n" },
+		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n"
+		  "inet unplaced4 { 10.244.2.5 }\n" },
 		{ "IPv6", "2001:db8::10", IPPROTO_TCP, NFT_DATAPLANE_DIRECTOR, "fd00::2:5", false,
 		  "2001:db8::2",
 		  "netdev node6 { 2001:db8::10 . tcp . 22 : 2001:db8::2 }\n"
@@ -431,6 +434,7 @@ static void test_an_attached_endpoint_is_asked_in_the_node_s_name(void **state)
 		assert_int_equal(nft_emit_port(&port, collect, &lines), 0);
 		assert_int_equal(count_of(lines.text, "inet service4 { 192.0.2.10 . tcp . 22 : 10.50.0.9"), 1);
 		assert_int_equal(count_of(lines.text, "inet local4 { 10.50.0.9 }"), !attached);
+		assert_int_equal(count_of(lines.text, "inet unplaced4 { 10.50.0.9 }"), attached);
 		assert_int_equal(count_of(lines.text, "inet reverse4! { 10.50.0.9"), !attached);
 	}
 }
