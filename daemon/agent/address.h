@@ -14,8 +14,9 @@
 struct router {
 	struct router *next;
 	bool known; /* the engine has told its status */
+	bool held;  /* and was the owner at least once since */
 	struct message_router_status status;
-	uint64_t status_us, owned_us, eligible_us; /* since when it is so */
+	uint64_t known_us, status_us, owned_us, eligible_us; /* since when it is so */
 	char since[40], not_eligible_since[40];
 	struct status_transition *transition; /* to this node, or away from it */
 	struct address *addresses;

@@ -246,7 +246,10 @@ void address_book_status(struct address_book *book, const struct message_router_
 	}
 	if (!router->known || router->status.state != status->state)
 		router->status_us = now_us;
+	if (!router->known)
+		router->known_us = now_us;
 	router->status = *status;
+	router->held |= status->owned;
 	router->known = true;
 	router_due(router);
 }
@@ -282,7 +285,7 @@ void address_book_unwished(struct address_book *book, const char *name)
 		return;
 	book->owned -= router->status.owned;
 	memset(&router->status, 0, sizeof router->status);
-	router->known = false;
+	router->known = router->held = false;
 	free(router->transition);
 	router->transition = NULL;
 	router_forget(book, router);

@@ -14,6 +14,7 @@
 #define RETRY_FIRST_US	BASE_USEC_PER_SEC
 #define RETRY_MAX_US	(30 * BASE_USEC_PER_SEC)
 #define GIVEN_UP_US	BASE_USEC_PER_SEC /* for a successor to say that it has it */
+#define RETURN_US	(10 * BASE_USEC_PER_SEC) /* for an engine that began anew to go on with it */
 #define SETTLED_US	(2 * BASE_USEC_PER_SEC) /* eligibility is not told while it flaps */
 #define MOVING_US	(500 * BASE_USEC_PER_MSEC)
 #define FENCE_KNOWN_US	(5 * BASE_USEC_PER_SEC) /* the engine reads it back every 3 s */
@@ -167,6 +168,17 @@ static void send_patch(struct address *address, const cJSON *patch, bool apply)
 		address->book->writing++;
 }
 
+/* From when on an address that the record says is ours, and nobody has, is told of. */
+static uint64_t given_up_us(const struct address *address)
+{
+	const struct router *router = address->router;
+	const struct status_transition *transition = router->transition;
+	bool seen = router->held ||
+		    (transition && strcmp(transition->from, address->book->agent->node) == 0);
+
+	return seen ? router->owned_us + GIVEN_UP_US : router->known_us + RETURN_US;
+}
+
 /*
  * An order is noted before it is carried out, so that it is carried out at most once, whoever
  * owns the address by then.
@@ -218,9 +230,9 @@ static bool write_status(struct address *address, const cJSON *status, uint64_t 
 	if (!said->owned && mine &&
 	    (!said->owner[0] || strcmp(said->owner, agent->node) == 0)) {
 		/* The engine knows of nobody else; the Lease may name us still. */
-		wish.given_up = agent->stopping || held_us >= GIVEN_UP_US;
+		wish.given_up = agent->stopping || now_us >= given_up_us(address);
 		if (!wish.given_up)
-			wait_until(address, router->owned_us + GIVEN_UP_US);
+			wait_until(address, given_up_us(address));
 	}
 	order = wish.handover_id = new_order(address, status);
 	patch = status_patch(status, &wish);

@@ -233,6 +233,8 @@ static bool is_ours(const char *node, const struct message_transition *transitio
 
 	if (transition->age_us > 0 || transition->reason == BASE_REASON_OWNER_OBSERVED)
 		return false; /* told before, or seen from afar */
+	if (transition->reason == BASE_REASON_STARTED && !transition->from[0])
+		return false; /* restarted in place: nothing has moved */
 	if (strcmp(transition->to, node) == 0 || transition->reason == BASE_REASON_FOREIGN_ADDRESS)
 		return true;
 	return strcmp(transition->from, node) == 0 &&

@@ -10,6 +10,7 @@
 #include "k8s/object.h"
 
 #define WRITE_EVERY_US	BASE_USEC_PER_SEC
+#define COUNTED_US	(3 * BASE_USEC_PER_SEC) /* after a start addresses come back one by one */
 #define RETRY_FIRST_US	BASE_USEC_PER_SEC
 #define RETRY_MAX_US	(30 * BASE_USEC_PER_SEC)
 #define WRITE_MS	10000
@@ -25,7 +26,7 @@ struct speaker {
 	struct message_node_status wanted;
 	struct k8s_request *request;
 	sd_event_source *timer;
-	uint64_t next_us, retry_us;
+	uint64_t next_us, retry_us, counted_us;
 };
 
 static bool is_mine(const struct speaker *speaker, const cJSON *object)
@@ -234,7 +235,7 @@ static void add_conditions(const struct speaker *speaker, const cJSON *existing,
 				       now));
 }
 
-static cJSON *make_patch(const struct speaker *speaker)
+static cJSON *make_patch(const struct speaker *speaker, bool counted)
 {
 	const struct message_node_status *status = &speaker->wanted;
 	cJSON *existing = speaker->status ? cJSON_Parse(speaker->status) : NULL;
@@ -242,8 +243,10 @@ static cJSON *make_patch(const struct speaker *speaker)
 	cJSON *changes = cJSON_AddObjectToObject(patch, "status");
 
 	cJSON_AddItemToObject(wanted, "segments", make_segments(status));
-	cJSON_AddNumberToObject(wanted, "owned", status->owned);
-	cJSON_AddNumberToObject(wanted, "eligible", status->eligible);
+	if (counted) {
+		cJSON_AddNumberToObject(wanted, "owned", status->owned);
+		cJSON_AddNumberToObject(wanted, "eligible", status->eligible);
+	}
 	cJSON_AddStringToObject(wanted, "fence", fences[status->fence]);
 	cJSON_AddStringToObject(wanted, "dataplane", dataplanes[status->dataplane]);
 	cJSON_AddStringToObject(wanted, "version", VIPD_VERSION);
@@ -259,6 +262,9 @@ static cJSON *make_patch(const struct speaker *speaker)
 
 void speaker_status(struct speaker *speaker, const struct message_node_status *status)
 {
+	if (!speaker->status_known || speaker->wanted.owned != status->owned ||
+	    speaker->wanted.eligible != status->eligible)
+		speaker->counted_us = agent_now(speaker->agent);
 	speaker->wanted = *status;
 	speaker->status_known = true;
 	set_due(speaker);
@@ -361,16 +367,22 @@ static uint64_t due_us(const struct speaker *speaker)
 	return urgent ? 0 : speaker->next_us;
 }
 
+static void wake_at(struct speaker *speaker, uint64_t when_us)
+{
+	sd_event_source_set_time(speaker->timer, when_us);
+	sd_event_source_set_enabled(speaker->timer, SD_EVENT_ONESHOT);
+}
+
 void speaker_flush(struct speaker *speaker)
 {
 	uint64_t now_us = agent_now(speaker->agent);
+	bool counted = speaker->ending || base_usec_since(now_us, speaker->counted_us) >= COUNTED_US;
 	cJSON *patch;
 
 	if (!speaker->due || speaker->request || !speaker->agent->synced)
 		return;
 	if (now_us < due_us(speaker)) {
-		sd_event_source_set_time(speaker->timer, speaker->next_us);
-		sd_event_source_set_enabled(speaker->timer, SD_EVENT_ONESHOT);
+		wake_at(speaker, speaker->next_us);
 		return;
 	}
 	speaker->due = false;
@@ -379,12 +391,17 @@ void speaker_flush(struct speaker *speaker)
 			create(speaker);
 		return;
 	}
-	patch = speaker->status_known ? make_patch(speaker) : NULL;
-	if (!patch)
+	patch = speaker->status_known ? make_patch(speaker, counted) : NULL;
+	if (!patch && counted)
 		return;
-	write_status(speaker, patch);
+	if (patch)
+		write_status(speaker, patch);
 	cJSON_Delete(patch);
 	speaker->next_us = now_us + WRITE_EVERY_US;
+	if (!counted) {
+		speaker->due = true;
+		wake_at(speaker, speaker->next_us);
+	}
 }
 
 void speaker_retry(struct speaker *speaker)

@@ -200,7 +200,7 @@ cJSON *status_patch(const cJSON *existing, const struct status_wish *wish)
 										       : "Unowned"
 							 : wish->moving ? "Moving"
 									: "Active");
-		if (wish->owned)
+		if (wish->owned && wish->term > 0)
 			cJSON_AddNumberToObject(wanted, "term", wish->term);
 		add_conditions(existing, wish, wanted);
 	}

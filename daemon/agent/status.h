@@ -29,7 +29,7 @@ struct status_wish {
 	uint8_t conflict_mac[6];
 	bool announced, available; /* fence and address in the kernel; endpoints behind it */
 	const char *remark;	   /* about endpoints that it has not; NULL or "": none */
-	uint32_t term;
+	uint32_t term; /* 0: its Lease has not been read yet */
 	const char *since; /* as far as this node knows */
 	const char *now;
 	struct status_transition transition; /* the last one to (or, given up, from) this node */

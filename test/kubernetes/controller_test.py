@@ -562,33 +562,6 @@ def test_killed_between_any_two_writes(world):
     world.nothing_left(30)
 
 
-def versions(api):
-    found = {}
-    for path in ("/api/v1/services", VIPS, POOLS, SPEAKERS):
-        for thing in api.list(path):
-            found[path, thing["metadata"]["name"]] = thing["metadata"]["resourceVersion"]
-    return found
-
-
-def test_a_restart_writes_nothing(world):
-    world.start()
-    for number in range(15):
-        world.create(f"s{number}", **({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}
-                                      if number % 3 == 0 else {}))
-    world.create("refused", ["203.0.113.1"])
-    for number in range(15):
-        world.api.external_ip(f"s{number}")
-    world.delete("s1")
-    world.wait_gone("s1")
-    time.sleep(2)
-    before = versions(world.api)
-    for _ in range(2):
-        world.stop()
-        world.start()
-        time.sleep(2)
-    assert versions(world.api) == before
-
-
 def test_many_at_once(running):
     names = [f"s{number:03}" for number in range(100)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:

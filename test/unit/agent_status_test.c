@@ -184,6 +184,8 @@ static void test_a_restart_in_place_is_no_transition(void **state)
 	take_over("", "n1", BASE_REASON_OWNER_ELECTED, "2026-01-01T00:00:02Z", 0);
 	wish.transition.old = true; /* and heard again what its predecessor had written */
 	assert_false(write_status());
+	wish.term = 0; /* the Lease has not come yet */
+	assert_false(write_status());
 	assert_int_equal(number("transitions"), 1);
 }
 
