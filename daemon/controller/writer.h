@@ -5,10 +5,8 @@
 #include "k8s/io/client.h"
 
 /*
- * Ordinary writes to the API, with manners: a token bucket (kubernetes-facts B.4), a bound on requests
- * under way that is narrower the slower the server answers, Retry-After obeyed, and one pause for everybody
- * while the server is away. Who has work asks writer_ready() first and decides only then, so nothing is
- * decided earlier than it is sent. Renewals of Leases do not come this way.
+ * Ordinary writes to the API, with manners (`manners.h`). Who has work asks writer_ready() first and decides
+ * only then, so nothing is decided earlier than it is sent. Renewals of Leases do not come this way.
  */
 struct writer;
 
