@@ -16,6 +16,7 @@
 #include "k8s/object.h"
 
 #define REQUEST_US (30 * BASE_USEC_PER_SEC)
+#define LAST_US    BASE_USEC_PER_SEC /* the last look before the deadline may take longer than that is away */
 
 struct api {
 	sd_event *event;
@@ -285,13 +286,15 @@ static int call(struct api *api, const char *method, const char *path, const cha
 		const cJSON *body, cJSON **tree, struct base_error *error)
 {
 	uint64_t now_us = base_clock_us(CLOCK_BOOTTIME);
-	uint64_t left_us = base_usec_earlier(base_usec_since(api->deadline_us, now_us), REQUEST_US);
+	uint64_t left_us = base_usec_since(api->deadline_us, now_us);
 	const struct k8s_call request = {
 		.method = method,
 		.path = path,
 		.content_type = content_type,
 		.body = body,
-		.timeout_ms = (uint32_t)(left_us / BASE_USEC_PER_MSEC) + 1,
+		.timeout_ms = (uint32_t)(base_usec_earlier(left_us > LAST_US ? left_us : LAST_US,
+							   REQUEST_US) /
+					 BASE_USEC_PER_MSEC),
 	};
 	int r = 0;
 

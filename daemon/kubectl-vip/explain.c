@@ -90,8 +90,7 @@ static int find_service(struct facts *facts, struct base_error *error)
 	}
 	cJSON_Delete(list);
 	list = NULL;
-	if (api_get(facts->api, "/api/v1/services?fieldSelector=spec.clusterIP%21%3DNone", &list,
-		    &ignored) >= 0)
+	if (api_get(facts->api, "/api/v1/services", &list, &ignored) >= 0)
 		cJSON_ArrayForEach(item, k8s_object_get(list, "items"))
 			if (strcmp(k8s_object_text(item, "metadata/name"), facts->name) == 0)
 				return base_error_set(error, -ENOENT,
