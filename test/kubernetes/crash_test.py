@@ -38,7 +38,7 @@ def until_settled(world, proxy):
             process.kill()
             return count
         count += 1
-        assert count < 120, "no end of writes"
+        assert count < 120, ("no end of writes", [one for one in proxy.requests if not one.startswith("GET")][-5:])
 
 
 def test_killed_after_every_single_write(world):

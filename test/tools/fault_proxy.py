@@ -93,8 +93,8 @@ class FaultProxy:
         return len(found)
 
     def after(self, match, action):
-        """Once: the next request that matches lands, then action() is called and all connections are cut. None: not
-        any more."""
+        """Once: the next request that matches lands (2xx), then action() is called and all connections are cut. None:
+        not any more."""
         self.trap = (re.compile(match), action) if match else None
 
     def close(self):
@@ -249,7 +249,7 @@ class FaultProxy:
                 continue
             await self._pass(up_writer, head + body, False)
             head, first, fields = await self._head(up_reader)
-            if self.trap and self.trap[0].search(request):
+            if self.trap and self.trap[0].search(request) and first.split(" ")[1].startswith("2"):
                 action, self.trap = self.trap[1], None
                 action()
                 await self._reset()
