@@ -69,14 +69,26 @@ static void put_end_data(struct nft_element *element, const struct base_address 
 	put_data(element, number, 2);
 }
 
-int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,
-		 nft_emit_fn *emit, void *userdata)
+static int emit_virtual_mac(const struct base_address *address, const struct base_mac *mac,
+			    nft_emit_fn *emit, void *userdata)
 {
-	struct nft_element element = element_of(NFT_SET_FENCED, address);
-	int r;
+	struct nft_element element = element_of(NFT_SET_VIRTUAL, address);
 
 	put_address(&element, address);
-	r = emit(userdata, &element);
+	element.data_size = sizeof mac->bytes; /* as in the frame: not padded */
+	memcpy(element.data, mac->bytes, sizeof mac->bytes);
+	return emit(userdata, &element);
+}
+
+int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,
+		 const struct base_mac *virtual_mac, nft_emit_fn *emit, void *userdata)
+{
+	struct nft_element element = element_of(NFT_SET_FENCED, address);
+	int r = virtual_mac ? emit_virtual_mac(address, virtual_mac, emit, userdata) : 0;
+
+	put_address(&element, address);
+	if (r >= 0)
+		r = emit(userdata, &element);
 	if (r < 0 || dataplane == NFT_DATAPLANE_ANNOUNCE)
 		return r;
 	element.set = (uint8_t)(NFT_SET_GUARDED + is6(address));

@@ -1,5 +1,6 @@
 #include "nft/skeleton.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -75,6 +76,9 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	BOTH(WHOLENODE, "netdev", "map", "wholenode", "type ipv4_addr : ipv4_addr",
 	     "type ipv6_addr : ipv6_addr", "a", "A", "a", "A"),
 	PORTS(UNSETTLED, "netdev", "unsettled", "; counter"),
+	/* Numbers all: at the egress nft would ask for the interface that an "ether" came in on. */
+	BOTH(VIRTUAL, "netdev", "map", "virtual", "typeof @th,64,32 : @ll,48,48",
+	     "typeof @th,64,128 : @ll,48,48", "a", "N", "e", "e"),
 	ADDRESSES(VIPS, "inet", "vips"),
 	BOTH(SERVICE, "inet", "map", "service", SERVICE("ipv4_addr") " : ipv4_addr . inet_service",
 	     SERVICE("ipv6_addr") " : ipv6_addr . inet_service", "aps", "Aps", "as", "As"),
@@ -197,8 +201,23 @@ static void put_advert_chains(struct text *t, const struct nft_skeleton *s)
 	}
 }
 
+/*
+ * What says where an address with a virtual MAC is, says it of that MAC, and comes from there: adverts, ARP of
+ * either kind (this node also asks in the address's name), neighbour solicitations and advertisements. Only
+ * members are answered with this node's own MAC: it tells them which of them has the address.
+ */
+static void put_virtual_egress(struct text *t)
+{
+	put(t, "\t\tip protocol 112 @ll,48,48 set @th,64,32 map @virtual4\n"
+	       "\t\tip6 nexthdr 112 @ll,48,48 set @th,192,128 map @virtual6\n"
+	       "\t\tarp daddr ether @peers accept\n"
+	       "\t\tarp htype 1 @ll,48,48 set @nh,112,32 map @virtual4\n"
+	       "\t\tarp htype 1 @nh,64,48 set @nh,112,32 map @virtual4\n"
+	       "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } jump " NFT_REWRITE_CHAIN "\n");
+}
+
 /* What leaves a segment: only adverts, ARP and NA are of interest, and nobody waits for them. */
-static void put_egress(struct text *t, const char *interface)
+static void put_egress(struct text *t, bool virtual_macs, const char *interface)
 {
 	put(t, "\tchain out-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; policy accept;\n",
 	    interface, interface);
@@ -210,7 +229,21 @@ static void put_egress(struct text *t, const char *interface)
 	       "\t\tip6 nexthdr 112 ip6 hoplimit 255 jump sent6\n"
 	       "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"
 	       "\t\ticmpv6 type nd-neighbor-advert @th,64,128 @vips6 @th,64,128 != @alive6 counter "
-	       "drop\n\t}\n");
+	       "drop\n");
+	if (virtual_macs)
+		put_virtual_egress(t);
+	put(t, "\t}\n");
+}
+
+/* What is sent to a virtual MAC is for this node while it answers for the address; the kernel thinks it is not. */
+static void put_virtual_ingress(struct text *t)
+{
+	put(t, "\tchain virtual {\n"
+	       "\t\tip daddr @alive4 meta pkttype set host return\n"
+	       "\t\tmeta protocol ip @nh,128,32 @leaving4 meta pkttype set host return\n"
+	       "\t\tmeta protocol ip6 @nh,192,128 @alive6 meta pkttype set host return\n"
+	       "\t\tmeta protocol ip6 @nh,192,128 @leaving6 meta pkttype set host return\n"
+	       "\t\tarp daddr ip @alive4 meta pkttype set host\n\t}\n");
 }
 
 /*
@@ -218,10 +251,12 @@ static void put_egress(struct text *t, const char *interface)
  * alive, the only look-up before it is passed on; then what members send; then whether it is an address of
  * ours at all.
  */
-static void put_ingress(struct text *t, const char *interface)
+static void put_ingress(struct text *t, bool virtual_macs, const char *interface)
 {
 	put(t, "\tchain in-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; policy accept;\n",
 	    interface, interface);
+	if (virtual_macs)
+		put(t, "\t\tmeta pkttype other @ll,0,32 0x00005e00 jump virtual\n");
 	put(t, "\t\tip daddr @alive4 goto direct4-%s\n"
 	       "\t\tmeta protocol ip6 @nh,192,128 @alive6 goto direct6-%s\n"
 	       "\t\tarp operation request arp daddr ip @vips4 arp daddr ip != @alive4 counter drop\n"
@@ -230,8 +265,12 @@ static void put_ingress(struct text *t, const char *interface)
 	       /* What a member's director sends on is for us although we do not own the address. */
 	       "\t\tether saddr @peers goto member\n"
 	       "\t\tip daddr @vips4 goto stale4-%s\n"
-	       "\t\tmeta protocol ip6 @nh,192,128 @vips6 goto stale6-%s\n\t}\n",
+	       "\t\tmeta protocol ip6 @nh,192,128 @vips6 goto stale6-%s\n",
 	    interface, interface, interface, interface);
+	if (virtual_macs) /* a member's adverts, which then have no member's MAC */
+		put(t, "\t\tip protocol 112 @ll,48,32 0x00005e00 jump heard4\n"
+		       "\t\tip6 nexthdr 112 @ll,48,32 0x00005e00 jump heard6\n");
+	put(t, "\t}\n");
 }
 
 /*
@@ -301,11 +340,11 @@ static void put_director(struct text *t, bool six, const char *interface)
 	put(t, "\t}\n");
 }
 
-static void put_segment(struct text *t, bool egress, const char *interface)
+static void put_segment(struct text *t, bool egress, bool virtual_macs, const char *interface)
 {
 	if (egress)
-		put_egress(t, interface);
-	put_ingress(t, interface);
+		put_egress(t, virtual_macs, interface);
+	put_ingress(t, virtual_macs, interface);
 	for (int six = 0; six < 2; six++) {
 		put_stale(t, six, interface);
 		put_director(t, six, interface);
@@ -537,6 +576,14 @@ static bool is_sayable(const char *interface)
 							  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")];
 }
 
+bool nft_skeleton_virtual(const struct nft_skeleton *skeleton)
+{
+	for (unsigned i = 0; i < skeleton->segment_count; i++)
+		if (skeleton->virtual_macs[i])
+			return true;
+	return false;
+}
+
 static int render(const struct nft_skeleton *s, const char *before, uint64_t revision, char *text,
 		  size_t size)
 {
@@ -545,6 +592,7 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 	for (unsigned i = 0; i < s->segment_count; i++)
 		if (!is_sayable(s->segments[i]))
 			return -EINVAL;
+	assert(s->egress || !nft_skeleton_virtual(s));
 	put(&t, "%stable netdev vipd {\n", before);
 	for (int six = 0; six < 2; six++) {
 		const char *f = six ? "6" : "4", *type = six ? "typeof @th,64,128" : "type ipv4_addr";
@@ -563,8 +611,12 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 			"0; policy accept;\n"
 			"\t\tip protocol 112 jump sent4\n\t\tip6 nexthdr 112 jump sent6\n"
 			"\t\tip protocol 112 drop\n\t\tip6 nexthdr 112 drop\n\t}\n");
+	if (nft_skeleton_virtual(s)) {
+		put(&t, "\tchain " NFT_REWRITE_CHAIN " {\n\t}\n");
+		put_virtual_ingress(&t);
+	}
 	for (unsigned i = 0; i < s->segment_count; i++)
-		put_segment(&t, s->egress, s->segments[i]);
+		put_segment(&t, s->egress, s->virtual_macs[i], s->segments[i]);
 	put(&t, "}\ntable inet vipd {\n\tset revision { type mark . mark; }\n");
 	for (int six = 0; six < 2; six++)
 		put(&t, "\tset early%s { type %s; size 65535; flags dynamic,timeout; timeout %us; }\n",

@@ -44,6 +44,7 @@ struct nft_skeleton {
 	uint32_t intervals_cs[NFT_INTERVALS_MAX]; /* advertisement intervals in use, ascending */
 	unsigned addresses_per_router;		  /* the most addresses one advert carries, >= 1 */
 	bool source4[33], source6[129];		  /* lengths of source ranges in use */
+	bool virtual_macs[NFT_SEGMENTS_MAX]; /* some address there has one; needs the egress hook */
 	unsigned range_count;
 	struct base_prefix pod_ranges[64]; /* of the cluster; clients in them keep their address */
 };
@@ -59,6 +60,13 @@ uint32_t nft_fence_ms(uint32_t interval_cs);
  * the sets with what is in them: an open fence stays open. With `anew` it removes both tables first.
  */
 int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *text, size_t size);
+
+/*
+ * With virtual MACs the kernel's neighbour solicitations and advertisements of such addresses jump to this chain
+ * of table netdev vipd, which is empty: nft has no words for its one rule, see io/rewrite.h.
+ */
+#define NFT_REWRITE_CHAIN "rewrite6"
+bool nft_skeleton_virtual(const struct nft_skeleton *skeleton); /* on some segment */
 
 /* A number that differs when the rules would; in the kernel it is the one element of set `revision`. */
 uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
@@ -88,7 +96,8 @@ enum nft_set_id {
 	NFT_SET_NODEFLOW = NFT_SET_NODECLIENT + 2,
 	NFT_SET_WHOLENODE = NFT_SET_NODEFLOW + 2,
 	NFT_SET_UNSETTLED = NFT_SET_WHOLENODE + 2,
-	NFT_SET_VIPS = NFT_SET_UNSETTLED + 2,
+	NFT_SET_VIRTUAL = NFT_SET_UNSETTLED + 2,
+	NFT_SET_VIPS = NFT_SET_VIRTUAL + 2,
 	NFT_SET_SERVICE = NFT_SET_VIPS + 2,
 	NFT_SET_SLOTCLIENT = NFT_SET_SERVICE + 2,
 	NFT_SET_SLOTFLOW = NFT_SET_SLOTCLIENT + 2,

@@ -159,3 +159,19 @@ const char *vrrp_verdict_text(enum vrrp_verdict verdict)
 
 	return (unsigned)verdict < VRRP_VERDICT_COUNT ? texts[verdict] : "unknown";
 }
+
+#define VIRTUAL_MAC_PREFIX 0x00, 0x00, 0x5e, 0x00
+
+struct base_mac vrrp_virtual_mac(enum base_family family, uint8_t virtual_router_id)
+{
+	return (struct base_mac){ { VIRTUAL_MAC_PREFIX, family == BASE_FAMILY_IPV6 ? 2 : 1,
+				    virtual_router_id } };
+}
+
+bool vrrp_is_virtual_mac(const struct base_mac *mac)
+{
+	static const uint8_t prefix[] = { VIRTUAL_MAC_PREFIX };
+
+	return memcmp(mac->bytes, prefix, sizeof prefix) == 0 &&
+	       (mac->bytes[4] == 1 || mac->bytes[4] == 2);
+}

@@ -69,6 +69,10 @@ size_t vrrp_packet_build(const struct vrrp_advert *advert, const struct vrrp_pac
 
 const char *vrrp_verdict_text(enum vrrp_verdict verdict);
 
+/* RFC 9568 section 7.3: 00-00-5E-00-01-VRID over IPv4, 00-00-5E-00-02-VRID over IPv6. */
+struct base_mac vrrp_virtual_mac(enum base_family family, uint8_t virtual_router_id);
+bool vrrp_is_virtual_mac(const struct base_mac *mac); /* of any virtual router */
+
 /* One's complement sum over big-endian 16-bit words, folded; chain with `sum`. RFC 1071. */
 uint32_t vrrp_checksum_add(uint32_t sum, const uint8_t *data, size_t size);
 uint16_t vrrp_checksum_finish(uint32_t sum);

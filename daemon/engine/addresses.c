@@ -2,11 +2,12 @@
 
 #include "daemon/engine/node.h"
 
-int engine_addresses_add(struct engine *engine, struct segment *segment,
-			 const struct base_address *addresses, size_t count)
+int engine_addresses_add(struct router *router)
 {
-	return vrrp_links_add(engine->links, segment->index, addresses, count,
-			      ENGINE_ADDRESS_VALID_S);
+	int r = vrrp_links_add(router->engine->links, router->segment->index, router->wish.addresses,
+			       router->wish.address_count, ENGINE_ADDRESS_VALID_S);
+
+	return r < 0 ? r : router_listen(router);
 }
 
 /* The advert that follows makes a leaving owner stop: not before we can answer. */
@@ -64,4 +65,8 @@ void engine_addresses_remove_leftovers(struct engine *engine)
 		    router->segment->index != tagged[i].index)
 			vrrp_links_remove(engine->links, tagged[i].index, &tagged[i].address, 1);
 	}
+	/* Virtual MACs have no tag, but their IDs are ours. */
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (!router->listening)
+			router_ignore(router);
 }

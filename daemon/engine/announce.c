@@ -8,7 +8,8 @@
 
 #define FRAMES_AT_ONCE 64
 
-void announce(struct segment *segment, const struct base_address *addresses, size_t count)
+void announce(struct segment *segment, const struct base_mac *mac,
+	      const struct base_address *addresses, size_t count)
 {
 	struct vrrp_frame frames[FRAMES_AT_ONCE];
 	size_t filled = 0;
@@ -19,8 +20,8 @@ void announce(struct segment *segment, const struct base_address *addresses, siz
 		for (int form = 0; form < 2; form++) {
 			if (addresses[i].family == BASE_FAMILY_IPV6 && form > 0)
 				continue; /* one form is enough there */
-			frames[filled].size = vrrp_frame_announce(&addresses[i], &segment->mac,
-								  form > 0, frames[filled].data);
+			frames[filled].size = vrrp_frame_announce(&addresses[i], mac, form > 0,
+								  frames[filled].data);
 			filled++;
 		}
 		if (filled + 2 > FRAMES_AT_ONCE || i + 1 == count) {

@@ -29,6 +29,8 @@ static void describe_routers(struct engine *engine, cJSON *tree)
 	for (struct router *router = engine->routers; router; router = router->next) {
 		cJSON *item = cJSON_CreateObject();
 		char addresses[256] = "", one[BASE_ADDRESS_TEXT_SIZE], why[160];
+		struct base_mac virtual_mac = router_virtual_mac(router);
+		char mac[BASE_MAC_TEXT_SIZE];
 
 		for (uint32_t i = 0; i < router->wish.address_count && i < 4; i++) {
 			size_t at = strlen(addresses);
@@ -52,6 +54,8 @@ static void describe_routers(struct engine *engine, cJSON *tree)
 					router->eligible || router->not_eligible_why == BASE_REASON_COUNT
 						? ""
 						: base_reason_word(router->not_eligible_why));
+		cJSON_AddStringToObject(item, "virtualMAC",
+					router->rules_virtual ? base_mac_format(&virtual_mac, mac) : "");
 		engine_dataplane_why(router, why, sizeof why);
 		cJSON_AddStringToObject(item, "dataplane", dataplanes[engine_dataplane(router)]);
 		cJSON_AddStringToObject(item, "dataplaneWhy", why);

@@ -152,9 +152,8 @@ void engine_report_node(struct engine *engine); /* if it is news */
 cJSON *engine_describe(void *userdata);
 cJSON *engine_describe_health(void *userdata); /* for probes */
 
-/* addresses.c */
-int engine_addresses_add(struct engine *engine, struct segment *segment,
-			 const struct base_address *addresses, size_t count);
+/* addresses.c; the router's segment is not NULL */
+int engine_addresses_add(struct router *router);
 void engine_addresses_wait(struct engine *engine, const struct base_address *addresses,
 			   size_t count);
 void engine_addresses_remove(struct engine *engine, struct segment *segment,

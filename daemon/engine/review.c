@@ -120,8 +120,7 @@ static int on_links(sd_event_source *source, int fd, uint32_t revents, void *use
 	for (struct router *router = engine->routers; router; router = router->next)
 		if (router->addresses_added && router->segment &&
 		    virtual_router_owns(&router->core) && !engine_addresses_present(router))
-			engine_addresses_add(engine, router->segment, router->wish.addresses,
-					     router->wish.address_count);
+			engine_addresses_add(router);
 	engine_cluster_changed(engine);
 	return 0;
 }
@@ -148,8 +147,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	engine_ask_members(engine);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		if (virtual_router_owns(&router->core) && router->segment)
-			engine_addresses_add(engine, router->segment, router->wish.addresses,
-					     router->wish.address_count);
+			engine_addresses_add(router);
 		router_review(router);
 		router_report(router);
 	}

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "daemon/engine/announce.h"
 #include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/segment.h"
@@ -73,7 +72,7 @@ static void on_announce(struct timer *timer, uint64_t due_us)
 
 	if (!virtual_router_owns(&router->core) || !router->segment)
 		return;
-	announce(router->segment, router->wish.addresses, router->wish.address_count);
+	router_announce(router);
 	if (router->announced < ROUTER_ANNOUNCE_TIMES)
 		router->announced++;
 	if (router->announced < ROUTER_ANNOUNCE_TIMES)
@@ -95,8 +94,7 @@ static void add_addresses(struct router *router)
 	end_lingering(router);
 	if (!router->segment)
 		return;
-	r = engine_addresses_add(router->engine, router->segment, router->wish.addresses,
-				 router->wish.address_count);
+	r = engine_addresses_add(router);
 	router->addresses_added = r >= 0;
 	router->sent_us = engine_now(router->engine);
 	if (r < 0) {
@@ -126,6 +124,8 @@ static void remove_addresses(struct router *router)
 		engine_addresses_remove(router->engine, router->segment, router->wish.addresses,
 					router->wish.address_count);
 	router->addresses_added = false;
+	if (router->listening)
+		router_ignore(router);
 }
 
 static void on_linger_end(struct timer *timer, uint64_t due_us)
@@ -220,9 +220,12 @@ void router_seen(struct router *router, struct base_address address, struct base
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN };
 	const struct segment_peer *member = segment_member_by_mac(
 		router->segment, (enum base_family)router->wish.family, &mac);
+	bool by_itself = router_is_said_by_itself(router, &mac);
 
 	if (router->frozen)
 		return;
+	if (by_itself && router->probing && !answered)
+		return; /* announced by a member, probably; it answers, too, and then with its own MAC */
 	if (member && !virtual_router_owns(&router->core) &&
 	    (router->probing ||
 	     (answered && base_usec_since(engine_now(router->engine), router->asked_us) <
@@ -252,7 +255,7 @@ void router_seen(struct router *router, struct base_address address, struct base
 		event.advert.source = member->address;
 		router_feed(router, &event);
 	}
-	if (segment_member_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
+	if (by_itself || segment_member_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
 		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
 		uint64_t now_us = engine_now(router->engine);
 
@@ -415,6 +418,8 @@ static void attach(struct router *router, struct segment *segment)
 	}
 	segment->routers[family][router->wish.virtual_router_id] = router;
 	segment->router_count++;
+	if (router_wants_virtual_mac(router) && !segment->virtual_macs)
+		engine_rules_soon(router->engine);
 }
 
 void router_mac_changed(struct router *router)
@@ -483,6 +488,11 @@ static void change_wish(struct router *router, struct router_wish *wish)
 		add_addresses(router);
 		start_announcing(router);
 	}
+	if (wish->virtual_mac != old.virtual_mac) {
+		router_say_virtual_mac(router);
+		if (virtual_router_owns(&router->core) && router->segment)
+			router_listen(router); /* it is announced when the rules stand */
+	}
 	router_wish_free(&old);
 }
 
@@ -531,6 +541,7 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 		free(router);
 		return NULL;
 	}
+	router_say_virtual_mac(router);
 	attach(router, segment_find(engine, &router->wish, &(enum base_reason){ 0 }));
 	router_make_config(router, &config);
 	if (!router_make_candidates(router, message, &config) ||

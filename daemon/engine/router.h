@@ -27,7 +27,7 @@ struct router_wish {
 	uint8_t family; /* enum base_family */
 	uint8_t version;
 	uint8_t dataplane; /* enum message_dataplane */
-	bool unicast, leased;
+	bool unicast, leased, virtual_mac;
 	uint32_t interval_ms;
 	uint32_t address_count;
 	const struct base_address *addresses;
@@ -49,6 +49,8 @@ struct router {
 	bool lingering;	      /* handed over; what still comes is passed on for a grace time */
 	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
 	bool rules_present;
+	bool rules_virtual; /* they answer with its virtual MAC */
+	bool listening;	    /* its segment takes frames to its virtual MAC; also a while after it has none */
 	uint64_t refused_us; /* when the kernel refused an address or adverts; 0: never */
 	uint64_t sent_us;    /* the last advert that left, or when the first was due */
 	bool released;
@@ -122,6 +124,25 @@ void router_make_config(struct router *router, struct virtual_router_config *con
  */
 bool router_make_candidates(struct router *router, const struct message_router *message,
 			    struct virtual_router_config *config);
+
+/* --- virtual_mac.c --- */
+
+struct base_mac router_virtual_mac(const struct router *router); /* whether it is to have it or not */
+/* It is to have one, and this node can: so says the wish; the kernel, `rules_virtual`. */
+bool router_wants_virtual_mac(const struct router *router);
+/* Its virtual MAC: somebody has the addresses who is of this virtual router, or pretends to be. */
+bool router_is_said_by_itself(const struct router *router, const struct base_mac *mac);
+void router_say_virtual_mac(const struct router *router); /* if it cannot have it here */
+/* Where its addresses are, to everybody on its segment. */
+void router_announce(struct router *router);
+/*
+ * Its segment takes frames to its virtual MAC, if it wants one; or does not any more. With one that is no longer
+ * wanted an owner goes on: some host may not have heard of the other MAC yet. 0 or -errno.
+ */
+int router_listen(struct router *router);
+void router_ignore(struct router *router);
+/* What is wanted stands in the kernel, the router's addresses among it. */
+void router_rules_stand(struct router *router);
 
 /* --- router_report.c --- */
 

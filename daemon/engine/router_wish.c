@@ -91,6 +91,7 @@ bool router_wish_make(struct router_wish *wish, const struct message_router *mes
 		.dataplane = message->dataplane,
 		.unicast = message->unicast,
 		.leased = message->leased,
+		.virtual_mac = message->virtual_mac,
 		.interval_ms = message->interval_ms,
 		.address_count = message->address_count,
 		.addresses = memcpy(room + name + pool + services, message->addresses, addresses),

@@ -6,6 +6,7 @@
 #include "daemon/engine/balancer.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/served.h"
+#include "vrrp/packet.h"
 
 /* From what is wanted to what must stand in the kernel: rules of every VIP on every node. */
 
@@ -166,29 +167,38 @@ static int want_peers(struct engine *engine)
 		for (unsigned i = 0; i < segment->peer_count && r >= 0; i++) {
 			const struct segment_peer *peer = &segment->peers[i];
 
-			if (peer->mac_known && segment_peer_is_member(segment, peer))
+			if (peer->mac_known && !vrrp_is_virtual_mac(&peer->mac) &&
+			    segment_peer_is_member(segment, peer))
 				r = nft_emit_peer(&peer->mac, nft_table_want, engine->table);
 		}
 	return r;
+}
+
+static int want_vip(struct engine *engine, const struct base_address *address)
+{
+	const struct router *router = engine_router_at(engine, address);
+	struct base_mac mac;
+
+	if (!router)
+		return 0;
+	mac = router_virtual_mac(router);
+	return nft_emit_vip(address, dataplane_of(router),
+			    router_wants_virtual_mac(router) ? &mac : NULL, nft_table_want,
+			    engine->table);
 }
 
 /* What one source wants now, instead of what it wanted before. */
 static int want(struct engine *engine, const struct source *source)
 {
 	const struct message_service_port *port;
-	const struct router *router;
 	int r = nft_table_source(engine->table, source, sizeof *source);
 
 	if (r < 0)
 		return r;
 	if (source->address.family == BASE_FAMILY_NONE)
 		return want_peers(engine);
-	if (source->port == 0 && source->protocol == 0) {
-		router = engine_router_at(engine, &source->address);
-		return router ? nft_emit_vip(&source->address, dataplane_of(router), nft_table_want,
-					     engine->table)
-			      : 0;
-	}
+	if (source->port == 0 && source->protocol == 0)
+		return want_vip(engine, &source->address);
 	port = store_port(engine->store, &source->address, source->protocol, source->port);
 	if (port)
 		return want_port(engine, port);
@@ -284,9 +294,11 @@ static void add_segment(struct nft_skeleton *skeleton, const struct segment *seg
 	for (; at > 0 && strcmp(skeleton->segments[at - 1], segment->name) > 0; at--) {
 		memcpy(skeleton->segments[at], skeleton->segments[at - 1], 16);
 		skeleton->indices[at] = skeleton->indices[at - 1];
+		skeleton->virtual_macs[at] = skeleton->virtual_macs[at - 1];
 	}
 	memcpy(skeleton->segments[at], segment->name, 16);
 	skeleton->indices[at] = segment->index;
+	skeleton->virtual_macs[at] = segment->virtual_macs;
 	skeleton->segment_count++;
 }
 
@@ -305,6 +317,9 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 	skeleton->addresses_per_router = 1;
 	memcpy(skeleton->source4, engine->rules->source4, sizeof skeleton->source4);
 	memcpy(skeleton->source6, engine->rules->source6, sizeof skeleton->source6);
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (router->segment && router_wants_virtual_mac(router))
+			router->segment->virtual_macs = true;
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		add_segment(skeleton, segment);
 	for (struct router *router = engine->routers; router; router = router->next) {
@@ -377,10 +392,7 @@ static void done(struct engine *engine)
 			 "%zu elements of table vipd were not as they should be, and nobody was seen "
 			 "to change them: put right", count);
 	for (struct router *router = engine->routers; router; router = router->next)
-		if (!router->rules_present) {
-			router->rules_present = true;
-			router_review(router);
-		}
+		router_rules_stand(router);
 }
 
 static void open_fences(struct engine *engine)

@@ -300,7 +300,7 @@ static void announce_own(struct segment *segment, const struct vrrp_link *link)
 		if (base_address_is_link_local(&link->addresses[i].address) ||
 		    engine_node_at(segment->engine, &link->addresses[i].address))
 			own[count++] = link->addresses[i].address;
-	announce(segment, own, count);
+	announce(segment, &segment->mac, own, count);
 }
 
 static void announce_mac(struct segment *segment)

@@ -46,6 +46,7 @@ struct segment {
 	struct base_mac mac;
 	uint64_t addresses; /* a number that differs when the addresses do */
 	bool up;
+	bool virtual_macs; /* of some router on it, now or earlier */
 	struct vrrp_socket *sockets[2]; /* adverts: IPv4, IPv6 */
 	struct vrrp_neighbour *neighbour;
 	sd_event_source *socket_io[2], *neighbour_io;

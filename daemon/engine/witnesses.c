@@ -16,13 +16,6 @@ static void ask_for_addresses(struct router *router, const struct base_address *
 	}
 }
 
-void engine_probe_addresses(struct router *router)
-{
-	static const struct base_address nobody;
-
-	ask_for_addresses(router, &nobody);
-}
-
 /* Whoever has the addresses: the answer is for us alone. */
 static void ask_holder(struct router *router)
 {
@@ -31,6 +24,17 @@ static void ask_holder(struct router *router)
 
 	if (source.family != BASE_FAMILY_NONE)
 		ask_for_addresses(router, &source);
+}
+
+void engine_probe_addresses(struct router *router)
+{
+	static const struct base_address nobody;
+
+	/* Nobody's question is answered to everybody over IPv6, and so with the virtual MAC, which says not whose. */
+	if (router->wish.virtual_mac)
+		ask_holder(router);
+	else
+		ask_for_addresses(router, &nobody);
 }
 
 /* Learns the members' MACs, which loop protection and IPv6 adverts need. */

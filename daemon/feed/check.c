@@ -304,11 +304,5 @@ int manifest_check(struct wish_set *set, const struct object *object)
 	if (r < 0 || (object->kind != KIND_POOL && object->kind != KIND_VIRTUAL_IP))
 		return r;
 	r = translate_settings(set, object, &settings);
-	if (r >= 0)
-		r = check_version(set, object, &settings);
-	if (r >= 0 && settings.virtual_mac)
-		r = complain(set, object, tree_get(object->tree, "spec/vrrp/virtualMAC"),
-			     "virtualMAC is not in this version: take it out, the node's own MAC is "
-			     "announced");
-	return r;
+	return r < 0 ? r : check_version(set, object, &settings);
 }

@@ -3,12 +3,12 @@
 #include <arpa/inet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
-#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter_ipv4.h>
 #include <linux/netlink.h>
 #include <string.h>
 
 #include "base/array.h"
+#include "nft/io/expression.h"
 
 /* Behind our own chains at "filter - 10", before those of everybody else. */
 #define PRIORITY (NF_IP_PRI_FILTER - 5)
@@ -44,67 +44,26 @@ static void put_chain(struct nft_wire *wire, const char *name, const char *type,
 	nft_wire_put_text(wire, NFTA_CHAIN_TYPE, type);
 }
 
-struct expression {
-	size_t element, data;
-};
-
-static struct expression begin(struct nft_wire *wire, const char *name)
-{
-	struct expression expression = { .element = nft_wire_open(wire, NFTA_LIST_ELEM) };
-
-	nft_wire_put_text(wire, NFTA_EXPR_NAME, name);
-	expression.data = nft_wire_open(wire, NFTA_EXPR_DATA);
-	return expression;
-}
-
-static void end(struct nft_wire *wire, struct expression expression)
-{
-	nft_wire_close(wire, expression.data);
-	nft_wire_close(wire, expression.element);
-}
-
-static void put_value(struct nft_wire *wire, uint16_t type, const void *value, size_t size)
-{
-	size_t opened = nft_wire_open(wire, type);
-
-	nft_wire_put(wire, NFTA_DATA_VALUE, value, size);
-	nft_wire_close(wire, opened);
-}
-
-static void put_compare(struct nft_wire *wire, uint32_t operation, const void *value, size_t size)
-{
-	struct expression compare = begin(wire, "cmp");
-
-	nft_wire_put_number(wire, NFTA_CMP_SREG, NFT_REG_1);
-	nft_wire_put_number(wire, NFTA_CMP_OP, operation);
-	put_value(wire, NFTA_CMP_DATA, value, size);
-	end(wire, compare);
-}
-
 static void put_meta(struct nft_wire *wire, uint32_t key, uint8_t value)
 {
-	struct expression meta = begin(wire, "meta");
+	struct nft_expression meta = nft_expression_begin(wire, "meta");
 
 	nft_wire_put_number(wire, NFTA_META_DREG, NFT_REG_1);
 	nft_wire_put_number(wire, NFTA_META_KEY, key);
-	end(wire, meta);
-	put_compare(wire, NFT_CMP_EQ, &value, 1);
+	nft_expression_end(wire, meta);
+	nft_expression_compare(wire, NFT_CMP_EQ, &value, 1);
 }
 
 static void put_lookup(struct nft_wire *wire, bool six)
 {
-	struct expression payload = begin(wire, "payload"), lookup;
+	struct nft_expression lookup;
 
-	nft_wire_put_number(wire, NFTA_PAYLOAD_DREG, NFT_REG_1);
-	nft_wire_put_number(wire, NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
-	nft_wire_put_number(wire, NFTA_PAYLOAD_OFFSET, six ? 24 : 16);
-	nft_wire_put_number(wire, NFTA_PAYLOAD_LEN, six ? 16 : 4);
-	end(wire, payload);
-	lookup = begin(wire, "lookup");
+	nft_expression_load(wire, NFT_PAYLOAD_NETWORK_HEADER, six ? 24 : 16, six ? 16 : 4);
+	lookup = nft_expression_begin(wire, "lookup");
 	nft_wire_put_text(wire, NFTA_LOOKUP_SET, six ? "vips6" : "vips4");
 	nft_wire_put_number(wire, NFTA_LOOKUP_SREG, NFT_REG_1);
 	nft_wire_put_number(wire, NFTA_LOOKUP_SET_ID, six ? 2 : 1);
-	end(wire, lookup);
+	nft_expression_end(wire, lookup);
 }
 
 /* New, untracked, or in no state at all. */
@@ -112,35 +71,35 @@ static void put_state(struct nft_wire *wire)
 {
 	uint32_t mask = NF_CT_STATE_INVALID_BIT | NF_CT_STATE_BIT(IP_CT_NEW) |
 			NF_CT_STATE_UNTRACKED_BIT, none = 0;
-	struct expression ct = begin(wire, "ct"), bits;
+	struct nft_expression ct = nft_expression_begin(wire, "ct"), bits;
 
 	nft_wire_put_number(wire, NFTA_CT_DREG, NFT_REG_1);
 	nft_wire_put_number(wire, NFTA_CT_KEY, NFT_CT_STATE);
-	end(wire, ct);
-	bits = begin(wire, "bitwise");
+	nft_expression_end(wire, ct);
+	bits = nft_expression_begin(wire, "bitwise");
 	nft_wire_put_number(wire, NFTA_BITWISE_SREG, NFT_REG_1);
 	nft_wire_put_number(wire, NFTA_BITWISE_DREG, NFT_REG_1);
 	nft_wire_put_number(wire, NFTA_BITWISE_LEN, sizeof mask);
-	put_value(wire, NFTA_BITWISE_MASK, &mask, sizeof mask);
-	put_value(wire, NFTA_BITWISE_XOR, &none, sizeof none);
-	end(wire, bits);
-	put_compare(wire, NFT_CMP_NEQ, &none, sizeof none);
+	nft_expression_value(wire, NFTA_BITWISE_MASK, &mask, sizeof mask);
+	nft_expression_value(wire, NFTA_BITWISE_XOR, &none, sizeof none);
+	nft_expression_end(wire, bits);
+	nft_expression_compare(wire, NFT_CMP_NEQ, &none, sizeof none);
 }
 
 static void put_drop(struct nft_wire *wire)
 {
-	struct expression counter = begin(wire, "counter"), immediate;
+	struct nft_expression counter = nft_expression_begin(wire, "counter"), immediate;
 	size_t data, verdict;
 
-	end(wire, counter);
-	immediate = begin(wire, "immediate");
+	nft_expression_end(wire, counter);
+	immediate = nft_expression_begin(wire, "immediate");
 	nft_wire_put_number(wire, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
 	data = nft_wire_open(wire, NFTA_IMMEDIATE_DATA);
 	verdict = nft_wire_open(wire, NFTA_DATA_VERDICT);
 	nft_wire_put_number(wire, NFTA_VERDICT_CODE, NF_DROP);
 	nft_wire_close(wire, verdict);
 	nft_wire_close(wire, data);
-	end(wire, immediate);
+	nft_expression_end(wire, immediate);
 }
 
 static void put_rule(struct nft_wire *wire, const char *chain, bool six, uint8_t protocol)

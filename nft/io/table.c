@@ -13,6 +13,7 @@
 #include "nft/io/guard.h"
 #include "nft/io/ledger.h"
 #include "nft/io/loader.h"
+#include "nft/io/rewrite.h"
 #include "nft/io/wire.h"
 
 #define PROBE "vipd-probe" /* a table that is there for an instant when a process starts */
@@ -32,6 +33,7 @@ enum stage {
 	STAGE_IDLE,
 	STAGE_SKELETON, /* rules */
 	STAGE_LOAD,	/* a child puts them there */
+	STAGE_REWRITE,	/* the rule that the child cannot say */
 	STAGE_FORGET,	/* what the kernel had before */
 	STAGE_READ,	/* what the kernel has, set by set */
 	STAGE_COMPARE,
@@ -308,8 +310,27 @@ static int end_load(struct nft_table *table, struct base_error *error)
 		lose(table, true, false);
 	}
 	table->loaded = !table->forgotten;
-	table->stage = STAGE_FORGET;
+	table->stage = nft_skeleton_virtual(&table->skeleton) ? STAGE_REWRITE : STAGE_FORGET;
 	return table->anew ? NFT_TABLE_ANEW : 0;
+}
+
+static int rewrite(struct nft_table *table)
+{
+	int r;
+
+	if (table->under_way > 0) {
+		r = nft_wire_result(table->wire, false);
+	} else {
+		nft_rewrite_begin(table->wire);
+		table->under_way = 1;
+		r = nft_wire_submit(table->wire);
+	}
+	if (r == -EINPROGRESS)
+		return NFT_TABLE_WAIT;
+	table->under_way = 0;
+	if (r == 0)
+		table->stage = STAGE_FORGET;
+	return r;
 }
 
 static int forget(struct nft_table *table)
@@ -542,6 +563,9 @@ static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
 		return begin_load(table, skeleton, error); /* has said why */
 	case STAGE_LOAD:
 		return end_load(table, error);
+	case STAGE_REWRITE:
+		r = rewrite(table);
+		break;
 	case STAGE_FORGET:
 		r = forget(table);
 		break;
@@ -556,7 +580,7 @@ static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
 		break;
 	}
 	if (r < 0)
-		base_error_set(error, r, "nftables refused to change the elements of table vipd: %s",
+		base_error_set(error, r, "nftables refused to change table vipd: %s",
 			       strerror(-r));
 	return r;
 }

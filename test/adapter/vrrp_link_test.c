@@ -350,6 +350,35 @@ static void test_hundreds_of_addresses_are_added_and_removed(void **state)
 	assert_int_equal(count, 0);
 }
 
+static bool filters(const char *interface, const char *mac)
+{
+	return place_try("bridge fdb show dev %s | grep -q '^%s .*permanent'", interface, mac) == 0;
+}
+
+/* RFC 9568 section 7.3: it is taken in besides the interface's own, on a card as on a bridge. */
+static void test_frames_to_a_virtual_mac_are_taken_in_or_not_any_more(void **state)
+{
+	static const char *const interfaces[] = { "eth1", "br-ex" };
+	static const struct base_mac mac = { { 0, 0, 0x5e, 0, 1, 9 } };
+
+	(void)state;
+	place_run("ip link add br-ex type bridge && ip link set br-ex up");
+	for (size_t i = 0; i < BASE_COUNT_OF(interfaces); i++) {
+		unsigned index = if_nametoindex(interfaces[i]);
+
+		assert_int_equal(vrrp_links_ignore(links, index, &mac), 0); /* it is not there */
+		for (int n = 0; n < 2; n++) {
+			assert_int_equal(vrrp_links_listen(links, index, &mac), 0);
+			assert_true(filters(interfaces[i], "00:00:5e:00:01:09"));
+		}
+		assert_int_equal(vrrp_links_ignore(links, index, &mac), 0);
+		assert_false(filters(interfaces[i], "00:00:5e:00:01:09"));
+	}
+	place_run("ip link delete br-ex");
+	assert_int_equal(vrrp_links_ignore(links, 7777, &mac), 0);
+	assert_int_equal(vrrp_links_listen(links, 7777, &mac), -ENODEV);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -367,6 +396,7 @@ int main(void)
 		TEST(test_an_interface_that_vanishes_is_gone_and_its_successor_is_another),
 		TEST(test_lost_events_are_a_reason_to_look),
 		TEST(test_hundreds_of_addresses_are_added_and_removed),
+		TEST(test_frames_to_a_virtual_mac_are_taken_in_or_not_any_more),
 	};
 
 	place_enter();

@@ -64,7 +64,7 @@ static void want_service(unsigned number, unsigned endpoint, unsigned ranges)
 			base_address_ipv4(11, (uint8_t)(i / 256), (uint8_t)i, 0), 24
 		};
 	nft_table_source(table, &number, sizeof number);
-	nft_emit_vip(&vip, port.dataplane, nft_table_want, table);
+	nft_emit_vip(&vip, port.dataplane, NULL, nft_table_want, table);
 	nft_emit_port(&port, nft_table_want, table);
 }
 

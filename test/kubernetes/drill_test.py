@@ -346,6 +346,24 @@ def test_one_after_another(cluster):
     assert ended(cluster, "d1")["phase"] == "Succeeded"
 
 
+def test_who_answers_is_told_apart_behind_a_virtual_mac_too(cluster):
+    """The pool's setting on its way to the LAN; clients see one MAC, and the drill which node it is."""
+    owner, pool = settled(cluster), f"{GROUP}/addresspools/lab"
+    cluster.api.patch(pool, {"spec": {"vrrp": {"virtualMAC": True}}})
+    try:
+        mac = f"00:00:5e:00:01:{vip(cluster)['spec']['virtualRouterID']:02x}"
+        wait_for("the virtual MAC", lambda: cluster.lab.client.mac_of(cluster.address) == mac)
+        drill(cluster)
+        last = ended(cluster)["last"]
+        assert last["verdict"] == "Succeeded" and last["answeredByTwoMilliseconds"] == 0, last
+        line = [span["answeredBy"] for span in last["timeline"]]
+        assert line[0] == owner and line[-1] == last["to"] != owner, last
+        assert cluster.lab.client.mac_of(cluster.address) == mac
+    finally:
+        cluster.api.patch(pool, {"spec": {"vrrp": {"virtualMAC": False}}})
+        wait_for("the owner's own MAC", lambda: cluster.answering(cluster.address) in cluster.daemons)
+
+
 def test_a_node_that_dies_meanwhile_fails_it_and_is_measured_as_outside(cluster):
     """The outage is that of the crash, and longer than the budget."""
     drill(cluster, budget={"outageMilliseconds": 1})

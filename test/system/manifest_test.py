@@ -144,7 +144,7 @@ FAULTS = {
     "mode": (vrrp("mode: broadcast"), "mode must be multicast or unicast"),
     "version": (vrrp("version: 4"), "version must be 3 or 2"),
     "version 2 in a hurry": (vrrp("version: 2"), "write advertisementIntervalMilliseconds: 1000, or take version 3"),
-    "virtual MAC": (vrrp("virtualMAC: true"), "virtualMAC is not in this version"),
+    "virtual MAC": (vrrp("virtualMAC: perhaps"), "must be true or false"),
     "typing error below vrrp": (vrrp("versoin: 3"), "did you mean version?"),
     # addresses
     "address": (service('"192.0.2.10"}', '"192.0.2.300"} # HERE'), '"192.0.2.300" is no address'),

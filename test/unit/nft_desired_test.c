@@ -82,7 +82,32 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 		struct lines lines = { .fail_at = 0 };
 		struct base_address vip = address(rows[i].address);
 
-		assert_int_equal(nft_emit_vip(&vip, rows[i].dataplane, collect, &lines), 0);
+		assert_int_equal(nft_emit_vip(&vip, rows[i].dataplane, NULL, collect, &lines), 0);
+		assert_string_equal(lines.text, rows[i].expected);
+	}
+}
+
+static void test_a_virtual_mac_is_said_to_the_rules(void **state)
+{
+	static const struct base_mac macs[] = { { { 0, 0, 0x5e, 0, 1, 7 } },
+						{ { 0, 0, 0x5e, 0, 2, 255 } } };
+	static const struct {
+		const char *address, *expected;
+	} rows[] = {
+		{ "192.0.2.10", "netdev virtual4 { 192.0.2.10 : 00:00:5e:00:01:07 }\n"
+				"netdev vips4 { 192.0.2.10 }\n" },
+		{ "2001:db8::10", "netdev virtual6 { 0x20010db8000000000000000000000010 : "
+				  "00:00:5e:00:02:ff }\n"
+				  "netdev vips6 { 0x20010db8000000000000000000000010 }\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct lines lines = { .fail_at = 0 };
+		struct base_address vip = address(rows[i].address);
+
+		assert_int_equal(nft_emit_vip(&vip, NFT_DATAPLANE_ANNOUNCE, &macs[i], collect, &lines),
+				 0);
 		assert_string_equal(lines.text, rows[i].expected);
 	}
 }
@@ -690,6 +715,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_address_is_known_to_the_tables_that_its_data_plane_needs),
+		cmocka_unit_test(test_a_virtual_mac_is_said_to_the_rules),
 		cmocka_unit_test(test_one_endpoint_is_one_entry_where_it_is_needed),
 		cmocka_unit_test(
 			test_a_port_without_endpoints_has_no_entry_and_is_refused_by_the_rules),

@@ -119,6 +119,35 @@ static void test_the_fence_is_at_the_egress_or_else_at_the_loopback(void **state
 	assert_true(says("arp daddr ip @vips4 arp daddr ip != @alive4 counter drop"));
 }
 
+/* Nobody pays for a virtual MAC where none is; where there is one, who sends to others pays one comparison. */
+static void test_only_a_segment_with_a_virtual_mac_has_rules_for_it(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+	uint64_t before = nft_skeleton_revision(&skeleton);
+
+	(void)state;
+	skeleton.segment_count = 2;
+	strcpy(skeleton.segments[1], "eth2");
+	skeleton.indices[1] = 3;
+	render(&skeleton, false);
+	assert_false(nft_skeleton_virtual(&skeleton));
+	assert_false(says("pkttype other") || says("map @virtual") || says(NFT_REWRITE_CHAIN));
+	skeleton.virtual_macs[1] = true;
+	assert_true(nft_skeleton_virtual(&skeleton));
+	assert_true(nft_skeleton_revision(&skeleton) != before);
+	render(&skeleton, false);
+	assert_true(says("\tchain in-eth1 {\n\t\ttype filter hook ingress device \"eth1\" priority 0; policy "
+			 "accept;\n\t\tip daddr @alive4 goto direct4-eth1\n"));
+	assert_true(says("\tchain in-eth2 {\n\t\ttype filter hook ingress device \"eth2\" priority 0; policy "
+			 "accept;\n\t\tmeta pkttype other @ll,0,32 0x00005e00 jump virtual\n"
+			 "\t\tip daddr @alive4 goto direct4-eth2\n"));
+	/* Behind the fence: who may not answer at all does not answer with another MAC. */
+	assert_true(strstr(text, "arp saddr ip != @alive4 counter drop") < strstr(text, "map @virtual4"));
+	assert_ptr_equal(strstr(strstr(text, "map @virtual4") + 1, "chain out-"), NULL);
+	assert_true(says("\tchain " NFT_REWRITE_CHAIN " {\n\t}\n"));
+	assert_false(says("ether saddr set")); /* nft would ask for an interface that it came in on */
+}
+
 static void test_new_rules_go_into_the_old_tables_unless_told_otherwise(void **state)
 {
 	struct nft_skeleton skeleton = plain();
@@ -161,13 +190,13 @@ static void test_rules_name_only_sets_that_exist_and_all_of_them(void **state)
 	struct nft_skeleton skeleton = plain();
 
 	(void)state;
-	skeleton.source4[24] = skeleton.source6[64] = true;
+	skeleton.source4[24] = skeleton.source6[64] = skeleton.virtual_macs[0] = true;
 	render(&skeleton, false);
 	for (const char *at = strchr(text, '@'); at; at = strchr(at + 1, '@')) {
 		char set[64], map[64], name[32];
 
 		if (sscanf(at, "@%31[a-z0-9]", name) != 1 || strcmp(name, "th") == 0 ||
-		    strcmp(name, "nh") == 0)
+		    strcmp(name, "nh") == 0 || strcmp(name, "ll") == 0)
 			continue;
 		snprintf(set, sizeof set, "\tset %s {", name);
 		snprintf(map, sizeof map, "\tmap %s {", name);
@@ -307,6 +336,7 @@ int main(void)
 		cmocka_unit_test(test_adverts_open_the_fence_for_their_interval),
 		cmocka_unit_test(test_a_router_with_many_addresses_keeps_all_of_them_alive),
 		cmocka_unit_test(test_the_fence_is_at_the_egress_or_else_at_the_loopback),
+		cmocka_unit_test(test_only_a_segment_with_a_virtual_mac_has_rules_for_it),
 		cmocka_unit_test(test_new_rules_go_into_the_old_tables_unless_told_otherwise),
 		cmocka_unit_test(test_source_ranges_are_looked_for_by_their_lengths),
 		cmocka_unit_test(test_rules_name_only_sets_that_exist_and_all_of_them),

@@ -469,6 +469,32 @@ static void test_random_bytes_never_do_more_than_get_a_verdict(void **state)
 	}
 }
 
+/* RFC 9568 section 7.3. */
+static void test_a_virtual_mac_is_made_of_family_and_id(void **state)
+{
+	static const struct {
+		enum base_family family;
+		uint8_t id;
+		struct base_mac mac;
+	} macs[] = {
+		{ BASE_FAMILY_IPV4, 1, { { 0, 0, 0x5e, 0, 1, 1 } } },
+		{ BASE_FAMILY_IPV4, 255, { { 0, 0, 0x5e, 0, 1, 255 } } },
+		{ BASE_FAMILY_IPV6, 10, { { 0, 0, 0x5e, 0, 2, 10 } } },
+	};
+	static const struct base_mac others[] = { { { 2, 0, 0x5e, 0, 1, 1 } }, { { 0, 0, 0x5e, 0, 3, 1 } },
+						  { { 0, 0, 0x5e, 1, 1, 1 } }, { { 0 } } };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(macs); i++) {
+		struct base_mac mac = vrrp_virtual_mac(macs[i].family, macs[i].id);
+
+		assert_memory_equal(&mac, &macs[i].mac, sizeof mac);
+		assert_true(vrrp_is_virtual_mac(&mac));
+	}
+	for (size_t i = 0; i < BASE_COUNT_OF(others); i++)
+		assert_false(vrrp_is_virtual_mac(&others[i]));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -481,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_every_packet_we_build_is_read_back_as_it_was_meant),
 		cmocka_unit_test(test_what_cannot_be_said_is_not_built),
 		cmocka_unit_test(test_checksums_are_those_of_the_internet),
+		cmocka_unit_test(test_a_virtual_mac_is_made_of_family_and_id),
 		cmocka_unit_test(test_version_2_never_has_a_pseudo_header),
 		cmocka_unit_test(test_every_verdict_has_its_own_words),
 		cmocka_unit_test(test_random_bytes_never_do_more_than_get_a_verdict),

@@ -1,9 +1,10 @@
 #include "vrrp/io/link.h"
 
 #include <errno.h>
-#include <linux/if_addr.h>
-#include <linux/rtnetlink.h>
 #include <linux/if.h>
+#include <linux/if_addr.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
 #include <net/if_arp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -461,4 +462,38 @@ int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 			first = r;
 	}
 	return first;
+}
+
+static int request_filter(struct vrrp_links *links, int type, unsigned index,
+			  const struct base_mac *mac)
+{
+	struct ndmsg info = { .ndm_family = AF_BRIDGE,
+			      .ndm_ifindex = (int)index,
+			      .ndm_state = NUD_PERMANENT,
+			      .ndm_flags = NTF_SELF };
+	struct nl_msg *message =
+		nlmsg_alloc_simple(type, type == RTM_NEWNEIGH ? NLM_F_CREATE : 0);
+
+	if (!message)
+		return -ENOMEM;
+	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
+	    nla_put(message, NDA_LLADDR, sizeof mac->bytes, mac->bytes) < 0) {
+		nlmsg_free(message);
+		return -ENOMEM;
+	}
+	return translate(nl_send_sync(links->request, message)); /* takes the message */
+}
+
+int vrrp_links_listen(struct vrrp_links *links, unsigned index, const struct base_mac *mac)
+{
+	int r = request_filter(links, RTM_NEWNEIGH, index, mac);
+
+	return r == -EEXIST ? 0 : r;
+}
+
+int vrrp_links_ignore(struct vrrp_links *links, unsigned index, const struct base_mac *mac)
+{
+	int r = request_filter(links, RTM_DELNEIGH, index, mac);
+
+	return r == -ENODEV ? 0 : r; /* no such interface, or it has no such MAC */
 }

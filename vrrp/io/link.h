@@ -62,6 +62,14 @@ bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addres
 int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 		      const struct base_address *addresses, size_t count);
 
+/*
+ * The interface also takes, or no longer takes, frames to `mac`, a virtual MAC: in its filter, not as its own.
+ * (The kernel calls such frames somebody else's; nft/ tells it otherwise.) It is there already, or not any more:
+ * fine. Does not go away by itself. 0 or -errno.
+ */
+int vrrp_links_listen(struct vrrp_links *links, unsigned index, const struct base_mac *mac);
+int vrrp_links_ignore(struct vrrp_links *links, unsigned index, const struct base_mac *mac);
+
 /* Every address with our tag as of the last refresh, sorted by index and address. */
 struct vrrp_link_tagged {
 	unsigned index;
