@@ -518,8 +518,37 @@ static void put_early(struct text *t, const struct nft_skeleton *s, bool six)
 	    f, f);
 }
 
+/*
+ * Translated here, and not here, so that its VM would hear of it from somebody else and reset it; its client sends
+ * again. By a member: the owner knows already that the VM is here now, this node does not yet, and known as the
+ * old endpoint's it would stay so for good. From the LAN: on an owner that should have passed it on, in the
+ * instant in which somebody flushes all tables and the director's chains go before these.
+ */
+static void put_midstream(struct text *t, const struct nft_skeleton *s)
+{
+	put(t, "\tchain midstream {\n");
+	for (int six = 0; six < 2; six++) {
+		const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
+
+		put(t, "\t\tether saddr @members ct original %s daddr @vips%s %s daddr != @local%s counter drop\n",
+		    ip, f, ip, f);
+		put_segments(t, s, "\t\tiifname {");
+		if (s->segment_count > 0)
+			put(t, " ct original %s daddr @vips%s %s daddr != @local%s %s daddr != @unplaced%s counter "
+			       "drop\n",
+			    ip, f, ip, f, ip, f);
+	}
+	put(t, "\t}\n");
+}
+
 static void put_inet(struct text *t, const struct nft_skeleton *s)
 {
+	/* First: a flush empties chains in the order in which they were made, and in between nobody shall be refused. */
+	put(t, "\tchain closed {\n"
+	       "\t\tct state new tcp flags & (fin | syn | rst | ack) == syn counter reject with "
+	       "tcp reset\n"
+	       "\t\tct state new meta l4proto { udp, sctp } counter reject\n"
+	       "\t\tcounter drop\n\t}\n"); /* mid-stream: silence, never a reset */
 	for (int six = 0; six < 2; six++)
 		put_early(t, s, six);
 	for (int i = 0; i < 4; i++)
@@ -545,28 +574,17 @@ static void put_inet(struct text *t, const struct nft_skeleton *s)
 	put(t, "\tchain resets {\n"
 	       "\t\tip saddr . meta l4proto . th sport @heldend4 counter drop\n"
 	       "\t\tip6 saddr . meta l4proto . th sport @heldend6 counter drop\n\t}\n");
+	put_midstream(t, s);
 	/* What is translated looks nothing up, however often it asks in vain. */
 	put(t, "\tchain forward {\n\t\ttype filter hook forward priority filter - 10; policy "
 	       "accept;\n"
 	       "\t\ttcp flags & rst == rst jump resets\n"
 	       "\t\tct state established,related accept\n"
-	       /*
-		* The owner knows already that the VM is here now, this node does not yet: known as
-		* the old endpoint's, the connection would stay so for good. Its client sends again.
-		*/
-	       "\t\tct state new tcp flags & syn == 0 ether saddr @members ct original ip daddr @vips4 "
-	       "ip daddr != @local4 counter drop\n"
-	       "\t\tct state new tcp flags & syn == 0 ether saddr @members ct original ip6 daddr @vips6 "
-	       "ip6 daddr != @local6 counter drop\n"
+	       "\t\tct state new tcp flags & syn == 0 jump midstream\n"
 	       "\t\tct status dnat accept\n"
 	       "\t\tip daddr . ip daddr @hairpin4 jump early4\n"
 	       "\t\tip6 daddr . ip6 daddr @hairpin6 jump early6\n"
 	       "\t\tip daddr @vips4 goto closed\n\t\tip6 daddr @vips6 goto closed\n\t}\n");
-	put(t, "\tchain closed {\n"
-	       "\t\tct state new tcp flags & (fin | syn | rst | ack) == syn counter reject with "
-	       "tcp reset\n"
-	       "\t\tct state new meta l4proto { udp, sctp } counter reject\n"
-	       "\t\tcounter drop\n\t}\n"); /* mid-stream: silence, never a reset */
 }
 
 /* What nft takes as a word and as a quoted name; Linux would allow more. */
