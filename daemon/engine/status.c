@@ -184,13 +184,15 @@ static void print_routers(const cJSON *list)
 	cJSON_ArrayForEach(item, list) {
 		bool candidate = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "candidate"));
 		const char *kept_out = candidate ? text_of(item, "notEligible") : "no candidate";
+		const char *mac = text_of(item, "virtualMAC");
 
 		print_age(age, number_of(item, "sinceSeconds"));
-		printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6.0f %-9s  %s%s%s\n", names,
+		printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6.0f %-9s  %s%s%s%s%s\n", names,
 		       text_of(item, "name"), addresses, text_of(item, "addresses"),
 		       text_of(item, "state"), owners, text_of(item, "owner"), age,
 		       number_of(item, "term"), text_of(item, "dataplane"), text_of(item, "reason"),
-		       *kept_out == '-' ? "" : "; not here: ", *kept_out == '-' ? "" : kept_out);
+		       *kept_out == '-' ? "" : "; not here: ", *kept_out == '-' ? "" : kept_out,
+		       *mac == '-' ? "" : "; ", *mac == '-' ? "" : mac);
 	}
 }
 

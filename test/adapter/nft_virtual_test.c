@@ -208,6 +208,28 @@ static void test_frames_to_the_virtual_mac_come_in_at_the_owner_alone(void **sta
 	}
 }
 
+/* As br-ex is: the card behind it, eth0, is its port, and what is sent to the virtual MAC goes no further. */
+static void test_a_bridge_takes_them_as_a_card_does(void **state)
+{
+	const struct family *family = &families[0];
+	struct vrrp_neighbour_seen seen;
+	uint8_t frame[2048];
+	int lan;
+
+	(void)state;
+	place_run("ip link delete eth1 && ip link add eth0 type veth peer name lan && "
+		  "ip link add eth1 address 02:00:00:00:00:01 type bridge forward_delay 0 && "
+		  "ip link set eth0 master eth1 && ip link set eth0 up && ip link set lan up && "
+		  "ip link set eth1 up && ip address add 192.0.2.1/24 dev eth1 && "
+		  "bridge fdb add 00:00:5e:00:01:0a dev eth1 self permanent");
+	lan = begin(family);
+	open_fence(family->vip);
+	assert_true(ask(lan, family, family->vip, &client_mac, &family->mac, frame, &seen));
+	assert_true(same(&family->mac, seen.mac.bytes));
+	close(lan);
+	place_run("ip link delete eth0");
+}
+
 /* A successor's advert has no member's MAC, and ends the leaving all the same. */
 static void test_a_leaving_address_is_let_go_when_the_virtual_mac_is_heard(void **state)
 {
@@ -280,6 +302,7 @@ int main(void)
 		TEST(test_a_question_in_its_name_does_not_say_the_nodes_mac),
 		TEST(test_adverts_come_from_the_virtual_mac),
 		TEST(test_frames_to_the_virtual_mac_come_in_at_the_owner_alone),
+		TEST(test_a_bridge_takes_them_as_a_card_does),
 		TEST(test_a_leaving_address_is_let_go_when_the_virtual_mac_is_heard),
 		TEST(test_a_change_of_the_setting_leaves_no_address_unanswered),
 		TEST(test_the_rules_can_be_loaded_again_and_listed),

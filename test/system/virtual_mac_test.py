@@ -5,7 +5,8 @@ import time
 import pytest
 
 import conftest
-from conftest import BOTH, V4, V6
+import vipd
+from conftest import BOTH, V4
 from lab import wait_for
 
 VIRTUAL = {"virtualMAC": True}
@@ -103,6 +104,13 @@ def test_members_see_who_it_is(rack):
                 assert "00:00:5e" not in node.run(["nft", "list", "set", "netdev", "vipd", "peers"]).stdout
         for daemon in rack.cluster.daemons.values():
             assert not re.search("ForeignAddress|ForeignVirtualRouter", daemon.log())
+
+
+def test_status_shows_it(rack):
+    daemon = rack["n1"]
+    table = daemon.node.run([vipd.program(), "status", "--runtime-dir", daemon.runtime]).stdout
+    for address in BOTH:
+        assert re.search(rf"{re.escape(address)} .*; {rack.virtual_mac(address)}$", table, re.M), table
 
 
 def filters(node):
