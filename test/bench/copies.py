@@ -2,8 +2,10 @@
 they would take the server, not vipd, half an hour. That the controller finds nothing to write in them is checked by
 whoever uses them."""
 import base64
+import contextlib
 import http.client
 import json
+import socket
 import time
 import uuid
 
@@ -24,6 +26,7 @@ class Etcd:
     def __init__(self, api):
         self.connection = http.client.HTTPConnection("127.0.0.1", 2379, timeout=10)
         self.connection.sock = api.host.connect("127.0.0.1", 2379, 10)
+        self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # head and body are sent apart
 
     def _ask(self, what, body):
         self.connection.request("POST", f"/v3/kv/{what}", json.dumps(body))
@@ -45,64 +48,124 @@ class Etcd:
         return base64.b64encode(text.encode()).decode()
 
 
-class Copier:
-    """Copies of one Service that has its address, of its VirtualIP and, if it has one, of its EndpointSlice."""
+class Original:
+    """One Service that has its address, with all that belongs to it, as they lie in etcd."""
 
-    def __init__(self, api, name, endpoints=None):
-        self.api, self.etcd, self.candidates = api, Etcd(api), {}
-        service = api.service(name)
-        self.name, self.uid = name, service["metadata"]["uid"]
-        self.address, self.cluster = api.ingress(name)[0], service["spec"]["clusterIP"]
-        self.keys = {what: key for what, key in (
-            ("service", f"/registry/services/specs/vms/{name}"), ("vip", f"/registry/vipd.dev/virtualips/{self.address}"),
-            ("taken", f"/registry/ipaddresses/{self.cluster}"), ("slice", f"/registry/endpointslices/vms/{endpoints}"))
-            if what != "slice" or endpoints}
-        self.endpoints = endpoints
-        self.texts = {what: self.etcd.get(key) for what, key in self.keys.items()}
-        self.there = 1
+    def __init__(self, etcd, name, address, cluster, endpoints=None):
+        """`endpoints`: the name of its EndpointSlice, if copies shall have one."""
+        self.name, self.address, self.cluster, self.endpoints = name, address, cluster, endpoints
+        self.service, self.vip, self.taken = map(etcd.get, (
+            f"/registry/services/specs/vms/{name}", f"/registry/vipd.dev/virtualips/{address}",
+            f"/registry/ipaddresses/{cluster}"))
+        self.slice = etcd.get(f"/registry/endpointslices/vms/{endpoints}") if endpoints else None
+        self.uid = json.loads(self.service)["metadata"]["uid"]
 
-    def fill(self, wanted, run):
-        """Until there are so many. `run` starts a controller, lets it settle and stops it: who is candidate of a
-        virtual router it says of the first address of each; those that share the router have the same."""
-        if self.there < ROUTERS:
-            self._copy(range(self.there, min(wanted, ROUTERS)))
-            run()
-        self.candidates = {vip["spec"]["virtualRouterID"]: vip["spec"]["candidates"]
-                           for vip in everything(self.api, VIPS)}
-        self._copy(range(max(self.there, min(wanted, ROUTERS)), wanted))
-        self.there = wanted
-        run()  # the pool counts them
-
-    def _copy(self, numbers):
-        """The last one in a transaction of its own: of several objects with one version the server takes the first
-        for all, and would say that a list is complete when it is not."""
-        for part in (numbers[:-1], numbers[-1:]):
-            things = {}
-            for number in part:
-                things.update(self._one(number))
-            self.etcd.put(things)
-
-    def _one(self, number):
+    def copy(self, number, change=lambda vip: None):
+        """{key: text}; `change` may still do something to the VirtualIP."""
         name, uid = f"copy-{number}", str(uuid.uuid4())
         address = f"10.64.{64 + number // 250}.{1 + number % 250}"
         cluster = f"10.96.{128 + number // 250}.{1 + number % 250}"
-        router = 1 + number % ROUTERS
 
         def renamed(text):
             for old, new in ((self.uid, uid), (f'"{self.name}"', f'"{name}"'), (self.address, address),
                              (f'"{self.cluster}"', f'"{cluster}"'), (f'"{self.endpoints}"', f'"{name}"')):
                 text = text.replace(old, new)
             return text
-        vip = json.loads(renamed(self.texts["vip"]))
+        vip = json.loads(renamed(self.vip))
         vip["metadata"]["uid"] = str(uuid.uuid4())
-        vip["spec"].update(virtualRouter=f"lab.ipv4.{router}", virtualRouterID=router)
-        vip["spec"]["candidates"] = self.candidates.get(router, vip["spec"]["candidates"])
-        made = {f"/registry/services/specs/vms/{name}": renamed(self.texts["service"]),
-                f"/registry/ipaddresses/{cluster}": renamed(self.texts["taken"]),  # else the server would, with an Event
+        change(vip)
+        made = {f"/registry/services/specs/vms/{name}": renamed(self.service),
+                f"/registry/ipaddresses/{cluster}": renamed(self.taken),  # else the server would, with an Event
                 f"/registry/vipd.dev/virtualips/{address}": json.dumps(vip)}
-        if self.endpoints:
-            made[f"/registry/endpointslices/vms/{name}"] = renamed(self.texts["slice"])
+        if self.slice:
+            made[f"/registry/endpointslices/vms/{name}"] = renamed(self.slice)
         return made
+
+
+class Copier:
+    """Copies of one Service: first one for each virtual router, which controller (and speakers) may put right; then
+    copies of those.
+
+    lease   the name of its virtual router's Lease, if there are speakers: others like it are made
+    away    a context in which etcd is written to: thousands of objects at once are much for a server that watches
+    """
+
+    def __init__(self, api, name, endpoints=None, lease=None, away=contextlib.nullcontext):
+        self.api, self.etcd, self.lease, self.away = api, Etcd(api), lease, away
+        self.first = Original(self.etcd, name, api.ingress(name)[0], api.service(name)["spec"]["clusterIP"], endpoints)
+        self.originals = {}
+        self.there = 1
+
+    def fill(self, wanted, run):
+        """Until there are so many. `run` starts a controller, lets it settle and stops it."""
+        end = min(wanted, ROUTERS + 1)
+        if self.there < end:
+            with self.away():
+                self._give()
+                self._copy(range(self.there, end), lambda number: self.first.copy(number, self._spread(number)))
+            run()
+        if wanted > end:
+            self.originals = self.originals or self._read()
+            with self.away():
+                self._copy(range(max(self.there, end), wanted),
+                           lambda number: self.originals[router_of(number)].copy(number))
+            run()  # the pool counts them
+        self.there = wanted
+
+    def _read(self):
+        """{virtual router ID: one that is in it}"""
+        clusters = {thing["metadata"]["name"]: thing["spec"]["clusterIP"] for thing in everything(self.api, SERVICES)}
+        return {vip["spec"]["virtualRouterID"]: Original(self.etcd, name, vip["spec"]["address"], clusters[name],
+                                                         name if self.first.slice else None)
+                for vip in everything(self.api, VIPS)
+                if (name := vip["spec"]["services"][0]["name"]).startswith("copy-")}
+
+    def _spread(self, number):
+        router = router_of(number)
+
+        def change(vip):
+            spec, owner = vip["spec"], vip.get("status", {}).get("owner")
+            spec.update(virtualRouter=f"lab.ipv4.{router}", virtualRouterID=router,
+                        candidates=rotated(spec["candidates"], router))
+            if owner:  # it is named in the conditions, too
+                vip["status"] = json.loads(json.dumps(vip["status"]).replace(owner, spec["candidates"][0]["node"]))
+        return change
+
+    def _give(self):
+        """The Leases of all virtual routers, as that of the first one: each its first candidate's. Without, the first
+        speaker to hear of them would take them all, and the controller would even that out for minutes."""
+        if not self.lease:
+            return
+        text = self.etcd.get(f"/registry/leases/vipd-system/{self.lease}")
+        holder = json.loads(text)["spec"]["holderIdentity"]
+        candidates = json.loads(self.first.vip)["spec"]["candidates"]
+        made = {}
+        for router in range(1, ROUTERS + 1):
+            name, node = f"lab.ipv4.{router}", rotated(candidates, router)[0]["node"]
+            copy = json.loads(text.replace(f'"{self.lease}"', f'"{name}"').replace(f'"{holder}"', f'"{node}"'))
+            copy["metadata"]["uid"] = str(uuid.uuid4())
+            if name != self.lease:
+                made[f"/registry/leases/vipd-system/{name}"] = json.dumps(copy)
+        self.etcd.put(made)
+
+    def _copy(self, numbers, copy):
+        """The last one in a transaction of its own: of several objects with one version the server takes the first
+        for all, and would say that a list is complete when it is not."""
+        for part in (numbers[:-1], numbers[-1:]):
+            things = {}
+            for number in part:
+                things.update(copy(number))
+            self.etcd.put(things)
+
+
+def router_of(number):
+    return 1 + number % ROUTERS
+
+
+def rotated(candidates, by):
+    """Every node is first of as many."""
+    nodes = [one["node"] for one in candidates]
+    return [{**one, "node": nodes[(at + by) % len(nodes)]} for at, one in enumerate(candidates)]
 
 
 def ask(api, path):

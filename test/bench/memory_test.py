@@ -18,7 +18,7 @@ PATIENCE = 60
 
 def resource_version(api):
     """Moves with every write to the API server, whoever wrote."""
-    return int(api.request("GET", "/api/v1/namespaces?limit=1")["metadata"]["resourceVersion"])
+    return int(api.request("GET", "/api/v1/namespaces?limit=1", timeout=PATIENCE)["metadata"]["resourceVersion"])
 
 
 def writes_per_second(api, seconds):

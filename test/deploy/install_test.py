@@ -185,10 +185,10 @@ def test_uninstalling_leaves_nothing_behind(site):
     assert len(traces_in_the_api(site)) > 15
     site.clear()
     try:
-        asked = len(site.api.requests())
+        asked = len(site.api.audit.requests())
         before = site.follow("Uninstall")
         # Its accounts go before its pods do; who is refused does not ask on and on.
-        refused = [event["requestURI"] for event in site.api.requests()[asked:] if event.get("responseStatus", {}).get("code") == 403]
+        refused = [event["requestURI"] for event in site.api.audit.requests()[asked:] if event.get("responseStatus", {}).get("code") == 403]
         assert len(refused) < 20 * len(site.daemons), refused
         assert "No resources found" in before[0] or not before[0].strip()
         assert traces_in_the_api(site) == []

@@ -49,7 +49,7 @@ def requests(site, since="", beginning=()):
     server says to a question of the newer kind that it is invalid; then vipd asks for lists.
     """
     asked, refused = collections.defaultdict(set), []
-    for event in site.api.requests():
+    for event in site.api.audit.requests():
         if not event.get("userAgent", "").startswith("vipd-"):
             continue  # a test, with a token of vipd's
         account = event["user"]["username"].rpartition(":")[2]

@@ -18,6 +18,7 @@ import re
 
 import yaml
 
+from audit import Audit
 from cluster import ADDRESS, Cluster, program
 from kube_proxy import LIMITS, PODS
 from lab import PREFIX, ROOT, LabError, Process, ip_batch, run, start_time, wait_for
@@ -29,16 +30,6 @@ SERVER = "lab/vm:1"  # what VMs run: test/vm/guest_server.c
 BINARIES = ("/usr/bin/containerd", "/usr/sbin/runc", "/usr/lib/cni/bridge")
 # Folders that programs know by name alone; each node has its own.
 OWN = ["/run", "/var/lib/cni", "/var/lib/kubelet", "/var/lib/vipd", "/var/log/containers", "/var/log/pods"]
-
-AUDIT = """
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-omitManagedFields: true
-rules:
-- {level: Metadata, userGroups: ["system:serviceaccounts:vipd-system"]}
-- {level: None}
-"""
 
 FIRST = """
 mount --make-rshared /
@@ -259,7 +250,7 @@ def command_of(pid):
 
 class KubeletCluster(Cluster):
     server_options = ["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
-                      "--kubelet-preferred-address-types=InternalIP", "--audit-log-maxsize=0"]
+                      "--kubelet-preferred-address-types=InternalIP"]
     manager_options = ["--allocate-node-cidrs=false", "--node-monitor-grace-period=20s"]
 
     def __init__(self, nodes=3, six=True):
@@ -270,10 +261,8 @@ class KubeletCluster(Cluster):
         super().__init__()
         self.nodes, self.six = [f"n{i}" for i in range(1, nodes + 1)], six
         self.kubelets, self.archives, self.names = {}, [], None
-        self.audit = self.dir / "audit.log"
-        policy = self.dir / "audit.yaml"
-        policy.write_text(AUDIT)
-        self.server_options = [*self.server_options, f"--audit-policy-file={policy}", f"--audit-log-path={self.audit}"]
+        self.audit = Audit(self.dir)
+        self.server_options = [*self.server_options, *self.audit.options]
 
     def __getitem__(self, name):
         return self.kubelets[name]
@@ -349,7 +338,3 @@ class KubeletCluster(Cluster):
 
     def pods(self, selector, namespace="vipd-system"):
         return self.list(f"/api/v1/namespaces/{namespace}/pods?labelSelector={selector}")
-
-    def requests(self):
-        """Every request of the ServiceAccounts of vipd-system, as the audit log has them."""
-        return [json.loads(line) for line in self.audit.read_text().splitlines() if line.endswith("}")]

@@ -1,0 +1,271 @@
+"""Ten thousand Services, three speakers and the controller, all ended at once and started anew: how soon all is as it
+was, what memory that takes, and every single write that it causes. One that changes nothing fails the run.
+
+The Services are copies (copies.py) that come up as if they had been there; each has an EndpointSlice, all of one VM.
+"""
+import collections
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import time
+
+import manifests
+import processes
+import vipd
+from audit import Audit
+from controllers import LEASES, POOLS, SERVICES, SPEAKERS, VIPS
+from copies import Copier, JsonCluster, everything
+from lab import Lab, wait_for
+from memory_test import PATIENCE, SLICES
+
+COUNT = int(os.environ.get("VIPD_BENCH_SERVICES", "10000").split(",")[-1])
+NODES, SAMPLES = 3, 20
+REST = 10  # seconds without a write
+TOLD = "everything the API server knows has been told to the engine"
+ALIVE = ("vipd-controller", *(f"speaker-n{number}" for number in range(1, NODES + 1)))  # Leases: signs of life
+
+
+class FleetCluster(JsonCluster):
+    def __init__(self):
+        super().__init__()
+        self.audit = Audit(self.dir, "RequestResponse", ("create", "update", "patch", "delete"))
+        self.server_options = [*self.server_options, *self.audit.options]
+
+
+def expose(api, lab, name):
+    service = manifests.service(name, [], selector={"nobody": "x"})
+    del service["spec"]["selector"]  # no controller makes slices of its own then
+    api.create(SERVICES, service)
+    made = api.create(SLICES, manifests.endpoint_slice(service, [lab.vms["test-vm-1"]]))
+    return made["metadata"]["name"]
+
+
+def on_nodes(lab):
+    """{address: nodes} of those that are no node's own."""
+    return collections.Counter(
+        address for node in lab.nodes.values() for address in node.addresses("eth1")
+        if address.startswith("10.64.") and not address.startswith("10.64.0."))
+
+
+def rules_of(node):
+    """For how many ports of Services the kernel has an endpoint."""
+    return node.run(["nft", "list", "map", "inet", "vipd", "service4"], check=False).stdout.count(" . tcp . ")
+
+
+def join(node):
+    node.run(["ip", "address", "add", f"10.64.0.{getattr(node, 'index', 100)}/10", "dev", "eth1"])
+
+
+def told_after(daemon, started):
+    """Seconds (wall clock) after which the agent knew everything; None: not yet."""
+    for line in daemon.process.output().splitlines():
+        if TOLD in line:
+            when = datetime.datetime.fromisoformat(line.partition("time=")[2].split(" ")[0].replace("Z", "+00:00"))
+            return when.timestamp() - started
+    return None
+
+
+# --- what was written
+
+
+def contents(api):
+    """{(resource, name): (version, digest of all that anybody said)}"""
+    found = {}
+    for path in (SERVICES, VIPS, POOLS, SPEAKERS, LEASES):
+        for thing in everything(api, path):
+            version = thing["metadata"].pop("resourceVersion")
+            thing["metadata"].pop("managedFields", None)
+            text = json.dumps(thing, sort_keys=True).encode()
+            found[path.rpartition("/")[2], thing["metadata"]["name"]] = version, hashlib.sha1(text).digest()
+    return found
+
+
+class Write:
+    def __init__(self, event):
+        what, answer = event["objectRef"], event.get("responseObject") or {}
+        self.thing = what["resource"], what.get("name") or answer.get("metadata", {}).get("name")
+        self.kind = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+        self.code = event.get("responseStatus", {}).get("code", 0)
+        self.version = answer.get("metadata", {}).get("resourceVersion")
+        self.said = event.get("requestObject")
+        self.verb, self.who = event["verb"], event["user"]["username"].rpartition("-")[2]
+        self.alive = self.thing[0] == "leases" and self.thing[1] in ALIVE
+
+    def __repr__(self):
+        return f"{self.who}: {self.verb} {self.kind} {self.thing[1]}: {self.code} {json.dumps(self.said)}"
+
+
+class Ledger:
+    """Every write of vipd's but the signs of life."""
+
+    def __init__(self, api):
+        self.audit, self.writes = api.audit, []
+
+    def follow(self):
+        found = [write for write in map(Write, self.audit.fresh()) if not write.alive]
+        self.writes += found
+        return found
+
+    def settle(self, seconds=600):
+        """Waits until there was none for a while."""
+        last = end = time.monotonic()
+        while time.monotonic() - last < REST:
+            if self.follow():
+                last = time.monotonic()
+            assert time.monotonic() - end < seconds, self.writes[-10:]
+            time.sleep(0.5)
+
+    def begin(self):
+        self.follow()
+        self.writes = []
+
+    def idle(self, before):
+        """Those whose answer is a version that there was already: they changed nothing."""
+        known = {thing: {version} for thing, (version, _) in before.items()}
+        found = []
+        for write in self.writes:
+            if write.code in (200, 201) and write.version:
+                versions = known.setdefault(write.thing, set())
+                if write.version in versions:
+                    found.append(write)
+                versions.add(write.version)
+        return found
+
+    def kinds(self):
+        counts = collections.Counter(write.kind if write.code < 300 else f"{write.kind} ({write.code})"
+                                     for write in self.writes)
+        return ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "none"
+
+
+# --- the two ways to start anew
+
+
+def programs_killed(cluster):
+    for daemon in cluster.daemons.values():
+        daemon.kill()
+
+
+def power_lost(cluster):
+    for daemon in cluster.daemons.values():
+        daemon.node.power_off()
+        daemon.forget()
+    for daemon in cluster.daemons.values():
+        daemon.node.power_on()
+        join(daemon.node)
+
+
+class Fleet:
+    def __init__(self, api, lab):
+        self.api, self.lab = api, lab
+        self.cluster, self.ledger, self.grown = vipd.Speakers(lab, api), Ledger(api), False
+
+    @contextlib.contextmanager
+    def away(self):
+        """Neither the server nor anybody who asks it."""
+        programs_killed(self.cluster)
+        self.api.kill_server()
+        yield
+        self.api.start_server(seconds=300)
+        contents(self.api)  # it has everything in its caches
+        self.speak()
+
+    def speak(self):
+        """{node: (all is known, all rules are there) in seconds after its start}
+
+        One after the other: three speakers that ask for everything at once leave a server on two cores no time for
+        Leases, and a speaker that gets no answer about them takes what nobody else announces."""
+        nodes = {}
+        for name, daemon in self.cluster.daemons.items():
+            begun, started = time.monotonic(), time.time()
+            daemon.start()
+            told = wait_for(f"{name} to know all", lambda: told_after(daemon, started), 3 * PATIENCE, 0.1)
+            if self.grown:
+                wait_for(f"{name} to have all rules", lambda: rules_of(self.lab[name]) >= COUNT, 3 * PATIENCE, 0.1)
+            nodes[name] = told, time.monotonic() - begun
+        return nodes
+
+    def settle(self):
+        """With a controller for a while."""
+        self.cluster.start_controller().wait_output("leads: ", 120)
+        self.ledger.settle()
+        self.cluster.stop_controllers()
+
+    def grow(self):
+        api, cluster = self.api, self.cluster
+        cluster.start_controller()
+        cluster.start()
+        cluster.ready(60)
+        endpoints = expose(api, self.lab, "first")
+        cluster.serves(api.external_ip("first"), vm="test-vm-1")
+        self.ledger.settle()
+        cluster.stop_controllers()
+        api.manager.stop()  # what it would do about objects that nobody made is no part of this
+        api.manager = None
+        lease = api.vips()[api.ingress("first")[0]]["spec"]["virtualRouter"]
+        Copier(api, "first", endpoints, lease, self.away).fill(COUNT, self.settle)
+        self.grown = True
+        self.controller = cluster.start_controller()
+        self.everywhere()
+        self.ledger.settle()
+
+    def everywhere(self):
+        wait_for("every address to be on one node", lambda: sorted(on_nodes(self.lab).values()) == [1] * COUNT, 300, 0.2)
+
+    def restart(self, act):
+        """(speak(); held, served: seconds after all were ended)"""
+        self.cluster.kill_controllers()
+        act(self.cluster)
+        begun = time.monotonic()
+        nodes = self.speak()
+        self.controller = self.cluster.start_controller()
+        self.everywhere()
+        held = time.monotonic() - begun
+        for address in sorted(on_nodes(self.lab))[::COUNT // SAMPLES][:SAMPLES]:
+            self.cluster.serves(address, vm="test-vm-1", seconds=60)
+        served = time.monotonic() - begun
+        self.controller.wait_output("leads: ", PATIENCE)
+        return nodes, held, served
+
+    def weigh(self, memory):
+        who = {**{f"n1 {name}": pid for name, pid in processes.ours(self.cluster["n1"].process).items()},
+               **processes.ours(self.controller)}
+        cpu = processes.cpu_percent(who.values(), 20)
+        for name, pid in who.items():
+            memory.row(name, *processes.memory_kib(pid), cpu[pid])
+
+
+def test_ten_thousand_services(table):
+    start = table(f"{COUNT} Services, {NODES} speakers and the controller started anew: seconds",
+                  ["after", "node", "all is known from the API server", "all rules in the kernel"])
+    whole = table("the same, all nodes",
+                  ["after", "every address on one node", f"{SAMPLES} of them answer", "writes", "they change nothing",
+                   "objects", "they are as they were"])
+    memory = table(f"{COUNT} Services, {NODES} nodes, at rest: KiB", ["who", "RSS", "PSS", "private", "CPU %"])
+    written = table("what was written", ["after", "writes"])
+    with FleetCluster() as api, Lab(nodes=NODES, vms=[("test-vm-1", "n2")], management=True) as lab:
+        api.install().attach(lab)
+        api.pool(addresses=["10.64.1.0-10.64.127.255"])
+        for host in (*lab.nodes.values(), lab.client):
+            join(host)
+        fleet = Fleet(api, lab)
+        fleet.grow()
+        fleet.weigh(memory)
+        for name, act in (("SIGKILL of all", programs_killed), ("loss of power of all nodes", power_lost)):
+            before = contents(api)
+            fleet.ledger.begin()
+            nodes, held, served = fleet.restart(act)
+            for node, seconds in nodes.items():
+                start.row(name, node, *seconds)
+            fleet.ledger.settle()
+            after = contents(api)
+            changed = [thing for thing in after if after[thing][0] != before.get(thing, ("",))[0]
+                       and thing[1] not in ALIVE]
+            same = [thing for thing in changed if thing in before and after[thing][1] == before[thing][1]]
+            idle = fleet.ledger.idle(before)
+            whole.row(name, held, served, len(fleet.ledger.writes), len(idle), len(changed), len(same))
+            written.row(name, fleet.ledger.kinds())
+            assert not idle, (len(idle), idle[:10])
+            assert not same, (len(same), same[:10])
+            assert before.keys() == after.keys()
