@@ -26,6 +26,18 @@ static const char *task_name(enum agent_task task)
 	}
 }
 
+/* libcurl's words. */
+static const char *advice_on_certificate(const char *message)
+{
+	if (strstr(message, "not yet valid"))
+		return ": is this node's clock behind?";
+	if (strstr(message, "has expired"))
+		return ": renew the server's certificate, or is this node's clock ahead?";
+	return strstr(message, "certificate") ? ": certificate-authority of the kubeconfig must be the one "
+						"that signed the server's certificate"
+					      : "";
+}
+
 /* What a person can do about it. */
 static const char *advice(enum agent_task task, const struct k8s_response *response)
 {
@@ -44,10 +56,7 @@ static const char *advice(enum agent_task task, const struct k8s_response *respo
 	case K8S_RESULT_UNAUTHORIZED:
 		return ": the token or certificate is not accepted; has it expired?";
 	case K8S_RESULT_UNREACHABLE:
-		return strstr(response->message, "certificate")
-			       ? ": certificate-authority of the kubeconfig must be the one that "
-				 "signed the server's certificate"
-			       : "";
+		return advice_on_certificate(response->message);
 	case K8S_RESULT_OK:
 	case K8S_RESULT_CONFLICT:
 	case K8S_RESULT_EXISTS:

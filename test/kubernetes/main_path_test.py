@@ -1,4 +1,5 @@
 """The main job on a real API server: from `virtctl expose` to a byte from the VM, and on when its owner dies."""
+import datetime
 import time
 
 import pytest
@@ -254,6 +255,55 @@ def test_api_server_away_changes_nothing_and_failover_goes_on(cluster):
         1 for name in routers(api) if api.leases()[name]["spec"]["holderIdentity"] == heir], 20)
     time.sleep(2)
     assert cluster.answering(address) == heir
+
+
+def test_wall_clocks_change_nothing(cluster):
+    """Wrong by hours, each in its own way, and stepped while they run; the controller's is right. Only a clock behind the
+    certificate of the API server is in the way, and said to be."""
+    api, lab = cluster.api, cluster.lab
+    try:
+        for name, wrong in (("n1", 0), ("n2", 7200), ("n3", -30 * 86400)):
+            cluster[name].stop()
+            cluster[name].step_clock(wrong)
+            cluster[name].start()
+        cluster["n3"].process.wait_output("certificate is not yet valid: is this node's clock behind")
+        cluster["n3"].stop()
+        cluster["n3"].step_clock(40000)
+        cluster["n3"].start()
+        cluster.ready(30)
+        api.create(SERVICES, steered("late", cluster))
+        address = api.external_ip("late")
+        cluster.serves(address, vm="test-vm-2")
+        owner = cluster.owner(address)
+        wait_for("the VirtualIP to name its owner", lambda: status_owner(api, address) == owner)
+        before = api.vips()[address]["status"]["transitions"], api.leases()[routers(api)[0]]["spec"]["leaseTransitions"]
+        arp = lab.client.probe("arp", "eth1", address, 2)
+        for step in (3600, -3000, 90000, 0):
+            for name in ("n1", "n2"):
+                cluster[name].step_clock(step if name == owner else -step // 30)
+            time.sleep(2)
+            if step == 90000:
+                wait_for("the wrong time in what the owner writes", lambda: api.leases()[f"speaker-{owner}"]["spec"][
+                    "renewTime"] > f"{datetime.datetime.utcnow() + datetime.timedelta(hours=24):%Y-%m-%dT%H:%M:%S}", 20)
+        seen = arp.stop()
+        print("stepped:", seen)
+        assert seen["outages"] == 0 and seen["two"] == 0 and len(seen["answerers"]) == 1, seen
+        assert before == (api.vips()[address]["status"]["transitions"],
+                          api.leases()[routers(api)[0]]["spec"]["leaseTransitions"])
+        conditions = [(name, one["type"], one["reason"]) for name in lab.nodes
+                      for one in api.get(f"{GROUP}/speakers/{name}")["status"]["conditions"] if one["status"] == "Unknown"]
+        assert conditions == [], "the controller takes a speaker for silent"
+        arp = lab.client.probe("arp", "eth1", address, 2)
+        cluster[owner].kill()
+        cluster.owner(address, other_than=owner)
+        time.sleep(1)
+        seen = arp.stop()
+        assert seen["outages"] == 1 and seen["two"] == 0 and seen["longest_ms"] < 1500, seen
+    finally:
+        for daemon in cluster.daemons.values():
+            daemon.clock = None
+            if daemon.running():
+                daemon.restart()
 
 
 def test_a_crashed_speaker_that_comes_back_at_once_keeps_the_address(cluster):

@@ -31,6 +31,7 @@ class Daemon:
 
     def __init__(self, node, words):
         self.node, self.words = node, words
+        self.clock = None  # a file that says how wrong the node's wall clock is
         self.state = node.lab.dir / f"{node.name}.state"
         self.runtime = node.lab.dir / f"{node.name}.run"
         self.process = None
@@ -39,8 +40,24 @@ class Daemon:
         for folder in (self.state, self.runtime):
             folder.mkdir(exist_ok=True)
         self.process = self.node.start("vipd", [program(), *self.words, "--state-dir", self.state,
-                                                "--runtime-dir", self.runtime], env=environment())
+                                                "--runtime-dir", self.runtime],
+                                       env={**environment(), **self._wall_clock()})
         return self
+
+    def _wall_clock(self):
+        """test/tools/wall_clock.c"""
+        if not self.clock:
+            return {}
+        return {"LD_PRELOAD": str(program("test/wall_clock.so")), "WALL_CLOCK": str(self.clock),
+                "ASAN_OPTIONS": environment()["ASAN_OPTIONS"] + ":verify_asan_link_order=0"}
+
+    def step_clock(self, seconds):
+        """From now on, and after the next start, the wall clock is wrong by so much; it has to have one to be stepped while
+        it runs: called once before the start."""
+        self.clock = self.node.lab.dir / f"{self.node.name}.clock"
+        new = self.clock.with_suffix(".new")
+        new.write_text(f"{seconds}\n")
+        new.rename(self.clock)
 
     def running(self):
         return self.process is not None and self.process.alive()
@@ -231,13 +248,15 @@ class Watch:
 class Standalone(Cluster):
     """vipd standalone on every node, all with the same folder of manifests."""
 
-    def __init__(self, lab, **pool_spec):
+    def __init__(self, lab, nodes=None, folder="manifests", **pool_spec):
+        """`nodes`: names of those that are of this cluster; all of the lab."""
         super().__init__(lab)
-        self.folder = lab.dir / "manifests"
+        self.folder = lab.dir / folder
         self.folder.mkdir()
-        manifests.write(self.folder / "nodes.yaml", *map(manifests.node, lab.nodes.values()))
+        members = [lab[name] for name in nodes or lab.nodes]
+        manifests.write(self.folder / "nodes.yaml", *map(manifests.node, members))
         self.pool(**pool_spec)
-        for node in lab.nodes.values():
+        for node in members:
             self.add(node, ["standalone", "--node", node.name, "--manifests", self.folder])
 
     def pool(self, **spec):
