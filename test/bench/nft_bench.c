@@ -1,6 +1,7 @@
 /*
  * nft_bench SERVICES [FOREIGN]: how long the element updates of table vipd take, in a namespace of its own.
  * FOREIGN: so many Services in a table like that of kube-proxy stand beside it. One line a measurement.
+ * nft_bench SERVICES here: in this namespace, beside whoever writes there; a change every 10 ms, and nothing else.
  */
 #include <netinet/in.h>
 #include <poll.h>
@@ -11,7 +12,7 @@
 
 static struct nft_table *table;
 static struct nft_skeleton skeleton;
-static unsigned services;
+static unsigned services, pause_us;
 
 static uint64_t clock_ns(void)
 {
@@ -133,8 +134,10 @@ static void changes(const char *what, void want(unsigned i))
 	unsigned turns;
 
 	for (unsigned i = 0; i < 1000; i++) {
-		uint64_t begin = clock_ns(), longest;
+		uint64_t begin, longest;
 
+		usleep(pause_us);
+		begin = clock_ns();
 		want(i);
 		commit(&longest, &turns);
 		took[i] = clock_ns() - begin;
@@ -210,14 +213,19 @@ static void foreign(unsigned count)
 
 int main(int argc, char **argv)
 {
+	bool here = argc > 2 && strcmp(argv[2], "here") == 0;
 	uint64_t begin, longest;
 	unsigned turns;
 
 	services = argc > 1 ? (unsigned)atoi(argv[1]) : 1000;
-	place_enter();
-	place_cable();
-	if (argc > 2)
-		foreign((unsigned)atoi(argv[2]));
+	if (here) {
+		pause_us = 10000;
+	} else {
+		place_enter();
+		place_cable();
+		if (argc > 2)
+			foreign((unsigned)atoi(argv[2]));
+	}
 	skeleton = (struct nft_skeleton){ .egress = true,
 					  .segment_count = 1,
 					  .segments = { "eth1" },
@@ -234,6 +242,10 @@ int main(int argc, char **argv)
 	all("full start");
 	changes("one Service's endpoint changes", want_moved);
 	changes("two elements change: a member", want_member);
+	if (here) {
+		nft_table_free(table);
+		return 0;
+	}
 	ranges();
 	counters();
 	all("everything said again, nothing changed");

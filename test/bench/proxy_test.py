@@ -4,13 +4,15 @@ kube-proxy makes its rules from a real API server and is ended then, so that onl
 VIPD_BENCH_SERVICES says how many Services there are.
 """
 import os
+import re
+import threading
 import time
 
 import manifests
 from cluster import Cluster
 from dataplane_test import COLUMNS, VIP, Bench, Way, report
 from kube_proxy import KubeProxy
-from lab import Lab
+from lab import ROOT, Lab
 
 SERVICES = "/api/v1/namespaces/vms/services"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/vms/endpointslices"
@@ -65,3 +67,43 @@ def test_beside_kube_proxy_itself(table):
         for mode, took in seconds.items():
             each = len(took) // len(SIZES)
             made.row(mode, *[f"{min(took[i * each:(i + 1) * each]):.1f}" for i in range(len(SIZES))])
+
+
+def test_one_change_beside_a_busy_kube_proxy(table):
+    """kube-proxy's Services change all the time, so that it writes as often as it does (once a second at most)."""
+    made = table("one Service among 50,000 of vipd changes, a change every 10 ms, beside kube-proxy's nftables mode: us",
+                 ["kube-proxy's Services", "", "its changes", "p50", "p99", "max"])
+    with Cluster() as api, Lab(management=True, masquerade=False) as lab:
+        api.install()
+        api.attach(lab)
+        node, count = lab["n1"], 0
+        for size in SIZES:
+            others(api, count, size - count)
+            count = size
+            for busy in (False, True):
+                proxy = KubeProxy(node, api, "nftables").start()
+                proxy.wait_rules(f"10.245.{(size - 1) // 256}.{(size - 1) % 256}", seconds=600)
+                stop, changes = threading.Event(), [0]
+
+                def change(size=size, stop=stop, changes=changes):
+                    while not stop.wait(0.01):
+                        number = changes[0] % size
+                        changes[0] += 1
+                        api.patch(f"{SLICES}/s{number}", {"endpoints": [{
+                            "addresses": [f"10.{246 + changes[0] // size % 2}.{number // 256}.{number % 256}"],
+                            "conditions": {"ready": True}}]})
+                writer = threading.Thread(target=change)
+                if busy:
+                    writer.start()
+                try:
+                    said = node.run(["chrt", "--rr", 20, ROOT / "build/release/test/nft_bench", 50_000, "here"],
+                                    timeout=200).stdout
+                finally:
+                    stop.set()
+                    if busy:
+                        writer.join()
+                    proxy.stop()
+                    node.run(["nft", "flush", "ruleset"], timeout=300)
+                for what, *figures in re.findall(r"(?m)^(one Service.*?|two elements.*?) +p50 ([\d.]+) us, p99 ([\d.]+) us, max "
+                                                 r"([\d.]+) us", said):
+                    made.row(f"{size}, {'changing' if busy else 'at rest'}", what, changes[0], *figures)
