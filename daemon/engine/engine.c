@@ -113,6 +113,13 @@ int engine_add_timer(struct engine *engine, sd_event_source **source, int64_t pr
 	return r;
 }
 
+static int on_turn_end(sd_event_source *source, void *userdata)
+{
+	(void)source;
+	realtime_breathe(engine_now(userdata));
+	return 0;
+}
+
 static int add_sources(struct engine *engine)
 {
 	int r;
@@ -121,6 +128,7 @@ static int add_sources(struct engine *engine)
 	    (r = engine_state_start(engine)) < 0 || (r = engine_fence_watch(engine)) < 0 ||
 	    (r = engine_add_timer(engine, &engine->stop_limit, ENGINE_PRIORITY_FEEDER, on_stop_limit,
 				  UINT64_MAX)) < 0 ||
+	    (r = sd_event_add_post(engine->event, NULL, on_turn_end, engine)) < 0 ||
 	    (r = sd_event_add_signal(engine->event, NULL, SIGTERM, on_terminate, engine)) < 0 ||
 	    (r = sd_event_add_signal(engine->event, NULL, SIGINT, on_terminate, engine)) < 0 ||
 	    (r = sd_event_add_signal(engine->event, NULL, SIGHUP, on_hangup, engine)) < 0)

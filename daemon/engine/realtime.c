@@ -6,12 +6,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "base/time.h"
 #include "daemon/log.h"
 
 #define PRIORITY    10
 #define SPIN_MAX_US (5 * BASE_USEC_PER_SEC)
+#define TURNS_US    BASE_USEC_PER_SEC
+#define BREATH_US   50
 
 static bool locked;
 
@@ -40,6 +43,16 @@ void realtime_start(bool may_lock)
 		log_line(LOG_INFO, BASE_REASON_NONE, LOG_NO_FIELDS,
 			 "no realtime priority (%s): intervals below 100 ms may be missed under load",
 			 strerror(errno));
+}
+
+void realtime_breathe(uint64_t now_us)
+{
+	static uint64_t breathed_us;
+
+	if (base_usec_since(now_us, breathed_us) < TURNS_US)
+		return;
+	breathed_us = now_us;
+	nanosleep(&(struct timespec){ .tv_nsec = BREATH_US * 1000 }, NULL);
 }
 
 void realtime_trim(void)

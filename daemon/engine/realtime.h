@@ -1,6 +1,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * Of the engine's process: on time even where the node is short of processor and memory, and no harm to the node
@@ -13,6 +14,12 @@
  * memory would let allocations fail later.
  */
 void realtime_start(bool may_lock);
+
+/*
+ * After each turn of the loop. One that has work for seconds never waits, and would be taken for one that spins:
+ * so it waits for an instant each second.
+ */
+void realtime_breathe(uint64_t now_us);
 
 /* Gives free memory back to the system, locked or not. */
 void realtime_trim(void);
