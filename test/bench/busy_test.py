@@ -2,30 +2,15 @@
 
 Each takeover is a false one. Every core has two processes that never sleep; the client asks by ARP every 5 ms.
 """
-import contextlib
-import os
-import subprocess
-import sys
 import time
 
 import pytest
 
-from lab import Lab
+from lab import Lab, busy_processors
 from peers import ADDRESS, Keepalived, Vipd, settled
 
 INTERVAL_MS = 10
 SECONDS = 60
-
-
-@contextlib.contextmanager
-def busy():
-    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
-    try:
-        yield
-    finally:
-        for burner in burners:
-            burner.kill()
-            burner.wait()
 
 
 @pytest.mark.parametrize("kind", [Vipd, Keepalived], ids=["vipd", "keepalived"])
@@ -38,7 +23,7 @@ def test_busy(kind, table):
         settled(cluster, lab)
         time.sleep(2)
         before, arp = cluster.takeovers(), lab.client.probe("arp", "eth1", ADDRESS, 5)
-        with busy():
+        with busy_processors():
             time.sleep(SECONDS)
         seen = arp.stop()
         outcome.row(kind.name, cluster.takeovers() - before, seen["longest_ms"], seen["questions"], seen["two"],

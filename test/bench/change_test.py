@@ -12,13 +12,12 @@ import struct
 import threading
 import time
 
-import vipd
-from cluster import GROUP, Cluster
+from cluster import Cluster
 from conftest import RUNS, spread
 from create_test import LIMIT, Line
 from kube_proxy import KubeProxy
-from lab import Lab, LabError, wait_for
-from memory_test import PATIENCE, REST_WRITES, SERVICES, SLICES, count_of, expose, has_address, has_owner, writes_per_second
+from lab import Lab, LabError
+from memory_test import PATIENCE, SERVICES, SLICES, expose_to_the_end, start_with_room
 
 SIZES = [int(n) for n in os.environ.get("VIPD_BENCH_SERVICES", "10,1000").split(",")]
 NETLINK_NETFILTER, NFTABLES_GROUP = 12, 1 << 6
@@ -96,21 +95,11 @@ def test_an_endpoint_moves(table):
                  ["Services, beside", *[f"{what}: {word}" for what in ("PATCH to event", "PATCH to rules", "event to rules")
                                         for word in ("median", "p95", "max")]])
     with Cluster() as api, Lab(vms=[("test-vm-1", "n2"), ("test-vm-2", "n3")], management=True) as lab:
-        api.install().attach(lab)
-        api.pool(addresses=["203.0.112.1-203.0.117.254"])
-        for node in lab.nodes.values():  # a second prefix on the LAN, so that there is room
-            node.run(["ip", "address", "add", f"203.0.118.{node.index}/21", "dev", "eth1"])
-        cluster = vipd.Speakers(lab, api)
-        cluster.start_controller()
-        cluster.start()
-        cluster.ready(60)
+        cluster = start_with_room(api, lab)
         done = 0
         for size in SIZES:
-            expose(api, lab, done, size)
+            expose_to_the_end(api, lab, done, size)
             done = size
-            wait_for("the addresses", lambda: count_of(api, SERVICES, has_address) == size, 300, 1)
-            wait_for("the owners", lambda: count_of(api, f"{GROUP}/virtualips", has_owner) == size, 300, 1)
-            wait_for("rest", lambda: writes_per_second(api, 5) < REST_WRITES, 300, 1)
             last = api.request("GET", f"{SERVICES}/many-{size - 1}", timeout=PATIENCE)["spec"]["clusterIP"]
             for beside in ("nothing", "kube-proxy"):
                 proxy = None

@@ -55,6 +55,26 @@ def has_owner(virtual_ip):
     return virtual_ip.get("status", {}).get("owner")
 
 
+def start_with_room(api, lab):
+    """Speakers and a controller, and a pool of a second prefix on the LAN for 1,500 addresses."""
+    api.install().attach(lab)
+    api.pool(addresses=["203.0.112.1-203.0.117.254"])
+    for node in lab.nodes.values():
+        node.run(["ip", "address", "add", f"203.0.118.{node.index}/21", "dev", "eth1"])
+    cluster = vipd.Speakers(lab, api)
+    cluster.start_controller()
+    cluster.start()
+    return cluster.ready(60)
+
+
+def expose_to_the_end(api, lab, first, last):
+    """All that are there then have an address and an owner, and nobody has anything left to write."""
+    expose(api, lab, first, last)
+    wait_for("the addresses", lambda: count_of(api, SERVICES, has_address) == last, 300, 1)
+    wait_for("the owners", lambda: count_of(api, f"{GROUP}/virtualips", has_owner) == last, 300, 1)
+    wait_for("rest", lambda: writes_per_second(api, 5) < REST_WRITES, 300, 1)
+
+
 def test_memory(table):
     outcome = table("memory: release build, KiB",
                     ["who", "Services", "RSS", "PSS", "private", "CPU % at rest", "API writes/s at rest"])
@@ -70,12 +90,9 @@ def test_memory(table):
         cluster.ready()
         done = 0
         for count in (1, 100, 500):
-            expose(api, lab, done, count)
+            expose_to_the_end(api, lab, done, count)
             done = count
-            wait_for(f"{count} addresses", lambda: count_of(api, SERVICES, has_address) == count, 300, 0.5)
-            wait_for(f"{count} owners", lambda: count_of(api, f"{GROUP}/virtualips", has_owner) == count, 300, 0.5)
             wait_for(f"each of {count} addresses on one node", lambda: on_nodes(api, lab) == [1] * count, 60, 0.5)
-            wait_for("rest", lambda: writes_per_second(api, 5) < REST_WRITES, 300, 1)
             who = {**{f"n1 {name}": pid for name, pid in ours(cluster["n1"].process).items()}, **ours(controller)}
             version = resource_version(api)
             cpu = cpu_percent(who.values(), REST_SECONDS)

@@ -2,11 +2,10 @@
 import threading
 import time
 
-import vipd
 from cluster import GROUP, Cluster
 from lab import Lab, wait_for
-from memory_test import (PATIENCE, REST_WRITES, SERVICES, count_of, expose, has_address, has_owner,
-                         resource_version, writes_per_second)
+from memory_test import (PATIENCE, REST_WRITES, expose_to_the_end, resource_version, start_with_room,
+                         writes_per_second)
 
 COUNT, NODES = 1000, 5
 REST_SECONDS = 60
@@ -57,18 +56,8 @@ def test_a_thousand_addresses(table):
                   ["its addresses", "all on a node again after s", "status names all heirs after s", "writes",
                    "most in one second"])
     with Cluster() as api, Lab(nodes=NODES, vms=[("test-vm-1", "n2")], management=True) as lab:
-        api.install().attach(lab)
-        api.pool(addresses=["203.0.112.1-203.0.117.254"])
-        for node in lab.nodes.values():  # a second prefix on the LAN, so that there is room
-            node.run(["ip", "address", "add", f"203.0.118.{node.index}/21", "dev", "eth1"])
-        cluster = vipd.Speakers(lab, api)
-        cluster.start_controller()
-        cluster.start()
-        cluster.ready(60)
-        expose(api, lab, 0, COUNT)
-        wait_for("the addresses", lambda: count_of(api, SERVICES, has_address) == COUNT, 300, 1)
-        wait_for("the owners", lambda: count_of(api, VIPS, has_owner) == COUNT, 300, 1)
-        wait_for("rest", lambda: writes_per_second(api, 5) < REST_WRITES, 300, 1)
+        cluster = start_with_room(api, lab)
+        expose_to_the_end(api, lab, 0, COUNT)
         held = owners(api)
         read, version = reads(cluster), resource_version(api)
         time.sleep(REST_SECONDS)

@@ -14,6 +14,7 @@ later run finds and removes what a killed one left behind. Files and logs are in
     lab.py clean      removes every lab of this machine that nobody uses any more, kept ones too
 """
 import concurrent.futures
+import contextlib
 import ctypes
 import itertools
 import json
@@ -68,6 +69,18 @@ def run(command, timeout=30, check=True, text=None):
         raise LabError(f"{' '.join(map(str, command))}: exit {done.returncode}: "
                        f"{(done.stderr or done.stdout).strip()}")
     return done
+
+
+@contextlib.contextmanager
+def busy_processors():
+    """Two processes for each that never sleep."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
 
 
 def ip_batch(namespace, *lines):

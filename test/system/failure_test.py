@@ -6,15 +6,13 @@ import os
 import pathlib
 import platform
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from conftest import BOTH, V4, V6, Rack
-from lab import wait_for
+from lab import busy_processors, wait_for
 
 # At 100 ms adverts others wait 3.2 to 3.4 intervals; the rest of the bound is for a busy machine.
 DARK_MS = 1500
@@ -122,21 +120,10 @@ def test_a_hanging_owner(rack, record_property):
     hang(rack, 4, record_property)
 
 
-@contextlib.contextmanager
-def both_processors_busy():
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
-    try:
-        yield
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
-
-
 def test_a_hanging_owner_on_busy_processors(rack, record_property):
     """It wakes among others who want to run, too, and is no owner any more."""
     lost, watch = rack.owner(), rack.watch()
-    with both_processors_busy():
+    with busy_processors():
         rack[lost].hang()
         time.sleep(2)
         rack[lost].wake()
