@@ -7,6 +7,8 @@ from lab import LabError, ip_batch
 from plan import KINDS
 
 SLOW_S = 0.3
+HOUR_S = 3600
+CLOCK_STEPS = [0, 2 * HOUR_S, 25 * HOUR_S, HOUR_S]
 
 # What the switch does not pass on from or to port a.
 PATHS = {
@@ -24,6 +26,7 @@ class Faults:
     def __init__(self, rack):
         self.rack = rack
         self.drops = {}  # rules of the switch: {(kind, node, other): rules}
+        self.clocks = {}  # {node: by how much its wall clock is wrong}
 
     def begin(self, kind, node, other):
         if kind in PATHS:
@@ -45,6 +48,12 @@ class Faults:
         self.rack.lab.switch.run(["nft", "-f", "-"], text="table bridge chaos\ndelete table bridge chaos\n"
                                  "table bridge chaos {\n chain forward {\n"
                                  f" type filter hook forward priority 0; policy accept;\n{rules}\n }}\n}}\n")
+
+    def begin_clock(self, node):
+        """Forth and back, by whole hours; not behind the API server's certificate: that would cut it off, as api-cut does."""
+        wrong = self.clocks.get(node, 0)
+        self.clocks[node] = CLOCK_STEPS[(CLOCK_STEPS.index(wrong) + 1) % len(CLOCK_STEPS)]
+        self.rack.speakers[node].step_clock(self.clocks[node])
 
     # --- processes
 

@@ -24,6 +24,7 @@ KINDS = {
     "unplug": Kind("link", 2, moves="owner"),        # carrier lost
     "down": Kind("link", 2, moves="owner"),          # `ip link set eth1 down` on the node
     "mac": Kind("link", 2, pulse=True),
+    "clock": Kind("clock", 2, pulse=True),           # the wall clock is stepped by hours
     "address": Kind("rules", 2, pulse=True),         # the address taken off the owner by hand
     "flush": Kind("rules", 2, pulse=True),           # `nft flush ruleset`
     "pair": Kind("path", 2, pair=True, moves="any"),     # two nodes do not hear each other, all others hear both

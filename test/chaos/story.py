@@ -11,7 +11,7 @@ import picture
 import plan
 import vipd
 from cluster import SYSTEM
-from faults import Faults, Happened
+from faults import HOUR_S, Faults, Happened
 from lab import ROOT, Lab, LabError, wait_for
 
 V4, V6 = "192.0.2.10", "2001:db8::1:10"
@@ -41,6 +41,8 @@ class Rack:
             self.proxy = self.api.proxy(PROXY_PORT)
             self.speakers = vipd.Speakers(self.lab, self.api)
             self.speakers.connect(PROXY_PORT)
+            for daemon in self.speakers.daemons.values():
+                daemon.step_clock(0)
             self.start_controller()
             self.speakers.start()
             self.speakers.ready(60)
@@ -249,7 +251,9 @@ class Run:
             found = re.match(r"(?:<\d>)?time=(\S+)Z level=\S+ program=(\S+).* reason=(\S+)(.*)", line)
             if found:
                 when = datetime.datetime.fromisoformat(found.group(1)).replace(tzinfo=datetime.timezone.utc)
-                yield when.timestamp() - self.wall, f"{found.group(2)} {found.group(3)}{found.group(4)}"
+                at = when.timestamp() - self.wall
+                at -= HOUR_S * round((at - self.start) / HOUR_S)  # so its wall clock was wrong
+                yield at, f"{found.group(2)} {found.group(3)}{found.group(4)}"
 
     def summary(self):
         """Figures of a run, for whoever compares them."""
