@@ -1,4 +1,4 @@
-"""Ten thousand Services, three speakers and the controller, all ended at once and started anew: how soon all is as it
+"""Ten thousand Services, two speakers and the controller, all ended at once and started anew: how soon all is as it
 was, what memory that takes, and every single write that it causes. One that changes nothing fails the run.
 
 The Services are copies (copies.py) that come up as if they had been there; each has an EndpointSlice, all of one VM.
@@ -21,7 +21,7 @@ from lab import Lab, wait_for
 from memory_test import PATIENCE, SLICES
 
 COUNT = int(os.environ.get("VIPD_BENCH_SERVICES", "10000").split(",")[-1])
-NODES, SAMPLES = int(os.environ.get("VIPD_BENCH_NODES", "3")), 20
+NODES, SAMPLES = int(os.environ.get("VIPD_BENCH_NODES", "2")), 20
 REST = 10  # seconds without a write
 TOLD = "everything the API server knows has been told to the engine"
 ALIVE = ("vipd-controller", *(f"speaker-n{number}" for number in range(1, NODES + 1)))  # Leases: signs of life
