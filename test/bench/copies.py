@@ -51,14 +51,22 @@ class Etcd:
 class Original:
     """One Service that has its address, with all that belongs to it, as they lie in etcd."""
 
-    def __init__(self, etcd, name, address, cluster, endpoints=None):
-        """`endpoints`: the name of its EndpointSlice, if copies shall have one."""
+    def __init__(self, etcd, name, address, cluster, endpoints=None, of=None):
+        """`endpoints`: the name of its EndpointSlice, if copies shall have one. `of`: what it is a copy of; the server may
+        be about to make its IPAddress anew."""
         self.name, self.address, self.cluster, self.endpoints = name, address, cluster, endpoints
-        self.service, self.vip, self.taken = map(etcd.get, (
-            f"/registry/services/specs/vms/{name}", f"/registry/vipd.dev/virtualips/{address}",
-            f"/registry/ipaddresses/{cluster}"))
+        self.service, self.vip = map(etcd.get, (
+            f"/registry/services/specs/vms/{name}", f"/registry/vipd.dev/virtualips/{address}"))
         self.slice = etcd.get(f"/registry/endpointslices/vms/{endpoints}") if endpoints else None
         self.uid = json.loads(self.service)["metadata"]["uid"]
+        self.taken = (of.renamed(of.taken, name, self.uid, address, cluster) if of
+                      else etcd.get(f"/registry/ipaddresses/{cluster}"))
+
+    def renamed(self, text, name, uid, address, cluster):
+        for old, new in ((self.uid, uid), (f'"{self.name}"', f'"{name}"'), (self.address, address),
+                         (f'"{self.cluster}"', f'"{cluster}"'), (f'"{self.endpoints}"', f'"{name}"')):
+            text = text.replace(old, new)
+        return text
 
     def copy(self, number, change=lambda vip: None):
         """{key: text}; `change` may still do something to the VirtualIP."""
@@ -67,10 +75,7 @@ class Original:
         cluster = f"10.96.{128 + number // 250}.{1 + number % 250}"
 
         def renamed(text):
-            for old, new in ((self.uid, uid), (f'"{self.name}"', f'"{name}"'), (self.address, address),
-                             (f'"{self.cluster}"', f'"{cluster}"'), (f'"{self.endpoints}"', f'"{name}"')):
-                text = text.replace(old, new)
-            return text
+            return self.renamed(text, name, uid, address, cluster)
         vip = json.loads(renamed(self.vip))
         vip["metadata"]["uid"] = str(uuid.uuid4())
         change(vip)
@@ -116,7 +121,7 @@ class Copier:
         """{virtual router ID: one that is in it}"""
         clusters = {thing["metadata"]["name"]: thing["spec"]["clusterIP"] for thing in everything(self.api, SERVICES)}
         return {vip["spec"]["virtualRouterID"]: Original(self.etcd, name, vip["spec"]["address"], clusters[name],
-                                                         name if self.first.slice else None)
+                                                         name if self.first.slice else None, self.first)
                 for vip in everything(self.api, VIPS)
                 if (name := vip["spec"]["services"][0]["name"]).startswith("copy-")}
 
