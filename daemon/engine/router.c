@@ -7,6 +7,8 @@
 #include "base/hash.h"
 #include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/router_holder.h"
+#include "daemon/engine/router_lease.h"
 #include "daemon/engine/segment.h"
 #include "daemon/log.h"
 
@@ -22,7 +24,6 @@ static const uint64_t announce_times_us[ROUTER_ANNOUNCE_TIMES] = {
 	5000 * BASE_USEC_PER_MSEC,
 };
 #define ANNOUNCE_REFRESH_US (60 * BASE_USEC_PER_SEC)
-
 
 static int family_index(const struct router *router)
 {
@@ -53,16 +54,15 @@ static void arm(struct router *router)
 	timers_set(router->engine->vrrp_timers, &router->timer, deadline_us);
 }
 
-/* Announcements, the end of probing and lingering: later than adverts and their timers. */
-static void set_timer(struct router *router, struct timer *timer, uint64_t due_us)
+void router_set_timer(struct router *router, struct timer *timer, uint64_t due_us)
 {
 	timers_set(router->engine->other_timers, timer, due_us);
 }
 
-static void start_announcing(struct router *router)
+void router_start_announcing(struct router *router)
 {
 	router->announced = 0;
-	set_timer(router, &router->announce_timer, engine_now(router->engine));
+	router_set_timer(router, &router->announce_timer, engine_now(router->engine));
 }
 
 static void on_announce(struct timer *timer, uint64_t due_us)
@@ -78,12 +78,12 @@ static void on_announce(struct timer *timer, uint64_t due_us)
 	if (router->announced < ROUTER_ANNOUNCE_TIMES)
 		wait = announce_times_us[router->announced] -
 		       announce_times_us[router->announced - 1];
-	set_timer(router, timer, due_us + wait);
+	router_set_timer(router, timer, due_us + wait);
 }
 
 static void end_lingering(struct router *router)
 {
-	set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
+	router_set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
 	router->lingering = false;
 }
 
@@ -119,7 +119,7 @@ static void add_addresses(struct router *router)
 static void remove_addresses(struct router *router)
 {
 	end_lingering(router);
-	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
+	router_set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
 	if (router->segment && router->addresses_added)
 		engine_addresses_remove(router->engine, router->segment, router->wish.addresses,
 					router->wish.address_count);
@@ -140,138 +140,10 @@ static void on_linger_end(struct timer *timer, uint64_t due_us)
 
 static void linger(struct router *router, uint64_t now_us)
 {
-	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
+	router_set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
 	engine_linger(router);
 	router->lingering = true;
-	set_timer(router, &router->linger_timer, now_us + NFT_GRACE_MS * BASE_USEC_PER_MSEC);
-}
-
-static void send_lease_write(struct router *router, const struct virtual_router_action *action)
-{
-	struct message *message = engine_message(MESSAGE_LEASE_WRITE);
-	struct message_lease *lease = &message->lease_write.lease;
-
-	MESSAGE_CLEAR(message, MESSAGE_LEASE_WRITE, lease_write);
-	message->lease_write.id = action->write.id;
-	message->lease_write.sent_us = engine_now(router->engine);
-	snprintf(lease->router, sizeof lease->router, "%s", router->wish.name);
-	lease->exists = true;
-	snprintf(lease->holder, sizeof lease->holder, "%s", action->write.lease.holder);
-	lease->term = action->write.lease.term;
-	lease->duration_ms = action->write.lease.duration_ms;
-	snprintf(lease->version, sizeof lease->version, "%s", action->write.expected_version);
-	snprintf(lease->successor, sizeof lease->successor, "%s", action->write.lease.successor);
-	lease->degraded = action->write.lease.degraded;
-	/* Without a feeder nobody answers, and the elector goes on as with a silent API server. */
-	engine_tell(router->engine, message);
-}
-
-static void send_lease_read(struct router *router)
-{
-	struct message *message = engine_message(MESSAGE_LEASE_READ);
-
-	MESSAGE_CLEAR(message, MESSAGE_LEASE_READ, lease_read);
-	snprintf(message->lease_read.router, sizeof message->lease_read.router, "%s",
-		 router->wish.name);
-	engine_tell(router->engine, message);
-}
-
-static void on_probe_end(struct timer *timer, uint64_t due_us)
-{
-	struct router *router = TIMER_ITEM(timer, struct router, probe_timer);
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_FREE };
-
-	(void)due_us;
-	if (!router->probing)
-		return;
-	router->probing = false;
-	router->conflict = false;
-	event.now_us = engine_now(router->engine);
-	router_feed(router, &event);
-}
-
-static void probe_addresses(struct router *router, uint64_t now_us)
-{
-	if (!router->segment)
-		return;
-	router->probing = true;
-	engine_probe_addresses(router);
-	set_timer(router, &router->probe_timer, now_us + ENGINE_PROBE_WAIT_US);
-}
-
-static void log_foreigner(struct router *router, const struct base_address *address,
-			  const struct base_mac *mac, const char *what)
-{
-	char text[BASE_ADDRESS_TEXT_SIZE], peer[BASE_MAC_TEXT_SIZE];
-
-	if (!log_gate_pass(&router->conflict_gate, NULL))
-		return;
-	log_line(LOG_WARNING, BASE_REASON_FOREIGN_ADDRESS,
-		 LOG_FIELDS({ "VIP", base_address_format(address, text) },
-			    { "LEASE", router->wish.name },
-			    { "PEER", base_mac_format(mac, peer) },
-			    { "INTERFACE", router->segment->name }),
-		 "%s answers for %s too: %s", peer, text, what);
-}
-
-void router_seen(struct router *router, struct base_address address, struct base_mac mac,
-		 bool answered)
-{
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN };
-	const struct segment_peer *member = segment_member_by_mac(
-		router->segment, (enum base_family)router->wish.family, &mac);
-	bool by_itself = router_is_said_by_itself(router, &mac);
-
-	if (router->frozen)
-		return;
-	if (by_itself && router->probing && !answered)
-		return; /* announced by a member, probably; it answers, too, and then with its own MAC */
-	if (member && !virtual_router_owns(&router->core) &&
-	    (router->probing ||
-	     (answered && base_usec_since(engine_now(router->engine), router->asked_us) <
-				  router->core.config.interval_us))) {
-		/* A member owns it whose adverts do not reach us (yet): it answers, so it sends them. */
-		router->probing = false;
-		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
-		event.now_us = engine_now(router->engine);
-		event.advert.source = member->address;
-		router_feed(router, &event);
-		return;
-	}
-	if (router->probing) {
-		router->probing = false;
-		router->conflict = true;
-		router->conflict_mac = mac;
-		log_foreigner(router, &address, &mac, "not taken, looked at again later");
-		event.now_us = engine_now(router->engine);
-		router_feed(router, &event);
-		return;
-	}
-	if (!virtual_router_owns(&router->core))
-		return;
-	if (member) { /* a rival that does more than advertise */
-		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
-		event.now_us = engine_now(router->engine);
-		event.advert.source = member->address;
-		router_feed(router, &event);
-	}
-	if (by_itself || segment_member_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
-		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
-		uint64_t now_us = engine_now(router->engine);
-
-		if (now_us < router->crossed_until_us)
-			return;
-		router->crossed_until_us = now_us + router->core.config.interval_us * 3 / 2;
-		if (!router->announce_timer.place ||
-		    router->announce_timer.due_us > router->crossed_until_us) {
-			router->announced = 1;
-			set_timer(router, &router->announce_timer, router->crossed_until_us);
-		}
-	} else {
-		log_foreigner(router, &address, &mac, "announced again in defence");
-		if (router->announced == ROUTER_ANNOUNCE_TIMES)
-			start_announcing(router);
-	}
+	router_set_timer(router, &router->linger_timer, now_us + NFT_GRACE_MS * BASE_USEC_PER_MSEC);
 }
 
 static void apply(struct router *router, const struct virtual_router_action *action,
@@ -295,19 +167,19 @@ static void apply(struct router *router, const struct virtual_router_action *act
 		linger(router, now_us);
 		return;
 	case VIRTUAL_ROUTER_ACTION_ANNOUNCE:
-		start_announcing(router);
+		router_start_announcing(router);
 		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES:
 		engine_ask_witnesses(router, now_us);
 		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES:
-		probe_addresses(router, now_us);
+		router_probe_addresses(router, now_us);
 		return;
 	case VIRTUAL_ROUTER_ACTION_LEASE_WRITE:
-		send_lease_write(router, action);
+		router_lease_write(router, action);
 		return;
 	case VIRTUAL_ROUTER_ACTION_LEASE_READ:
-		send_lease_read(router);
+		router_lease_read(router);
 		return;
 	case VIRTUAL_ROUTER_ACTION_DISBELIEVE:
 		engine_note_disbelieved(router, action->transition.from, action->transition.message);
@@ -371,9 +243,9 @@ static void on_timer(struct timer *timer, uint64_t due_us)
 static void stop_timers(struct router *router)
 {
 	timers_set(router->engine->vrrp_timers, &router->timer, BASE_USEC_NEVER);
-	set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
-	set_timer(router, &router->probe_timer, BASE_USEC_NEVER);
-	set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
+	router_set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
+	router_set_timer(router, &router->probe_timer, BASE_USEC_NEVER);
+	router_set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
 }
 
 void router_freeze(struct router *router)
@@ -425,7 +297,7 @@ static void attach(struct router *router, struct segment *segment)
 void router_mac_changed(struct router *router)
 {
 	if (virtual_router_owns(&router->core))
-		start_announcing(router);
+		router_start_announcing(router);
 }
 
 void router_segment_gone(struct router *router)
@@ -486,7 +358,7 @@ static void change_wish(struct router *router, struct router_wish *wish)
 	router->wish = *wish;
 	if (!same_addresses && virtual_router_owns(&router->core)) {
 		add_addresses(router);
-		start_announcing(router);
+		router_start_announcing(router);
 	}
 	if (wish->virtual_mac != old.virtual_mac) {
 		router_say_virtual_mac(router);
@@ -534,7 +406,7 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 	router->not_eligible_why = BASE_REASON_COUNT; /* nothing was said yet */
 	router->timer.fire = on_timer;
 	router->announce_timer.fire = on_announce;
-	router->probe_timer.fire = on_probe_end;
+	router->probe_timer.fire = router_probe_end;
 	router->linger_timer.fire = on_linger_end;
 	if (!router_wish_make(&router->wish, message) || timers_reserve(engine->vrrp_timers, 1) < 0) {
 		router_wish_free(&router->wish);
@@ -577,53 +449,4 @@ void router_free(struct router *router)
 	router_wish_free(&router->wish);
 	free(router->core.config.peers);
 	free(router);
-}
-
-static void copy_lease(struct virtual_router_lease *to, const struct message_lease *from)
-{
-	memset(to, 0, sizeof *to);
-	to->exists = from->exists;
-	to->term = from->term;
-	to->duration_ms = from->duration_ms;
-	to->degraded = from->degraded;
-	snprintf(to->holder, sizeof to->holder, "%s", from->holder);
-	snprintf(to->version, sizeof to->version, "%s", from->version);
-	snprintf(to->successor, sizeof to->successor, "%s", from->successor);
-}
-
-void router_lease(struct router *router, const struct message_lease *lease)
-{
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_LEASE };
-
-	event.now_us = engine_now(router->engine);
-	copy_lease(&event.lease, lease);
-	router_feed(router, &event);
-}
-
-void router_renewed(struct router *router, const char *node)
-{
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_RENEWED };
-
-	if (strcmp(router->core.lease.holder, node) != 0)
-		return; /* as the core would say, but this is cheaper for a thousand of them */
-	event.now_us = engine_now(router->engine);
-	snprintf(event.node, sizeof event.node, "%s", node);
-	router_feed(router, &event);
-}
-
-void router_lease_result(struct router *router, const struct message_lease_result *result)
-{
-	static const enum virtual_router_write_result results[MESSAGE_WRITE_RESULT_COUNT] = {
-		[MESSAGE_WRITE_OK] = VIRTUAL_ROUTER_WRITE_OK,
-		[MESSAGE_WRITE_CONFLICT] = VIRTUAL_ROUTER_WRITE_CONFLICT,
-		[MESSAGE_WRITE_UNKNOWN] = VIRTUAL_ROUTER_WRITE_UNKNOWN,
-		[MESSAGE_WRITE_REFUSED] = VIRTUAL_ROUTER_WRITE_REFUSED,
-	};
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_LEASE_RESULT };
-
-	event.now_us = engine_now(router->engine);
-	event.write.id = result->id;
-	event.write.result = results[result->result];
-	copy_lease(&event.write.lease, &result->lease);
-	router_feed(router, &event);
 }

@@ -12,8 +12,9 @@ struct engine;
 struct segment;
 
 /*
- * One virtual router with the world around its pure core: timer, addresses, announcements, Lease
- * messages, status. Belongs to the engine; found by name, or by segment, family and VRID.
+ * One virtual router with the world around its pure core: timer, addresses, announcements, status; its Lease is in
+ * router_lease.h, who else has its addresses in router_holder.h. Belongs to the engine; found by name, or by segment,
+ * family and VRID.
  */
 #define ROUTER_ANNOUNCE_TIMES 5
 
@@ -101,16 +102,12 @@ void router_mac_changed(struct router *router);
 /* Its interface does not exist any more. */
 void router_segment_gone(struct router *router);
 
-/*
- * Somebody on the segment says that `address`, which is one of the router's, is at `mac`, `answered`:
- * because we asked.
- */
-void router_seen(struct router *router, struct base_address address, struct base_mac mac,
-		 bool answered);
+/* --- for the files beside router.c --- */
 
-void router_lease(struct router *router, const struct message_lease *lease);
-void router_renewed(struct router *router, const char *node); /* a sign of life of that node */
-void router_lease_result(struct router *router, const struct message_lease_result *result);
+/* To everybody on the segment where its addresses are: from now on, several times. */
+void router_start_announcing(struct router *router);
+/* Announcements, the end of probing and lingering: later than adverts and their timers. */
+void router_set_timer(struct router *router, struct timer *timer, uint64_t due_us);
 
 /* --- router_wish.c, for router.c --- */
 

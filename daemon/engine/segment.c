@@ -10,6 +10,7 @@
 #include "daemon/engine/announce.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
+#include "daemon/engine/router_holder.h"
 #include "vrrp/frame.h"
 #include "vrrp/io/neighbour.h"
 #include "vrrp/io/socket.h"

@@ -6,6 +6,7 @@
 #include "daemon/engine/fault.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/prober.h"
+#include "daemon/engine/router_lease.h"
 
 struct router *engine_router_named(struct engine *engine, const char *name)
 {

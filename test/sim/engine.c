@@ -504,7 +504,7 @@ static void on_witnesses(struct sim_world *world, unsigned n)
 	feed(world, n, &event);
 }
 
-/* segment.c on_seen() and router.c router_seen() */
+/* segment.c on_seen() and router_holder.c router_seen() */
 static void read_neighbour(struct sim_world *world, unsigned n)
 {
 	struct sim_node *node = &world->nodes[n];

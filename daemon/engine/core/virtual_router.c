@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-_Static_assert(VIRTUAL_ROUTER_CANDIDATES_MAX <= ELECTION_CANDIDATES_MAX, "an index fits");
+#include "daemon/engine/core/virtual_router_names.h"
+#include "daemon/engine/core/virtual_router_story.h"
 
 static void run_election(struct virtual_router *router, const struct election_event *event,
 			 struct virtual_router_actions *actions);
@@ -21,41 +22,13 @@ static struct virtual_router_action *add(struct virtual_router_actions *actions,
 	return action;
 }
 
-static uint8_t index_of(const struct virtual_router_config *config, const char *node)
-{
-	if (!node[0])
-		return ELECTION_NOBODY;
-	for (unsigned i = 0; i < config->candidate_count; i++)
-		if (strcmp(config->candidates[i].node, node) == 0)
-			return (uint8_t)i;
-	return strcmp(node, config->node) == 0 ? ELECTION_FORMER : ELECTION_OTHER;
-}
-
-static const char *name_of(const struct virtual_router *router, uint8_t index)
-{
-	if (index < router->config.candidate_count)
-		return router->config.candidates[index].node;
-	if (index == ELECTION_FORMER)
-		return router->config.node;
-	return index == ELECTION_OTHER ? router->lease.holder : "";
-}
-
-static uint8_t sender_of(const struct virtual_router *router, const struct base_address *source)
-{
-	for (unsigned i = 0; i < router->config.candidate_count; i++)
-		if (i != router->self && router->config.candidates[i].address.family &&
-		    base_address_equal(&router->config.candidates[i].address, source))
-			return (uint8_t)i;
-	return ELECTION_OTHER;
-}
-
 static void make_election_config(const struct virtual_router_config *config,
 				 struct election_config *election)
 {
 	*election = (struct election_config){
 		.candidate_count = config->candidate_count,
 		.peers = config->peers,
-		.self = index_of(config, config->node),
+		.self = virtual_router_index(config, config->node),
 		.leased = config->leased,
 		.excluded = config->excluded,
 		.excluded_why = config->excluded_why,
@@ -97,59 +70,6 @@ static void configure_vrrp(struct virtual_router *router)
 	vrrp_router_configure(&router->vrrp, &vrrp);
 }
 
-static void name_lease(const struct virtual_router *router, const struct election_lease *from,
-		       struct virtual_router_lease *to)
-{
-	memset(to, 0, sizeof *to);
-	to->exists = from->exists;
-	to->term = from->term;
-	to->duration_ms = from->duration_ms;
-	to->degraded = from->degraded;
-	snprintf(to->holder, sizeof to->holder, "%s", name_of(router, from->holder));
-	snprintf(to->successor, sizeof to->successor, "%s", name_of(router, from->successor));
-}
-
-/* Greater is newer; 0 if this server's versions are no numbers. */
-static uint64_t version_of(const struct virtual_router_lease *lease)
-{
-	uint64_t number = 0;
-
-	for (const char *digit = lease->version; *digit; digit++) {
-		if (*digit < '0' || *digit > '9' || number > UINT64_MAX / 10 - 1)
-			return 0;
-		number = number * 10 + (uint64_t)(*digit - '0');
-	}
-	return number;
-}
-
-/* Takes over what is told, unless it was overtaken on its way. */
-static bool accept_lease(struct virtual_router *router, const struct virtual_router_lease *lease)
-{
-	uint64_t version = version_of(lease);
-
-	if (version > 0 && version < router->newest)
-		return false;
-	if (version > router->newest)
-		router->newest = version;
-	router->lease = *lease;
-	return true;
-}
-
-static struct election_lease index_lease(const struct virtual_router *router,
-					 const struct virtual_router_lease *lease)
-{
-	return (struct election_lease){
-		.exists = lease->exists,
-		.holder =
-			lease->exists ? index_of(&router->config, lease->holder) : ELECTION_NOBODY,
-		.term = lease->term,
-		.duration_ms = lease->duration_ms,
-		.successor = index_of(&router->config, lease->successor),
-		.degraded = lease->degraded,
-		.version = version_of(lease),
-	};
-}
-
 static void run_vrrp(struct virtual_router *router, const struct vrrp_event *event,
 		     struct virtual_router_actions *actions)
 {
@@ -179,83 +99,6 @@ static void run_vrrp(struct virtual_router *router, const struct vrrp_event *eve
 	}
 }
 
-static void describe(const struct virtual_router *router, const struct election_action *wish,
-		     struct virtual_router_action *action, uint64_t now_us)
-{
-	const char *from = action->transition.from, *to = action->transition.to;
-	char *message = action->transition.message;
-	size_t size = sizeof action->transition.message;
-	unsigned long long silent_ms =
-		router->last_heard_us ? base_usec_since(now_us, router->last_heard_us) / 1000 : 0;
-
-	switch ((int)wish->why) { /* the others have no story of their own */
-	case BASE_REASON_OWNER_ELECTED:
-		snprintf(message, size, "%s is the first owner of %s", to, router->config.name);
-		return;
-	case BASE_REASON_OWNER_LOST:
-		action->transition.outage_us =
-			router->last_heard_us ? base_usec_since(now_us, router->last_heard_us) : 0;
-		snprintf(message, size, "%s took over %s: %s was silent for %llu ms%s", to,
-			 router->config.name, from[0] ? from : "the owner", silent_ms,
-			 router->config.leased && !router->elector.confirmed
-				 ? ", API server silent too"
-				 : "");
-		return;
-	case BASE_REASON_OWNER_RESIGNED:
-		snprintf(message, size, "%s took over %s: %s gave it up", to, router->config.name,
-			 from[0] ? from : "its owner");
-		return;
-	case BASE_REASON_STARTED:
-		snprintf(message, size, "%s goes on with %s, which %s", to, router->config.name,
-			 from[0] && strcmp(from, to) != 0 ? "the Lease says is its own"
-							  : "it had before it was restarted");
-		return;
-	case BASE_REASON_OWNER_OBSERVED:
-		snprintf(message, size, "%s owns %s", to, router->config.name);
-		return;
-	case BASE_REASON_FOREIGN_ADDRESS:
-		snprintf(message, size,
-			 "a host outside the cluster answers for %s: not taken, looked at again "
-			 "in %u s",
-			 router->config.name, (unsigned)(ELECTION_CONFLICT_US / BASE_USEC_PER_SEC));
-		return;
-	default:
-		break;
-	}
-	if (strcmp(from, router->config.node) == 0)
-		snprintf(message, size, "%s gave up %s%s%s: %s", from, router->config.name,
-			 to[0] ? ", to " : "", to, base_reason_info(wish->why)->meaning);
-	else
-		snprintf(message, size, "%s has %s now: %s", to[0] ? to : "nobody",
-			 router->config.name, base_reason_info(wish->why)->meaning);
-}
-
-static void add_transition(struct virtual_router *router, const struct election_action *wish,
-			   struct virtual_router_actions *actions, uint64_t now_us)
-{
-	struct virtual_router_action *action = add(actions, VIRTUAL_ROUTER_ACTION_TRANSITION);
-
-	action->transition.reason = wish->why;
-	snprintf(action->transition.from, sizeof action->transition.from, "%s",
-		 name_of(router, wish->from));
-	snprintf(action->transition.to, sizeof action->transition.to, "%s",
-		 name_of(router, wish->to));
-	describe(router, wish, action, now_us);
-}
-
-static void add_disbelieve(struct virtual_router *router, const struct election_action *wish,
-			   struct virtual_router_actions *actions)
-{
-	struct virtual_router_action *action = add(actions, VIRTUAL_ROUTER_ACTION_DISBELIEVE);
-
-	snprintf(action->transition.from, sizeof action->transition.from, "%s",
-		 name_of(router, wish->from));
-	snprintf(action->transition.message, sizeof action->transition.message,
-		 "adverts of %s bear the address of %s, but nothing else says that it has it, no "
-		 "answer for the address or no Lease: ignored",
-		 router->config.name, action->transition.from);
-}
-
 static void add_write(struct virtual_router *router, const struct election_action *wish,
 		      struct virtual_router_actions *actions)
 {
@@ -265,7 +108,7 @@ static void add_write(struct virtual_router *router, const struct election_actio
 	if (router->lease.exists)
 		snprintf(action->write.expected_version, sizeof action->write.expected_version,
 			 "%s", router->lease.version);
-	name_lease(router, &wish->lease, &action->write.lease);
+	virtual_router_name_lease(router, &wish->lease, &action->write.lease);
 }
 
 static void apply(struct virtual_router *router, const struct election_action *wish,
@@ -333,10 +176,12 @@ static void apply(struct virtual_router *router, const struct election_action *w
 		run_vrrp(router, &vrrp, actions);
 		return;
 	case ELECTION_ACTION_DISBELIEVE:
-		add_disbelieve(router, wish, actions);
+		virtual_router_tell_disbelieved(router, wish,
+						add(actions, VIRTUAL_ROUTER_ACTION_DISBELIEVE));
 		return;
 	case ELECTION_ACTION_TRANSITION:
-		add_transition(router, wish, actions, now_us);
+		virtual_router_tell_transition(router, wish, now_us,
+					       add(actions, VIRTUAL_ROUTER_ACTION_TRANSITION));
 		return;
 	case ELECTION_ACTION_RELEASED:
 		vrrp.type = VRRP_EVENT_SHUTDOWN; /* it is a backup by now, so nothing is said */
@@ -387,15 +232,6 @@ void virtual_router_init(struct virtual_router *router, const struct virtual_rou
 	vrrp_router_step(&router->vrrp, &startup, &none);
 }
 
-static void map_candidates(const struct virtual_router_config *from,
-			   const struct virtual_router_config *to,
-			   uint8_t moved[ELECTION_CANDIDATES_MAX])
-{
-	memset(moved, ELECTION_OTHER, ELECTION_CANDIDATES_MAX);
-	for (unsigned i = 0; i < from->candidate_count; i++)
-		moved[i] = index_of(to, from->candidates[i].node);
-}
-
 static bool same_config(const struct virtual_router_config *a, const struct virtual_router_config *b)
 {
 	struct virtual_router_config copy;
@@ -425,10 +261,10 @@ void virtual_router_configure(struct virtual_router *router,
 		return;
 	}
 	make_election_config(config, &election);
-	map_candidates(&router->config, config, moved);
+	virtual_router_map_candidates(&router->config, config, moved);
 	memcpy(&router->config, config, sizeof *config);
 	router->self = election.self;
-	lease = index_lease(router, &router->lease);
+	lease = virtual_router_index_lease(router, &router->lease);
 	election_elector_configure(&router->elector, &election, moved, &lease, now_us, &wishes);
 	apply_all(router, &wishes, actions, now_us);
 	configure_vrrp(router);
@@ -483,7 +319,7 @@ static void on_advert(struct virtual_router *router, const struct virtual_router
 	struct election_event election = { .type = ELECTION_EVENT_HEARD, .now_us = event->now_us };
 	bool owned = virtual_router_owns(router), believed;
 
-	election.from = sender_of(router, &event->advert.source);
+	election.from = virtual_router_sender(router, &event->advert.source);
 	election.priority = event->advert.priority;
 	election.address_higher =
 		base_address_compare(&event->advert.source, &router->config.source) > 0;
@@ -520,9 +356,9 @@ static void on_written(struct virtual_router *router, const struct virtual_route
 		election.result = ELECTION_RESULT_OK;
 		/* Unless what we wrote was deleted, and we heard of that before the answer. */
 		if (router->lease.exists || !router->newest ||
-		    version_of(&event->write.lease) != router->newest)
-			accept_lease(router, &event->write.lease);
-		election.lease = index_lease(router, &router->lease);
+		    virtual_router_lease_version(&event->write.lease) != router->newest)
+			virtual_router_accept_lease(router, &event->write.lease);
+		election.lease = virtual_router_index_lease(router, &router->lease);
 		break;
 	case VIRTUAL_ROUTER_WRITE_CONFLICT:
 		election.result = ELECTION_RESULT_CONFLICT;
@@ -580,13 +416,13 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 		break;
 	case VIRTUAL_ROUTER_EVENT_ADDRESS_HELD:
 		election.type = ELECTION_EVENT_HELD;
-		election.from = sender_of(router, &event->advert.source);
+		election.from = virtual_router_sender(router, &event->advert.source);
 		break;
 	case VIRTUAL_ROUTER_EVENT_LEASE:
-		if (!accept_lease(router, &event->lease))
+		if (!virtual_router_accept_lease(router, &event->lease))
 			return;
 		election.type = ELECTION_EVENT_LEASE;
-		election.lease = index_lease(router, &event->lease);
+		election.lease = virtual_router_index_lease(router, &event->lease);
 		break;
 	case VIRTUAL_ROUTER_EVENT_RENEWED:
 		if (!router->lease.holder[0] || strcmp(router->lease.holder, event->node) != 0)
@@ -599,7 +435,7 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 		break;
 	case VIRTUAL_ROUTER_EVENT_HANDOVER:
 		election.type = ELECTION_EVENT_HANDOVER;
-		election.to = index_of(&router->config, event->order.node);
+		election.to = virtual_router_index(&router->config, event->order.node);
 		election.why = event->order.why;
 		break;
 	case VIRTUAL_ROUTER_EVENT_RELEASE:
@@ -654,7 +490,7 @@ bool virtual_router_confirmed(const struct virtual_router *router)
 
 const char *virtual_router_owner(const struct virtual_router *router)
 {
-	return name_of(router, election_elector_owner(&router->elector));
+	return virtual_router_node_at(router, election_elector_owner(&router->elector));
 }
 
 uint32_t virtual_router_term(const struct virtual_router *router)

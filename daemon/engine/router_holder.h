@@ -1,0 +1,26 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/address.h"
+
+struct router;
+struct timer;
+
+/*
+ * Who else has a virtual router's addresses: asked for before it takes them, and noticed while it has them. A member
+ * is told to the core as a holder, anybody else as a conflict; and what an owner does on the wire about either of them
+ * is done here: the last word after two announcements that crossed, and one more in defence against a stranger.
+ */
+
+/* An action of the core's: who has them answers within ENGINE_PROBE_WAIT_US, or they are free. */
+void router_probe_addresses(struct router *router, uint64_t now_us);
+void router_probe_end(struct timer *timer, uint64_t due_us); /* of its probe_timer */
+
+/*
+ * Somebody on the segment says that `address`, which is one of the router's, is at `mac`, `answered`:
+ * because we asked.
+ */
+void router_seen(struct router *router, struct base_address address, struct base_mac mac,
+		 bool answered);
