@@ -65,8 +65,5 @@ void engine_addresses_remove_leftovers(struct engine *engine)
 		    router->segment->index != tagged[i].index)
 			vrrp_links_remove(engine->links, tagged[i].index, &tagged[i].address, 1);
 	}
-	/* Virtual MACs have no tag, but their IDs are ours. */
-	for (struct router *router = engine->routers; router; router = router->next)
-		if (!router->listening)
-			router_ignore(router);
+	router_ignore_leftovers(engine);
 }

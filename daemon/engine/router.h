@@ -138,6 +138,7 @@ void router_announce(struct router *router);
  */
 int router_listen(struct router *router);
 void router_ignore(struct router *router);
+void router_ignore_leftovers(struct engine *engine); /* what a predecessor had interfaces listen to */
 /* What is wanted stands in the kernel, the router's addresses among it. */
 void router_rules_stand(struct router *router);
 

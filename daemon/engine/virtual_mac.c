@@ -70,6 +70,31 @@ void router_ignore(struct router *router)
 		vrrp_links_ignore(router->engine->links, router->segment->index, &mac);
 }
 
+/* A virtual MAC in a filter has no tag; but if its ID is ours on that segment, then it is ours. */
+static bool is_leftover(const void *userdata, unsigned index, const struct base_mac *mac)
+{
+	const struct engine *engine = userdata;
+
+	int six = mac->bytes[4] == 2; /* vrrp_virtual_mac() */
+
+	for (const struct segment *segment = engine->segments; segment; segment = segment->next)
+		if (segment->index == index) {
+			const struct router *router = segment->routers[six][mac->bytes[5]];
+
+			return router && !router->listening;
+		}
+	return false;
+}
+
+void router_ignore_leftovers(struct engine *engine)
+{
+	int r = vrrp_links_ignore_unwanted(engine->links, is_leftover, engine);
+
+	if (r < 0)
+		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
+			 "virtual MACs of a predecessor may be listened to still: %s", strerror(-r));
+}
+
 void router_rules_stand(struct router *router)
 {
 	bool virtual = router_wants_virtual_mac(router) && router->segment &&

@@ -1,9 +1,18 @@
 /* Interfaces and addresses of a real kernel: ours come, expire and go, others' are left alone. */
+#include <sys/syscall.h>
+
 #include "test/adapter/place.h"
 #include "vrrp/io/link.h"
 
 static struct vrrp_links *links;
 static unsigned eth1;
+static unsigned sent; /* requests to the kernel: libnl finds this sendmsg() before the library's */
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	sent++;
+	return syscall(SYS_sendmsg, fd, message, flags);
+}
 
 static int set_up(void **state)
 {
@@ -379,6 +388,48 @@ static void test_frames_to_a_virtual_mac_are_taken_in_or_not_any_more(void **sta
 	assert_int_equal(vrrp_links_listen(links, 7777, &mac), -ENODEV);
 }
 
+static unsigned asked_about;
+
+static bool of_family(const void *userdata, unsigned index, const struct base_mac *mac)
+{
+	asked_about++;
+	return index == eth1 && mac->bytes[4] == *(const uint8_t *)userdata && mac->bytes[5] <= 5;
+}
+
+/* A predecessor's: where one is left, nobody wrote down. One question, and what is there and unwanted goes. */
+static void test_virtual_macs_nobody_wants_are_found_by_one_question(void **state)
+{
+	static const uint8_t four = 1, six = 2;
+	struct base_mac mac = { { 0, 0, 0x5e, 0, 1, 0 } };
+	unsigned other, before;
+
+	(void)state;
+	place_run("ip link add br-ex type bridge && ip link set br-ex up");
+	other = if_nametoindex("br-ex");
+	before = sent;
+	asked_about = 0; /* groups that it listens to are in its filter, too: nobody's virtual MAC */
+	assert_int_equal(vrrp_links_ignore_unwanted(links, of_family, &four), 0);
+	assert_int_equal(asked_about, 0);
+	assert_int_equal(sent - before, 1);
+	place_run("bridge fdb add 02:00:00:00:01:01 dev eth1 self");
+	for (mac.bytes[5] = 1; mac.bytes[5] <= 6; mac.bytes[5]++) {
+		assert_int_equal(vrrp_links_listen(links, eth1, &mac), 0);
+		assert_int_equal(vrrp_links_listen(links, other, &mac), 0);
+	}
+	before = sent;
+	assert_int_equal(vrrp_links_ignore_unwanted(links, of_family, &six), 0);
+	assert_int_equal(asked_about, 12);
+	assert_int_equal(sent - before, 1);
+	assert_int_equal(vrrp_links_ignore_unwanted(links, of_family, &four), 5);
+	assert_int_equal(sent - before, 2 + 5);
+	assert_false(filters("eth1", "00:00:5e:00:01:01"));
+	assert_false(filters("eth1", "00:00:5e:00:01:05"));
+	assert_true(filters("eth1", "00:00:5e:00:01:06"));
+	assert_true(filters("eth1", "02:00:00:00:01:01"));
+	assert_true(filters("br-ex", "00:00:5e:00:01:01"));
+	place_run("ip link delete br-ex");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -397,6 +448,7 @@ int main(void)
 		TEST(test_lost_events_are_a_reason_to_look),
 		TEST(test_hundreds_of_addresses_are_added_and_removed),
 		TEST(test_frames_to_a_virtual_mac_are_taken_in_or_not_any_more),
+		TEST(test_virtual_macs_nobody_wants_are_found_by_one_question),
 	};
 
 	place_enter();

@@ -15,6 +15,8 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 
+#include "vrrp/packet.h"
+
 #define WAIT_STEP_US 50
 
 #ifndef IFA_PROTO
@@ -26,12 +28,19 @@ struct list {
 	size_t count, capacity;
 };
 
+struct filter {
+	unsigned index;
+	struct base_mac mac;
+};
+
 struct vrrp_links {
 	struct nl_sock *request, *events;
 	bool changed;
 	size_t count, capacity;
 	struct vrrp_link *items;
 	struct list tagged, others; /* all addresses, by whose they are; sorted */
+	struct filter *filters;	    /* virtual MACs, while somebody goes through them */
+	size_t filter_count, filter_capacity;
 	int error;
 };
 
@@ -217,6 +226,7 @@ static int dump(struct vrrp_links *links, int type, size_t header_size, int fami
 		struct ifinfomsg link;
 		struct ifaddrmsg address;
 		struct rtmsg route;
+		struct ndmsg neighbour;
 		unsigned char family;
 	} request = { 0 };
 	int r;
@@ -308,6 +318,7 @@ void vrrp_links_free(struct vrrp_links *links)
 	free(links->items);
 	free(links->tagged.items);
 	free(links->others.items);
+	free(links->filters);
 	free(links);
 }
 
@@ -496,4 +507,53 @@ int vrrp_links_ignore(struct vrrp_links *links, unsigned index, const struct bas
 	int r = request_filter(links, RTM_DELNEIGH, index, mac);
 
 	return r == -ENODEV ? 0 : r; /* no such interface, or it has no such MAC */
+}
+
+static int on_filter(struct nl_msg *message, void *userdata)
+{
+	struct vrrp_links *links = userdata;
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	struct ndmsg *info = nlmsg_data(header);
+	struct nlattr *attributes[NDA_MAX + 1];
+	struct filter *filters, *filter;
+
+	if (header->nlmsg_type != RTM_NEWNEIGH ||
+	    nlmsg_parse(header, sizeof *info, attributes, NDA_MAX, NULL) < 0 ||
+	    !(info->ndm_state & NUD_PERMANENT) || !attributes[NDA_LLADDR] ||
+	    nla_len(attributes[NDA_LLADDR]) != sizeof filter->mac.bytes ||
+	    !vrrp_is_virtual_mac(nla_data(attributes[NDA_LLADDR])))
+		return NL_SKIP;
+	filters = grow(links->filters, sizeof *filters, links->filter_count,
+		       &links->filter_capacity);
+	if (!filters) {
+		links->error = -ENOMEM;
+		return NL_STOP;
+	}
+	links->filters = filters;
+	filter = &filters[links->filter_count++];
+	filter->index = (unsigned)info->ndm_ifindex;
+	memcpy(filter->mac.bytes, nla_data(attributes[NDA_LLADDR]), sizeof filter->mac.bytes);
+	return NL_OK;
+}
+
+int vrrp_links_ignore_unwanted(struct vrrp_links *links, vrrp_link_unwanted unwanted,
+			       const void *userdata)
+{
+	int first, gone = 0;
+
+	links->filter_count = 0;
+	links->error = 0;
+	first = dump(links, RTM_GETNEIGH, sizeof(struct ndmsg), AF_BRIDGE, on_filter);
+	for (size_t i = 0; i < links->filter_count; i++) {
+		const struct filter *filter = &links->filters[i];
+		int r;
+
+		if (!unwanted(userdata, filter->index, &filter->mac))
+			continue;
+		r = vrrp_links_ignore(links, filter->index, &filter->mac);
+		gone += r == 0;
+		if (r < 0 && first == 0)
+			first = r;
+	}
+	return first < 0 ? first : gone;
 }

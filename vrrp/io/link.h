@@ -70,6 +70,14 @@ int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 int vrrp_links_listen(struct vrrp_links *links, unsigned index, const struct base_mac *mac);
 int vrrp_links_ignore(struct vrrp_links *links, unsigned index, const struct base_mac *mac);
 
+/*
+ * Asks the kernel once which virtual MACs its interfaces take frames to, and has those ignored that are `unwanted`.
+ * Others' are among them, of macvlans for one. How many, or the first -errno.
+ */
+typedef bool (*vrrp_link_unwanted)(const void *userdata, unsigned index, const struct base_mac *mac);
+int vrrp_links_ignore_unwanted(struct vrrp_links *links, vrrp_link_unwanted unwanted,
+			       const void *userdata);
+
 /* Every address with our tag as of the last refresh, sorted by index and address. */
 struct vrrp_link_tagged {
 	unsigned index;
