@@ -101,8 +101,8 @@ struct ipam_pool {
 	const struct ipam_reservation *reservations;
 	uint64_t quarantine_us;
 	struct ipam_ids virtual_router_ids; /* allowed ones, excludeVirtualRouterIDs taken out */
-	uint8_t leap; /* how far an address goes on that leaves its ID to a stranger: clusters that met on one
-		       * segment are not to go to the same next one, so each has its own */
+	uint8_t leap; /* how many unused IDs an address passes over that leaves its ID to a stranger: clusters
+		       * that met on one segment are not to go to the same next one, so each has its own */
 	const char *segment; /* pools that name different segments may use the same virtual router
 			      * ID; "": unknown, shares its IDs with every pool */
 };
@@ -307,9 +307,9 @@ struct ipam_router {
 /*
  * The virtual router for an address that is held, remembered in its record. The one it has is kept
  * while its ID is allowed by the pool, not in `avoid` (IDs of strangers on the segment; may be NULL)
- * and used by no other virtual router. Else an unused ID, the last octet of the address first (for one that
- * leaves its ID to a stranger: the pool's `leap` above that ID) and then upwards from there; when none is left, the virtual router of this pool and family that
- * carries the fewest addresses. `kin` is a number for what placement asks of the address beside its pool
+ * and used by no other virtual router. Else an unused ID: the first one from the last octet of the address upwards,
+ * or, for one that leaves its ID to a stranger, from that ID upwards but for the pool's `leap`. When none is left, the
+ * virtual router of this pool and family that carries the fewest addresses. `kin` is a number for what placement asks of the address beside its pool
  * (allowed nodes, endpoints): others of its kin come first, and it leaves those that are not for them or
  * for an unused ID. Kin is not recorded; 0 goes with everybody.
  * 0, POOL_EXHAUSTED with a sentence, -ENOENT (not held, or its pool is gone), -ENOMEM.

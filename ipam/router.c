@@ -158,20 +158,31 @@ static bool may_stay(const struct ipam *ipam, const struct entry *entry,
 	       !ipam_router_rival(ipam, router->family, router->id, router->pool, router->name);
 }
 
+static bool is_unused(const struct ipam *ipam, const struct entry *entry,
+		      const struct ipam_ids *avoid, unsigned id)
+{
+	return usable(entry->pool, avoid, id) &&
+	       !ipam_router_rival(ipam, family_index(&entry->address), (uint8_t)id, entry->pool,
+				  "");
+}
+
 static unsigned unused_id(const struct ipam *ipam, const struct entry *entry,
 			  const struct ipam_ids *avoid)
 {
-	unsigned f = family_index(&entry->address);
-	unsigned wish = entry->address.bytes[f == V6 ? 15 : 3];
+	unsigned wish = entry->address.bytes[family_index(&entry->address) == V6 ? 15 : 3];
+	unsigned count = 0, skip = 0;
 
-	if (entry->router && avoid && ipam_ids_contain(avoid, entry->router->id))
-		wish = entry->router->id + entry->pool->spec.leap;
-
+	if (entry->router && avoid && ipam_ids_contain(avoid, entry->router->id)) {
+		/* Of the unused ones, however few the pool allows, or all clusters land on the next. */
+		wish = entry->router->id;
+		for (unsigned id = 1; id < 256; id++)
+			count += is_unused(ipam, entry, avoid, id);
+		skip = count ? entry->pool->spec.leap % count : 0;
+	}
 	for (unsigned n = 0; n < 256; n++) {
 		unsigned id = (wish + n) % 256;
 
-		if (usable(entry->pool, avoid, id) &&
-		    !ipam_router_rival(ipam, f, (uint8_t)id, entry->pool, ""))
+		if (is_unused(ipam, entry, avoid, id) && skip-- == 0)
 			return id;
 	}
 	return 0;

@@ -107,23 +107,37 @@ static void test_strangers_and_edits_are_moved_away_from(void **state)
 	assert_string_equal(routed(ipam, "192.0.2.11"), "lab.ipv4.51");
 }
 
-/* Two clusters on one segment, each a stranger to the other: they part at the first step. */
+/* Two clusters on one segment, each a stranger to the other: they part at the first step, however few IDs they have. */
 static void test_clusters_that_meet_part(void **state)
 {
-	struct ipam *ipams[] = { *state, ipam_new() };
-	static const uint8_t leaps[] = { 17, 200 };
-	static const char *const parted[] = { "lab.ipv4.27", "lab.ipv4.210" };
-	struct ipam_ids met = { 0 };
+	static const struct {
+		const char *ids, *met, *parted[2];
+		uint8_t leaps[2];
+	} rows[] = {
+		{ "1-255", "lab.ipv4.10", { "lab.ipv4.28", "lab.ipv4.211" }, { 17, 200 } },
+		{ "100-119", "lab.ipv4.100", { "lab.ipv4.102", "lab.ipv4.114" }, { 77, 203 } },
+		{ "100-102", "lab.ipv4.100", { "lab.ipv4.102", "lab.ipv4.101" }, { 1, 0 } },
+	};
 
-	ipam_ids_add(&met, 10, 10);
-	for (size_t i = 0; i < 2; i++) {
-		put_pool(ipams[i], &(struct pool_text){ .name = "lab", .addresses = "192.0.2.0/24",
-							.leap = leaps[i] });
-		put_record(ipams[i], "192.0.2.10", "lab", "vms/a", "", 0);
-		assert_string_equal(routed(ipams[i], "192.0.2.10"), "lab.ipv4.10");
-		assert_string_equal(routed_around(ipams[i], "192.0.2.10", &met), parted[i]);
+	(void)state;
+	for (size_t row = 0; row < BASE_COUNT_OF(rows); row++) {
+		for (size_t i = 0; i < 2; i++) {
+			struct ipam *ipam = ipam_new();
+			struct ipam_ids met = { 0 };
+			unsigned id = (unsigned)atoi(strrchr(rows[row].met, '.') + 1);
+
+			put_pool(ipam, &(struct pool_text){ .name = "lab",
+							    .addresses = "192.0.2.0/24",
+							    .ids = rows[row].ids,
+							    .leap = rows[row].leaps[i] });
+			put_record(ipam, "192.0.2.10", "lab", "vms/a", "", 0);
+			assert_string_equal(routed(ipam, "192.0.2.10"), rows[row].met);
+			ipam_ids_add(&met, id, id);
+			assert_string_equal(routed_around(ipam, "192.0.2.10", &met),
+					    rows[row].parted[i]);
+			ipam_free(ipam);
+		}
 	}
-	ipam_free(ipams[1]);
 }
 
 static void test_addresses_are_packed_when_ids_run_out(void **state)
