@@ -96,16 +96,23 @@ static bool hear_of(int lan, const char *address, uint8_t frame[static 2048],
 	return false;
 }
 
-/* `to` NULL: asks everybody. */
-static bool ask(int lan, const struct family *family, const char *target, const struct base_mac *from,
-		const struct base_mac *to, uint8_t frame[static 2048], struct vrrp_neighbour_seen *seen)
+/*
+ * Asks for `target`, everybody if `to` is NULL. Is it `by` who answers, in what the answer says and where it comes
+ * from? NULL: does nobody?
+ */
+static bool answers(int lan, const struct family *family, const char *target, const struct base_mac *from,
+		    const struct base_mac *to, const struct base_mac *by)
 {
 	struct base_address about = place_address(target), source = place_address(family->client);
+	struct vrrp_neighbour_seen seen;
+	uint8_t frame[2048];
 	size_t size = vrrp_frame_ask(&about, &source, from, to, frame);
 
 	drain(lan);
 	assert_int_equal(send(lan, frame, size, 0), size);
-	return hear_of(lan, target, frame, seen) && seen->answer;
+	if (!hear_of(lan, target, frame, &seen) || !seen.answer)
+		return !by;
+	return by && same(by, seen.mac.bytes) && same(by, frame + 6);
 }
 
 /* RFC 9568 6.4.3-1, 8.1.2-1: with the virtual MAC, but for members, who must see which of them it is. */
@@ -114,26 +121,15 @@ static void test_a_client_is_answered_with_the_virtual_mac_and_a_member_is_not(v
 	(void)state;
 	for (size_t i = 0; i < BASE_COUNT_OF(families); i++) {
 		const struct family *family = &families[i];
-		struct vrrp_neighbour_seen seen;
-		uint8_t frame[2048];
 		int lan = begin(family);
 
 		open_fence(family->vip);
-		ASSERT_ROW(family->name, ask(lan, family, family->vip, &client_mac, NULL, frame, &seen));
-		ASSERT_ROW(family->name, same(&family->mac, seen.mac.bytes));
-		ASSERT_ROW(family->name, same(&family->mac, frame + 6));
-
-		ASSERT_ROW(family->name, ask(lan, family, family->vip, &member_mac, NULL, frame, &seen));
-		ASSERT_ROW(family->name, same(&node_mac, seen.mac.bytes));
-		ASSERT_ROW(family->name, same(&node_mac, frame + 6));
-
+		ASSERT_ROW(family->name, answers(lan, family, family->vip, &client_mac, NULL, &family->mac));
+		ASSERT_ROW(family->name, answers(lan, family, family->vip, &member_mac, NULL, &node_mac));
 		/* Others on the same segment are where they were. */
 		open_fence(family->plain);
-		ASSERT_ROW(family->name, ask(lan, family, family->plain, &client_mac, NULL, frame, &seen));
-		ASSERT_ROW(family->name, same(&node_mac, seen.mac.bytes));
-		ASSERT_ROW(family->name, ask(lan, family, family->own, &client_mac, NULL, frame, &seen));
-		ASSERT_ROW(family->name, same(&node_mac, seen.mac.bytes));
-		ASSERT_ROW(family->name, same(&node_mac, frame + 6));
+		ASSERT_ROW(family->name, answers(lan, family, family->plain, &client_mac, NULL, &node_mac));
+		ASSERT_ROW(family->name, answers(lan, family, family->own, &client_mac, NULL, &node_mac));
 		end(lan);
 	}
 }
@@ -189,21 +185,15 @@ static void test_frames_to_the_virtual_mac_come_in_at_the_owner_alone(void **sta
 	for (size_t i = 0; i < BASE_COUNT_OF(families); i++) {
 		const struct family *family = &families[i];
 		const struct base_mac other = { { 2, 0, 0, 0, 0, 9 } };
-		struct vrrp_neighbour_seen seen;
-		uint8_t frame[2048];
 		int lan = begin(family);
 
-		ASSERT_ROW(family->name,
-			   !ask(lan, family, family->vip, &client_mac, &family->mac, frame, &seen));
+		ASSERT_ROW(family->name, answers(lan, family, family->vip, &client_mac, &family->mac, NULL));
 		open_fence(family->vip);
 		/* As Linux looks whether a neighbour that it knows is still there. */
-		ASSERT_ROW(family->name,
-			   ask(lan, family, family->vip, &client_mac, &family->mac, frame, &seen));
-		ASSERT_ROW(family->name, same(&family->mac, seen.mac.bytes));
+		ASSERT_ROW(family->name, answers(lan, family, family->vip, &client_mac, &family->mac, &family->mac));
 		/* Neither what the node has besides, nor what is somebody else's. */
-		ASSERT_ROW(family->name,
-			   !ask(lan, family, family->own, &client_mac, &family->mac, frame, &seen));
-		ASSERT_ROW(family->name, !ask(lan, family, family->vip, &client_mac, &other, frame, &seen));
+		ASSERT_ROW(family->name, answers(lan, family, family->own, &client_mac, &family->mac, NULL));
+		ASSERT_ROW(family->name, answers(lan, family, family->vip, &client_mac, &other, NULL));
 		end(lan);
 	}
 }
@@ -212,8 +202,6 @@ static void test_frames_to_the_virtual_mac_come_in_at_the_owner_alone(void **sta
 static void test_a_bridge_takes_them_as_a_card_does(void **state)
 {
 	const struct family *family = &families[0];
-	struct vrrp_neighbour_seen seen;
-	uint8_t frame[2048];
 	int lan;
 
 	(void)state;
@@ -224,8 +212,7 @@ static void test_a_bridge_takes_them_as_a_card_does(void **state)
 		  "bridge fdb add 00:00:5e:00:01:0a dev eth1 self permanent");
 	lan = begin(family);
 	open_fence(family->vip);
-	assert_true(ask(lan, family, family->vip, &client_mac, &family->mac, frame, &seen));
-	assert_true(same(&family->mac, seen.mac.bytes));
+	assert_true(answers(lan, family, family->vip, &client_mac, &family->mac, &family->mac));
 	close(lan);
 	place_run("ip link delete eth0");
 }
@@ -255,19 +242,15 @@ static void test_a_change_of_the_setting_leaves_no_address_unanswered(void **sta
 	(void)state;
 	for (size_t i = 0; i < BASE_COUNT_OF(families); i++) {
 		const struct family *family = &families[i];
-		struct vrrp_neighbour_seen seen;
-		uint8_t frame[2048];
 		int lan = begin(family);
 
 		for (int virtual = 1; virtual >= 0; virtual--) {
 			wish(family, virtual);
 			open_fence(family->vip);
-			for (int to = 0; to < 2; to++) {
-				ASSERT_ROW(family->name, ask(lan, family, family->vip, &client_mac,
-							     to ? &family->mac : &node_mac, frame, &seen));
-				ASSERT_ROW(family->name,
-					   same(virtual ? &family->mac : &node_mac, seen.mac.bytes));
-			}
+			for (int to = 0; to < 2; to++)
+				ASSERT_ROW(family->name, answers(lan, family, family->vip, &client_mac,
+								 to ? &family->mac : &node_mac,
+								 virtual ? &family->mac : &node_mac));
 		}
 		end(lan);
 	}
@@ -278,16 +261,13 @@ static void test_the_rules_can_be_loaded_again_and_listed(void **state)
 {
 	const struct family *family = &families[1];
 	struct nft_skeleton skeleton = virtual_skeleton();
-	struct vrrp_neighbour_seen seen;
-	uint8_t frame[2048];
 	int lan = begin(family);
 
 	(void)state;
 	skeleton.intervals_cs[skeleton.interval_count++] = 200;
 	commit(&skeleton);
 	open_fence(family->vip);
-	assert_true(ask(lan, family, family->vip, &client_mac, NULL, frame, &seen));
-	assert_true(same(&family->mac, seen.mac.bytes));
+	assert_true(answers(lan, family, family->vip, &client_mac, NULL, &family->mac));
 	/* One rule, and not one more each time. */
 	assert_string_equal(place_read("nft list chain netdev vipd " NFT_REWRITE_CHAIN " | grep -c @virtual6"),
 			    "1\n");
