@@ -2,7 +2,8 @@
 
 The server listens on 10.98.0.254:6443 of the lab's management network and is cut off from a node by
 node.cut("mgt"). Clients verify it against a CA of its own. One cluster serves many labs, one after another:
-attach(lab), use, reset(). Programs come from test/cluster/build.
+attach(lab), use, reset(); two of them share one lab if each has an address and nodes of its own. Programs come
+from test/cluster/build.
 """
 import base64
 import http.client
@@ -79,8 +80,10 @@ class Cluster(Place):
     server_options = ["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"]
     manager_options = ["--controllers=endpointslice,garbagecollector,namespace,serviceaccount,serviceaccount-token"]
 
-    def __init__(self, directory=None):
+    def __init__(self, directory=None, address=ADDRESS):
+        """`address` is of the management network, and so is the one below it."""
         super().__init__(directory)
+        self.address = address
         self.host = Host(self, "api")
         self.lab = None
         self.proxies = []
@@ -94,7 +97,7 @@ class Cluster(Place):
         for name in ("server", "kube-apiserver", "kube-controller-manager", "kubectl", "virtctl"):
             program(name)
         self.host.create()
-        ip_batch(self.host.namespace, f"address add {ADDRESS}/32 dev lo")
+        ip_batch(self.host.namespace, f"address add {self.address}/32 dev lo")
         self._certificates()
         self._write_kubeconfig(self.admin, ADMIN)
         self.start_etcd()
@@ -123,7 +126,7 @@ class Cluster(Place):
     def _certificates(self):
         folder = self.dir / "pki"
         folder.mkdir()
-        names = f"subjectAltName=IP:{ADDRESS},IP:127.0.0.1,{FIRST_SERVICE},DNS:kubernetes.default.svc"
+        names = f"subjectAltName=IP:{self.address},IP:127.0.0.1,{FIRST_SERVICE},DNS:kubernetes.default.svc"
         authority, key = folder / "ca.crt", folder / "ca.key"
         run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
              "-subj", "/CN=lab CA", "-keyout", key, "-out", authority])
@@ -149,8 +152,8 @@ class Cluster(Place):
     def start_server(self, *options, seconds=120):
         pki = self.dir / "pki"
         self.server = self.host.start("kube-apiserver", [
-            program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", f"--bind-address={ADDRESS}",
-            f"--secure-port={PORT}", f"--advertise-address={ADDRESS}", f"--cert-dir={self.dir / 'certs'}",
+            program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379", f"--bind-address={self.address}",
+            f"--secure-port={PORT}", f"--advertise-address={self.address}", f"--cert-dir={self.dir / 'certs'}",
             f"--tls-cert-file={pki / 'server.crt'}", f"--tls-private-key-file={pki / 'server.key'}",
             f"--client-ca-file={pki / 'ca.crt'}", "--service-cluster-ip-range=10.96.0.0/16,fd00:96::/112",
             f"--service-account-key-file={pki / 'sa.key'}", f"--service-account-signing-key-file={pki / 'sa.key'}",
@@ -236,10 +239,10 @@ class Cluster(Place):
             time.sleep(0.1)
 
     def _request(self, method, path, body, kind, token, text, timeout):
-        connection = http.client.HTTPSConnection(ADDRESS, PORT, timeout=timeout, context=self.context)
-        raw = self.host.connect(ADDRESS, PORT, timeout)
+        connection = http.client.HTTPSConnection(self.address, PORT, timeout=timeout, context=self.context)
+        raw = self.host.connect(self.address, PORT, timeout)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # http.client sends head and body apart
-        connection.sock = self.context.wrap_socket(raw, server_hostname=ADDRESS)
+        connection.sock = self.context.wrap_socket(raw, server_hostname=self.address)
         try:
             connection.request(method, path, None if body is None else json.dumps(body),
                                {"Authorization": f"Bearer {token}", "Content-Type": kind, "Accept": "application/json"})
@@ -338,7 +341,7 @@ class Cluster(Place):
         data = base64.b64encode(pathlib.Path(authority or self.authority).read_bytes()).decode()
         path.write_text(yaml.safe_dump({
             "apiVersion": "v1", "kind": "Config", "current-context": "lab",
-            "clusters": [{"name": "lab", "cluster": {"server": server or f"https://{ADDRESS}:{PORT}",
+            "clusters": [{"name": "lab", "cluster": {"server": server or f"https://{self.address}:{PORT}",
                                                      "certificate-authority-data": data}}],
             "users": [{"name": "lab", "user": {"token": token}}],
             "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab", "namespace": "default"}}]}))
@@ -349,28 +352,30 @@ class Cluster(Place):
         token = token or self.token(self.service_account(role), node)
         # The speaker's unprivileged half reads it, too: a lab has no secrets.
         path = self._write_kubeconfig(self.dir / f"{role}{f'-{node}' if node else ''}.kubeconfig", token,
-                                      f"https://{ADDRESS}:{port}", authority)
+                                      f"https://{self.address}:{port}", authority)
         path.chmod(0o644)
         return path
 
     def proxy(self, port, tls=False):
-        """A misbehaving way to the server on ADDRESS:port (test/tools/fault_proxy.py)."""
-        made = FaultProxy(self.host, port, (ADDRESS, PORT), ADDRESS, self.tls if tls else None)
+        """A misbehaving way to the server on the server's address (test/tools/fault_proxy.py)."""
+        made = FaultProxy(self.host, port, (self.address, PORT), self.address, self.tls if tls else None)
         self.proxies.append(made)
         return made
 
     # --- a lab in it
 
-    def attach(self, lab):
-        """Puts the server on the lab's management network and the lab's nodes and VMs into the API."""
+    def attach(self, lab, nodes=None):
+        """Puts the server on the lab's management network, and the lab's nodes (these, by name) and their VMs into the API."""
         self.lab = lab
-        ip_batch(lab.switch.namespace, f"link add mgt-api type veth peer name mgt0 netns {self.host.namespace}",
-                 "link set mgt-api master mgt up")
-        ip_batch(self.host.namespace, "link set mgt0 up", "address add 10.98.0.253/24 dev mgt0")
-        for node in lab.nodes.values():
-            self.add_node(node)
+        head, _, last = self.address.rpartition(".")
+        ip_batch(lab.switch.namespace, f"link add mgt-api{last} type veth peer name mgt0 netns {self.host.namespace}",
+                 f"link set mgt-api{last} master mgt up")
+        ip_batch(self.host.namespace, "link set mgt0 up", f"address add {head}.{int(last) - 1}/24 dev mgt0")
+        for name in nodes or lab.nodes:
+            self.add_node(lab[name])
         for vm in lab.vms.values():
-            self.add_vm(vm)
+            if vm.node.name in (nodes or lab.nodes):
+                self.add_vm(vm)
 
     def add_node(self, node):
         thing = manifests.node(node)

@@ -279,12 +279,13 @@ class Standalone(Cluster):
 class Speakers(Cluster):
     """vipd speaker on every node and vipd controller beside the API server (test/lab/cluster.py)."""
 
-    def __init__(self, lab, api):
+    def __init__(self, lab, api, nodes=None):
+        """`nodes`: names of those that are of this cluster; all of the lab."""
         super().__init__(lab)
         self.api = api
         self.controllers = []
-        for node in lab.nodes.values():
-            self.add(node, [])
+        for name in nodes or lab.nodes:
+            self.add(lab[name], [])
         self.connect()
 
     def connect(self, port=6443, **more):
