@@ -13,21 +13,15 @@
 #include "nft/io/guard.h"
 #include "nft/io/ledger.h"
 #include "nft/io/loader.h"
+#include "nft/io/reader.h"
 #include "nft/io/rewrite.h"
+#include "nft/io/transfer.h"
 #include "nft/io/wire.h"
 
 #define PROBE "vipd-probe" /* a table that is there for an instant when a process starts */
 
-/*
- * How long one call of commit may take, more or less; and how long one transaction, by which the number of
- * changes in it is found. The loop that calls has a deadline of 10 ms or so for everything.
- */
-#define BUDGET_US      5000
-#define TRANSACTION_US 2000
-#define COMPARE_KEYS   2000
-#define STEP_FIRST     256
-#define STEP_MIN       16
-#define STEP_MAX       4096
+/* How long one call of commit may take, more or less: the loop that calls has 10 ms or so for everything. */
+#define BUDGET_US 5000
 
 enum stage {
 	STAGE_IDLE,
@@ -61,18 +55,9 @@ struct nft_table {
 	bool comparing;
 	size_t differences;
 	bool anew;     /* the tables were made by this commit: there is nothing to read */
-	int read_error;
-	struct nft_wire *reader;
-	bool reading; /* a dump runs on it */
-	unsigned read_set, read_tries;
-	struct nft_change *changes;
-	size_t change_count, change_at, step;
-	size_t under_way; /* changes, in a transaction that the kernel has not answered yet */
-	bool waited;	  /* for a foreign one */
-	uint64_t sent_us;
-	size_t suspects_end, share; /* up to there one is refused; so many at a time until it is found */
-	unsigned refusal_count;
-	struct nft_refusal refusals[NFT_REFUSALS_MAX];
+	bool rewriting; /* the kernel has not answered yet */
+	struct nft_reader reader;
+	struct nft_transfer transfer;
 };
 
 static int watch(struct nft_table *table, int fd)
@@ -130,7 +115,6 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	table->watch = -1;
 	table->foreign = (struct nft_foreign)NFT_FOREIGN_NONE;
 	table->loader = (struct nft_loader)NFT_LOADER_NONE;
-	table->step = STEP_FIRST;
 	r = nft_ledger_new(&table->ledger);
 	if (r == 0)
 		r = nft_wire_new(&table->wire);
@@ -146,6 +130,8 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 		nft_table_free(table);
 		return base_error_set(error, r, "no netfilter socket: %s", strerror(-r));
 	}
+	table->reader.ledger = table->ledger;
+	nft_transfer_init(&table->transfer, table->ledger, table->wire);
 	r = probe(table, "ingress", error);
 	if (r < 0) {
 		nft_table_free(table);
@@ -175,7 +161,7 @@ void nft_table_free(struct nft_table *table)
 	nft_foreign_close(&table->foreign);
 	nft_wire_free(table->wire);
 	nft_wire_free(table->asker);
-	nft_wire_free(table->reader);
+	nft_reader_end(&table->reader);
 	nft_ledger_free(table->ledger);
 	free(table);
 }
@@ -205,7 +191,7 @@ int nft_table_want(void *userdata, const struct nft_element *element)
 
 size_t nft_table_refusals(const struct nft_table *table, const struct nft_refusal **refusals)
 {
-	*refusals = table->refusals;
+	*refusals = table->transfer.refusals;
 	return nft_ledger_refusals(table->ledger);
 }
 
@@ -266,20 +252,10 @@ static void lose(struct nft_table *table, bool guard, bool others)
 
 static int begin_reading(struct nft_table *table)
 {
-	struct nft_wire *reader;
-	int r;
+	int r = nft_reader_begin(&table->reader);
 
-	/* A socket of its own: in between others ask, too. One that is half read is of no use. */
-	if (table->reading || !table->reader) {
-		r = nft_wire_new(&reader);
-		if (r < 0)
-			return r;
-		nft_wire_free(table->reader);
-		table->reader = reader;
-	}
-	table->reading = false;
-	table->read_tries = 0;
-	table->read_set = 0;
+	if (r < 0)
+		return r;
 	table->stage = STAGE_READ;
 	lose(table, false, true);
 	return 0;
@@ -318,16 +294,15 @@ static int rewrite(struct nft_table *table)
 {
 	int r;
 
-	if (table->under_way > 0) {
+	if (table->rewriting) {
 		r = nft_wire_result(table->wire, false);
 	} else {
 		nft_rewrite_begin(table->wire);
-		table->under_way = 1;
 		r = nft_wire_submit(table->wire);
 	}
-	if (r == -EINPROGRESS)
+	table->rewriting = r == -EINPROGRESS;
+	if (table->rewriting)
 		return NFT_TABLE_WAIT;
-	table->under_way = 0;
 	if (r == 0)
 		table->stage = STAGE_FORGET;
 	return r;
@@ -350,205 +325,46 @@ static bool is_loaded(struct nft_table *table, const struct nft_skeleton *skelet
 
 /* --- elements --- */
 
-static size_t size_of(const char *letters)
+static int read_more(struct nft_table *table)
 {
-	size_t size = 0;
+	int r = nft_reader_turn(&table->reader);
 
-	for (; *letters; letters++)
-		size += strchr("ar", *letters)	  ? 4
-			: strchr("ANR", *letters) ? 16
-			: *letters == 'e'	  ? 6
-						  : 4;
-	return size;
-}
-
-static void on_found(void *userdata, const struct nft_found *found)
-{
-	struct nft_table *table = userdata;
-	const struct nft_set *set = &nft_sets[table->read_set];
-	struct nft_element element = { .set = (uint8_t)table->read_set,
-				       .key_size = (uint8_t)found->key_size,
-				       .data_size = (uint8_t)found->data_size };
-
-	if (found->key_size != size_of(set->key) || found->data_size != size_of(set->data)) {
-		table->mismatch = true;
-		return;
-	}
-	memcpy(element.key, found->key, found->key_size);
-	if (found->data_size > 0)
-		memcpy(element.data, found->data, found->data_size);
-	if (nft_ledger_found(table->ledger, &element) < 0)
-		table->read_error = -ENOMEM;
-}
-
-/* A piece of a set. */
-static int read_set(struct nft_table *table)
-{
-	const struct nft_set *set = &nft_sets[table->read_set];
-	int r = 0;
-
-	if (strcmp(set->table, "guard") != 0) { /* nobody but us changes the guard */
-		if (!table->reading)
-			r = nft_wire_dump_start(table->reader, set->table, set->name);
-		table->reading = r == 0;
-		table->read_error = 0;
-		if (r == 0)
-			r = nft_wire_dump_more(table->reader, on_found, table);
-		if (r == 1)
-			return table->read_error;
-		table->reading = false;
-		if (r == -EAGAIN && table->read_tries++ < 10)
-			return 0; /* somebody changes it meanwhile: the same set again */
-		table->read_tries = 0;
-	}
-	if (r == -ENOENT || table->mismatch) {
+	if (r == 0) {
+		table->stage = STAGE_COMPARE;
+	} else if (r == -ENOENT || r == NFT_READER_FOREIGN) {
+		table->mismatch = r == NFT_READER_FOREIGN;
 		table->loaded = false;
 		table->stage = STAGE_SKELETON;
-		return 0;
+		r = 0;
 	}
-	if (r == 0)
-		r = table->read_error;
-	if (r == 0 && ++table->read_set == NFT_SETS)
-		table->stage = STAGE_COMPARE;
-	return r;
+	return r < 0 ? r : 0;
 }
 
 static int compare(struct nft_table *table)
 {
-	int r = nft_ledger_changes(table->ledger, COMPARE_KEYS, &table->changes,
-				   &table->change_count);
+	int r = nft_transfer_look(&table->transfer);
 
 	if (r == 0) {
-		table->change_at = table->suspects_end = 0;
 		table->stage = STAGE_APPLY;
 		if (table->comparing)
-			table->differences = table->change_count;
+			table->differences = table->transfer.count;
 		table->comparing = false;
 	}
 	return r < 0 ? r : 0;
 }
 
-/* The next `count` changes; answers as nft_wire_submit() does. */
-static int transact(struct nft_table *table, size_t count)
-{
-	const struct nft_change *changes = table->changes + table->change_at;
-	struct nft_element element;
-
-	nft_wire_begin(table->wire);
-	/* Deleted and added in one transaction: no packet sees the key missing. */
-	for (size_t i = 0; i < count; i++)
-		if (changes[i].old) {
-			nft_record_element(changes[i].old, &element);
-			nft_wire_element(table->wire, false, &element);
-		}
-	for (size_t i = 0; i < count; i++)
-		if (changes[i].new) {
-			nft_record_element(changes[i].new, &element);
-			nft_wire_element(table->wire, true, &element);
-		}
-	table->under_way = count;
-	table->waited = false;
-	table->sent_us = base_clock_us(CLOCK_MONOTONIC);
-	return nft_wire_submit(table->wire);
-}
-
-static void refuse(struct nft_table *table, const struct nft_change *change, int error)
-{
-	const struct nft_record *record = change->new ? change->new : change->old;
-	struct nft_refusal *refusal;
-	struct nft_element element;
-	const void *source;
-	size_t size;
-
-	nft_ledger_refused(table->ledger, change);
-	refusal = &table->refusals[table->refusal_count++ % NFT_REFUSALS_MAX];
-	nft_record_element(record, &element);
-	nft_element_format(&element, refusal->element);
-	refusal->error = error;
-	source = nft_record_source(record, &size);
-	refusal->source_size = size <= NFT_SOURCE_MAX ? size : 0;
-	if (refusal->source_size > 0)
-		memcpy(refusal->source, source, size);
-}
-
-/* It is not the element's fault. */
-static bool is_general(int error)
-{
-	return error == -ENOMEM || error == -ENOBUFS || error == -EPERM || error == -EIO ||
-	       error == -EMSGSIZE;
-}
-
-/* How many go into the next transaction. */
-static size_t portion(const struct nft_table *table)
-{
-	bool suspect = table->change_at < table->suspects_end;
-	size_t left = (suspect ? table->suspects_end : table->change_count) - table->change_at;
-	size_t most = suspect ? table->share : table->step;
-
-	return left < most ? left : most;
-}
-
-static void landed(struct nft_table *table, size_t count)
-{
-	uint64_t took = base_clock_us(CLOCK_MONOTONIC) - table->sent_us;
-
-	for (size_t i = 0; i < count; i++)
-		nft_ledger_done(&table->changes[table->change_at + i]);
-	table->change_at += count;
-	if (table->change_at < table->suspects_end)
-		table->share = (table->suspects_end - table->change_at + 1) / 2;
-	else if (took > TRANSACTION_US && !table->waited && table->step > STEP_MIN)
-		table->step /= 2;
-	else if (took < TRANSACTION_US / 4 && count == table->step && table->step < STEP_MAX)
-		table->step *= 2;
-}
-
-/* Halves, until the change is found that the kernel does not take; all others go there. */
-static void narrow(struct nft_table *table, size_t count, int error)
-{
-	if (count > 1) {
-		table->suspects_end = table->change_at + count;
-		table->share = count / 2;
-		return;
-	}
-	refuse(table, &table->changes[table->change_at++], error);
-	if (table->change_at < table->suspects_end)
-		table->share = table->suspects_end - table->change_at;
-}
-
 static int apply(struct nft_table *table)
 {
-	size_t count;
-	int r;
+	int r = nft_transfer_turn(&table->transfer, table->reread);
 
-	if (table->under_way > 0) {
-		r = nft_wire_result(table->wire, false);
-	} else if (table->change_at < table->change_count) {
-		r = transact(table, portion(table));
-	} else {
+	if (r == 0) {
 		nft_ledger_settle(table->ledger);
 		table->stage = nft_ledger_dirty(table->ledger) ? STAGE_COMPARE : STAGE_IDLE;
-		return 0;
-	}
-	if (r == -EINPROGRESS) {
-		table->waited = true;
-		return NFT_TABLE_WAIT;
-	}
-	count = table->under_way;
-	table->under_way = 0;
-	if (r == 0) {
-		landed(table, count);
-		return 0;
-	}
-	if (is_general(r))
-		return r;
-	if (!table->reread) {
-		/* Is the kernel's state another one than we think? */
+	} else if (r == NFT_TRANSFER_DOUBT) {
 		table->reread = true;
 		return begin_reading(table);
 	}
-	narrow(table, count, r);
-	return 0;
+	return r == -EINPROGRESS ? NFT_TABLE_WAIT : r < 0 ? r : 0;
 }
 
 static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
@@ -570,7 +386,7 @@ static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
 		r = forget(table);
 		break;
 	case STAGE_READ:
-		r = read_set(table);
+		r = read_more(table);
 		break;
 	case STAGE_COMPARE:
 		r = compare(table);
@@ -595,7 +411,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		nft_ledger_end(table->ledger);
 		table->round = false;
 	}
-	if (table->stage == STAGE_LOAD || table->under_way > 0) {
+	if (table->stage == STAGE_LOAD || table->rewriting || table->transfer.under_way > 0) {
 		/* To the end, whatever is wanted now; then it is looked at. */
 	} else if (!is_loaded(table, skeleton)) {
 		table->stage = STAGE_SKELETON;
@@ -728,18 +544,19 @@ int nft_table_remove(struct nft_table *table)
 	bool all[NFT_SETS];
 
 	nft_loader_cancel(&table->loader);
-	if (table->under_way > 0)
+	if (table->rewriting)
 		nft_wire_result(table->wire, true);
-	table->under_way = 0;
+	table->rewriting = false;
+	nft_transfer_cancel(&table->transfer);
 	memset(all, true, sizeof all);
 	nft_ledger_begin(table->ledger);
 	nft_ledger_end(table->ledger);
 	table->round = false;
 	nft_ledger_lost(table->ledger, all);
-	while (nft_ledger_changes(table->ledger, SIZE_MAX, &table->changes, &table->change_count) == 1)
+	while (nft_transfer_look(&table->transfer) == 1)
 		;
 	nft_ledger_settle(table->ledger);
-	table->change_count = table->change_at = 0;
+	nft_transfer_cancel(&table->transfer);
 	table->stage = STAGE_IDLE;
 	table->loaded = false;
 	if (table->guarded)

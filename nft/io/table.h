@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "nft/desired.h"
 #include "nft/io/foreign.h"
+#include "nft/io/transfer.h"
 #include "nft/skeleton.h"
 
 /*
@@ -51,14 +52,6 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		     struct base_error *error);
 
 /* How many elements are refused; of up to NFT_REFUSALS_MAX of them, which, and whose. */
-#define NFT_REFUSALS_MAX 8
-#define NFT_SOURCE_MAX	 64
-struct nft_refusal {
-	char element[NFT_ELEMENT_TEXT_SIZE];
-	int error; /* -errno */
-	size_t source_size;
-	uint8_t source[NFT_SOURCE_MAX];
-};
 size_t nft_table_refusals(const struct nft_table *table, const struct nft_refusal **refusals);
 /* The next commit tries them again. */
 void nft_table_retry(struct nft_table *table);
