@@ -23,9 +23,11 @@
 #include "vrrp/packet.h"
 
 /*
- * Everything one node's engine holds, and what its rooms ask of each other. Sockets before timers
- * before netlink before the rest: queued adverts are read before a late timer is believed.
+ * Everything one node's engine holds, and what its rooms ask of each other. What is owned is kept alive
+ * before anything else; then sockets before timers before netlink before the rest: queued adverts are
+ * read before a late timer is believed. No turn may last: an owner whose adverts are late has no fence.
  */
+#define ENGINE_PRIORITY_OWNER_TIMER (-110)
 #define ENGINE_PRIORITY_VRRP_SOCKET (-100)
 #define ENGINE_PRIORITY_VRRP_TIMER  (-90)
 #define ENGINE_PRIORITY_NEIGHBOUR   (-80)
@@ -74,7 +76,7 @@ struct engine {
 	struct fault *fault;
 	struct segment *segments;
 	struct router *routers;
-	struct timers *vrrp_timers, *other_timers; /* of the routers */
+	struct timers *owner_timers, *backup_timers, *other_timers; /* of the routers */
 	struct address_index addresses; /* of the routers */
 	struct engine_node *nodes;
 	unsigned node_count;
@@ -87,10 +89,9 @@ struct engine {
 	bool api_reachable;
 	bool rules_due, routers_due, rules_present;
 	uint64_t review_rest_us; /* no review before that */
-	bool late_witness; /* one answered after those who asked were told that it did not */
 	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
 	char rules_message[256];
-	sd_event_source *review, *witnesses, *refresh, *save, *state_wait, *stop_limit;
+	sd_event_source *review, *refresh, *save, *state_wait, *stop_limit;
 	int lock;
 	pid_t saver;
 	uint64_t saved_revision, trimmed_revision;
@@ -182,9 +183,8 @@ bool engine_fence_open(const struct router *router);
 const char *engine_fence_name(const struct engine *engine);
 
 /* witnesses.c */
-int engine_witnesses_start(struct engine *engine);
-/* Then the routers that wait for witnesses are told; after a late answer all of them. */
-void engine_witnesses_at(struct engine *engine, uint64_t when_us);
+/* One answered after those who asked were told that it did not: all are told again. */
+void engine_witness_late(struct engine *engine);
 void engine_ask_witnesses(struct router *router, uint64_t now_us);
 /* The other candidates whose address is known, and those that answered when asked last; an owner asks each second. */
 void engine_count_witnesses(const struct router *router, unsigned *known, unsigned *answered);

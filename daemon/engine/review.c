@@ -145,12 +145,6 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	else if (!engine->rules_present || engine->rules_due)
 		engine_rules_soon(engine);
 	engine_ask_members(engine);
-	for (struct router *router = engine->routers; router; router = router->next) {
-		if (virtual_router_owns(&router->core) && router->segment)
-			engine_addresses_add(router);
-		router_review(router);
-		router_report(router);
-	}
 	engine_report_node(engine);
 	if (engine->trimmed_revision != store_revision(engine->store)) {
 		engine->trimmed_revision = store_revision(engine->store);

@@ -45,13 +45,24 @@ static uint64_t aligned(const struct router *router, uint64_t deadline_us)
 	return (deadline_us + step_us - 1) / step_us * step_us;
 }
 
+/* What is owned is kept alive before more is taken: hundreds may be due at once. */
+static struct timers *timers_of(const struct router *router)
+{
+	return router->core.vrrp.state == VRRP_STATE_ACTIVE ? router->engine->owner_timers
+							    : router->engine->backup_timers;
+}
+
 static void arm(struct router *router)
 {
 	uint64_t deadline_us = virtual_router_deadline(&router->core);
+	struct timers *timers = timers_of(router);
 
 	if (deadline_us != BASE_USEC_NEVER)
 		deadline_us = aligned(router, deadline_us);
-	timers_set(router->engine->vrrp_timers, &router->timer, deadline_us);
+	if (router->timers && router->timers != timers)
+		timers_set(router->timers, &router->timer, BASE_USEC_NEVER);
+	router->timers = timers;
+	timers_set(timers, &router->timer, deadline_us);
 }
 
 void router_set_timer(struct router *router, struct timer *timer, uint64_t due_us)
@@ -68,11 +79,14 @@ void router_start_announcing(struct router *router)
 static void on_announce(struct timer *timer, uint64_t due_us)
 {
 	struct router *router = TIMER_ITEM(timer, struct router, announce_timer);
-	uint64_t wait = ANNOUNCE_REFRESH_US;
+	uint64_t wait = ANNOUNCE_REFRESH_US, now_us = engine_now(router->engine);
 
 	if (!virtual_router_owns(&router->core) || !router->segment)
 		return;
 	router_announce(router);
+	/* Thousands at once are late: whoever was told of goes behind those that nobody knows of yet. */
+	if (router->announced < ROUTER_ANNOUNCE_TIMES)
+		due_us = now_us + base_usec_since(now_us, due_us);
 	if (router->announced < ROUTER_ANNOUNCE_TIMES)
 		router->announced++;
 	if (router->announced < ROUTER_ANNOUNCE_TIMES)
@@ -240,10 +254,51 @@ static void on_timer(struct timer *timer, uint64_t due_us)
 	router_feed(router, &event);
 }
 
+/* What must not expire is renewed. A thousand addresses of one node are a matter of a tenth of a second, so one by one. */
+static void on_refresh(struct timer *timer, uint64_t due_us)
+{
+	struct router *router = TIMER_ITEM(timer, struct router, refresh_timer);
+
+	(void)due_us;
+	router_set_timer(router, timer, engine_now(router->engine) + ENGINE_REFRESH_US);
+	if (!router->engine->synced)
+		return;
+	if (virtual_router_owns(&router->core) && router->segment)
+		engine_addresses_add(router);
+	router_review(router);
+	router_report(router);
+}
+
+static void release_timers(struct engine *engine)
+{
+	timers_release(engine->owner_timers, 1);
+	timers_release(engine->backup_timers, 2);
+	timers_release(engine->other_timers, 4);
+}
+
+static bool reserve_timers(struct engine *engine)
+{
+	if (timers_reserve(engine->owner_timers, 1) < 0)
+		return false;
+	if (timers_reserve(engine->backup_timers, 2) < 0) {
+		timers_release(engine->owner_timers, 1);
+		return false;
+	}
+	if (timers_reserve(engine->other_timers, 4) < 0) {
+		timers_release(engine->owner_timers, 1);
+		timers_release(engine->backup_timers, 2);
+		return false;
+	}
+	return true;
+}
+
 static void stop_timers(struct router *router)
 {
-	timers_set(router->engine->vrrp_timers, &router->timer, BASE_USEC_NEVER);
+	if (router->timers)
+		timers_set(router->timers, &router->timer, BASE_USEC_NEVER);
+	timers_set(router->engine->backup_timers, &router->witness_timer, BASE_USEC_NEVER);
 	router_set_timer(router, &router->announce_timer, BASE_USEC_NEVER);
+	router_set_timer(router, &router->refresh_timer, BASE_USEC_NEVER);
 	router_set_timer(router, &router->probe_timer, BASE_USEC_NEVER);
 	router_set_timer(router, &router->linger_timer, BASE_USEC_NEVER);
 }
@@ -408,7 +463,9 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 	router->announce_timer.fire = on_announce;
 	router->probe_timer.fire = router_probe_end;
 	router->linger_timer.fire = on_linger_end;
-	if (!router_wish_make(&router->wish, message) || timers_reserve(engine->vrrp_timers, 1) < 0) {
+	router->refresh_timer.fire = on_refresh;
+	router->witness_timer.fire = router_tell_witnesses;
+	if (!router_wish_make(&router->wish, message) || !reserve_timers(engine)) {
 		router_wish_free(&router->wish);
 		free(router);
 		return NULL;
@@ -416,10 +473,9 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 	router_say_virtual_mac(router);
 	attach(router, segment_find(engine, &router->wish, &(enum base_reason){ 0 }));
 	router_make_config(router, &config);
-	if (!router_make_candidates(router, message, &config) ||
-	    timers_reserve(engine->other_timers, 3) < 0) {
+	if (!router_make_candidates(router, message, &config)) {
 		attach(router, NULL);
-		timers_release(engine->vrrp_timers, 1);
+		release_timers(engine);
 		router_wish_free(&router->wish);
 		free(config.peers);
 		free(router);
@@ -429,6 +485,7 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 			    base_hash(router->wish.name, strlen(router->wish.name)) ^
 				    base_hash(engine->node, strlen(engine->node)));
 	arm(router);
+	router_set_timer(router, &router->refresh_timer, now_us + ENGINE_REFRESH_US);
 	return router;
 }
 
@@ -444,8 +501,7 @@ void router_free(struct router *router)
 	}
 	attach(router, NULL);
 	stop_timers(router);
-	timers_release(router->engine->vrrp_timers, 1);
-	timers_release(router->engine->other_timers, 3);
+	release_timers(router->engine);
 	router_wish_free(&router->wish);
 	free(router->core.config.peers);
 	free(router);

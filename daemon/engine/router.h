@@ -42,7 +42,9 @@ struct router {
 	struct virtual_router core;
 	struct router_wish wish;
 	struct segment *segment; /* NULL: this node is not on it */
-	struct timer timer, announce_timer, linger_timer, probe_timer;
+	struct timers *timers; /* the owners' or the backups', in which `timer` is */
+	struct timer timer, announce_timer, linger_timer, probe_timer, refresh_timer;
+	struct timer witness_timer; /* of the backups: what it tells may make an owner */
 	unsigned announced; /* how many of the first announcements are out */
 	uint64_t crossed_until_us; /* a member's announcement crossed ours: the last word is due */
 	bool eligible;
@@ -58,7 +60,6 @@ struct router {
 	bool frozen; /* by a drill: nothing is done, the kernel is left alone */
 	bool conflict, probing;
 	uint64_t asked_us; /* when everybody was asked who has its addresses */
-	uint64_t witnesses_us; /* when what the witnesses answered is to be told; 0: nobody asked */
 	struct log_gate conflict_gate, stranger_gate;
 	struct base_mac conflict_mac;
 	enum base_reason last_reason;
@@ -107,6 +108,8 @@ void router_segment_gone(struct router *router);
 /* To everybody on the segment where its addresses are: from now on, several times. */
 void router_start_announcing(struct router *router);
 /* Announcements, the end of probing and lingering: later than adverts and their timers. */
+/* What its witnesses answered; witnesses.c, fired by `witness_timer`. */
+void router_tell_witnesses(struct timer *timer, uint64_t due_us);
 void router_set_timer(struct router *router, struct timer *timer, uint64_t due_us);
 
 /* --- router_wish.c, for router.c --- */

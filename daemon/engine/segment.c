@@ -175,10 +175,8 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 			       memcmp(&peer->mac, &seen->mac, sizeof peer->mac) != 0;
 
 		if (peer->asked_us > peer->heard_us &&
-		    base_usec_since(now_us, peer->asked_us) >= ENGINE_WITNESS_WAIT_US) {
-			segment->engine->late_witness = true;
-			engine_witnesses_at(segment->engine, now_us + ENGINE_WITNESS_WAIT_US);
-		}
+		    base_usec_since(now_us, peer->asked_us) >= ENGINE_WITNESS_WAIT_US)
+			engine_witness_late(segment->engine);
 		peer->mac = seen->mac;
 		peer->mac_known = true;
 		peer->heard_us = now_us;

@@ -6,11 +6,9 @@
 #include "base/io/clock.h"
 #include "base/time.h"
 
-/* Fired in one turn of the loop: what came in meanwhile is read before the rest. */
-#define TURN_MAX 16
-
 struct timers {
 	sd_event_source *source;
+	unsigned turn;
 	uint64_t armed_us; /* what the source is set to: not later than the first is due */
 	size_t count, capacity, reserved;
 	struct timer **heap; /* from 1 */
@@ -76,7 +74,7 @@ static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
 
 	(void)source;
 	(void)usec;
-	for (int i = 0; i < TURN_MAX && timers->count > 0; i++) {
+	for (unsigned i = 0; i < timers->turn && timers->count > 0; i++) {
 		struct timer *timer = timers->heap[1];
 
 		if (timer->due_us > base_clock_us(CLOCK_BOOTTIME))
@@ -89,7 +87,7 @@ static int on_time(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-int timers_new(struct timers **timers, sd_event *event, int64_t priority)
+int timers_new(struct timers **timers, sd_event *event, int64_t priority, unsigned turn)
 {
 	struct timers *new = calloc(1, sizeof *new);
 	int r;
@@ -97,6 +95,7 @@ int timers_new(struct timers **timers, sd_event *event, int64_t priority)
 	if (!new)
 		return -ENOMEM;
 	new->armed_us = BASE_USEC_NEVER;
+	new->turn = turn;
 	r = sd_event_add_time(event, &new->source, CLOCK_BOOTTIME, BASE_USEC_NEVER,
 			      BASE_USEC_PER_MSEC, on_time, new);
 	if (r >= 0)

@@ -24,7 +24,8 @@ struct timer {
 #define TIMER_ITEM(timer, type, member)                                                            \
 	((type *)(void *)((char *)(timer)-offsetof(type, member)))
 
-int timers_new(struct timers **timers, sd_event *event, int64_t priority);
+/* `turn`: so many fire at the most before the loop looks at what is more urgent. */
+int timers_new(struct timers **timers, sd_event *event, int64_t priority, unsigned turn);
 void timers_free(struct timers *timers);
 
 /* Room for so many more, so that setting one cannot fail; given back with timers_release(). */

@@ -4,12 +4,12 @@
 #include "vrrp/frame.h"
 #include "vrrp/io/neighbour.h"
 
-static void ask_for_addresses(struct router *router, const struct base_address *source)
+static void ask_for_addresses(struct router *router, uint32_t count, const struct base_address *source)
 {
 	struct segment *segment = router->segment;
 	struct vrrp_frame frame;
 
-	for (uint32_t i = 0; i < router->wish.address_count && segment->neighbour; i++) {
+	for (uint32_t i = 0; i < count && segment->neighbour; i++) {
 		frame.size = vrrp_frame_ask(&router->wish.addresses[i], source, &segment->mac, NULL,
 					    frame.data);
 		vrrp_neighbour_send(segment->neighbour, &frame, 1);
@@ -17,13 +17,13 @@ static void ask_for_addresses(struct router *router, const struct base_address *
 }
 
 /* Whoever has the addresses: the answer is for us alone. */
-static void ask_holder(struct router *router)
+static void ask_holder(struct router *router, uint32_t count)
 {
 	struct base_address source =
 		segment_own_address(router->segment, &router->wish.addresses[0]);
 
 	if (source.family != BASE_FAMILY_NONE)
-		ask_for_addresses(router, &source);
+		ask_for_addresses(router, count, &source);
 }
 
 void engine_probe_addresses(struct router *router)
@@ -32,9 +32,9 @@ void engine_probe_addresses(struct router *router)
 
 	/* Nobody's question is answered to everybody over IPv6, and so with the virtual MAC, which says not whose. */
 	if (router->wish.virtual_mac)
-		ask_holder(router);
+		ask_holder(router, router->wish.address_count);
 	else
-		ask_for_addresses(router, &nobody);
+		ask_for_addresses(router, router->wish.address_count, &nobody);
 }
 
 /* Learns the members' MACs, which loop protection and IPv6 adverts need. */
@@ -66,13 +66,16 @@ static bool has_answered(const struct segment_peer *peer, uint64_t now_us)
 		 base_usec_since(now_us, peer->heard_us) < ENGINE_WITNESS_FRESH_US));
 }
 
-static void tell_witnesses(struct router *router, uint64_t now_us)
+void router_tell_witnesses(struct timer *timer, uint64_t due_us)
 {
+	struct router *router = TIMER_ITEM(timer, struct router, witness_timer);
+	uint64_t now_us = engine_now(router->engine);
 	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
 					      .now_us = now_us };
 	struct base_address gateway;
 	const struct segment_peer *peer;
 
+	(void)due_us;
 	if (!router->segment)
 		return;
 	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
@@ -95,40 +98,13 @@ static void tell_witnesses(struct router *router, uint64_t now_us)
 	router_feed(router, &event);
 }
 
-static int on_witnesses(sd_event_source *source, uint64_t usec, void *userdata)
+void engine_witness_late(struct engine *engine)
 {
-	struct engine *engine = userdata;
-	uint64_t now_us = engine_now(engine);
-	bool all = engine->late_witness;
+	uint64_t when_us = engine_now(engine) + ENGINE_WITNESS_WAIT_US;
 
-	(void)source;
-	(void)usec;
-	engine->late_witness = false;
-	for (struct router *router = engine->routers; router; router = router->next) {
-		bool due = router->witnesses_us && router->witnesses_us <= now_us;
-
-		if (due)
-			router->witnesses_us = 0;
-		else if (router->witnesses_us)
-			engine_witnesses_at(engine, router->witnesses_us);
-		if (due || all)
-			tell_witnesses(router, now_us);
-	}
-	return 0;
-}
-
-void engine_witnesses_at(struct engine *engine, uint64_t when_us)
-{
-	uint64_t due_us = UINT64_MAX;
-	int enabled = SD_EVENT_OFF;
-
-	sd_event_source_get_enabled(engine->witnesses, &enabled);
-	if (enabled != SD_EVENT_OFF)
-		sd_event_source_get_time(engine->witnesses, &due_us);
-	if (due_us <= when_us)
-		return;
-	sd_event_source_set_time(engine->witnesses, when_us);
-	sd_event_source_set_enabled(engine->witnesses, SD_EVENT_ONESHOT);
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (!router->witness_timer.place)
+			timers_set(engine->backup_timers, &router->witness_timer, when_us);
 }
 
 /*
@@ -166,10 +142,11 @@ void engine_ask_witnesses(struct router *router, uint64_t now_us)
 		ask_witness(router, &gateway, now_us);
 	if (!virtual_router_owns(&router->core)) {
 		router->asked_us = now_us;
-		ask_holder(router);
+		/* Its adverts keep all of them alive alike: two are asked for, lest one question is lost. */
+		ask_holder(router, router->wish.address_count > 1 ? 2 : 1);
 	}
-	router->witnesses_us = now_us + ENGINE_WITNESS_WAIT_US;
-	engine_witnesses_at(router->engine, router->witnesses_us);
+	timers_set(router->engine->backup_timers, &router->witness_timer,
+		   now_us + ENGINE_WITNESS_WAIT_US);
 }
 
 void engine_count_witnesses(const struct router *router, unsigned *known, unsigned *answered)
@@ -187,10 +164,4 @@ void engine_count_witnesses(const struct router *router, unsigned *known, unsign
 		++*known;
 		*answered += has_answered(segment_peer(router->segment, &candidate->address), now_us);
 	}
-}
-
-int engine_witnesses_start(struct engine *engine)
-{
-	return engine_add_timer(engine, &engine->witnesses, ENGINE_PRIORITY_VRRP_TIMER,
-				on_witnesses, UINT64_MAX);
 }

@@ -8,6 +8,7 @@
 #include "daemon/engine/timers.h"
 
 #define COUNT 300
+#define TURN  16
 
 struct item {
 	struct timer timer;
@@ -61,7 +62,7 @@ static int setup(void **state)
 	again = 0;
 	begun_us = now();
 	assert_true(sd_event_new(&event) >= 0);
-	assert_true(timers_new(&timers, event, 0) >= 0);
+	assert_true(timers_new(&timers, event, 0, TURN) >= 0);
 	assert_true(timers_reserve(timers, COUNT) >= 0);
 	for (unsigned i = 0; i < COUNT; i++) {
 		items[i].timer.fire = on_fire;
@@ -140,6 +141,37 @@ static void test_the_first_moved_to_later_does_not_hold_up_the_others(void **sta
 	check_all();
 }
 
+static unsigned urgent;
+
+static int on_urgent(sd_event_source *source, void *userdata)
+{
+	unsigned fired = 0;
+
+	(void)source;
+	(void)userdata;
+	for (unsigned i = 0; i < COUNT; i++)
+		fired += items[i].fired;
+	urgent++;
+	assert_true(fired <= TURN * urgent); /* no more than one turn since it ran last */
+	return 0;
+}
+
+static void test_hundreds_that_are_due_leave_turns_to_what_is_more_urgent(void **state)
+{
+	sd_event_source *source;
+
+	(void)state;
+	urgent = 0;
+	assert_true(sd_event_add_post(event, &source, on_urgent, NULL) >= 0);
+	assert_true(sd_event_source_set_priority(source, -10) >= 0);
+	for (unsigned i = 0; i < COUNT; i++)
+		want(&items[i], begun_us);
+	for (uint64_t end_us = begun_us + 10 * BASE_USEC_PER_SEC; urgent * TURN < COUNT && now() < end_us;)
+		assert_true(sd_event_run(event, end_us - now()) >= 0);
+	check_all();
+	sd_event_source_disable_unref(source);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +181,8 @@ int main(void)
 			test_what_is_moved_or_switched_off_fires_as_it_was_set_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_the_first_moved_to_later_does_not_hold_up_the_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_hundreds_that_are_due_leave_turns_to_what_is_more_urgent, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

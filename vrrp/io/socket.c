@@ -192,33 +192,29 @@ int vrrp_socket_receive(struct vrrp_socket *socket,
 			void (*callback)(void *userdata, const struct vrrp_received *received),
 			void *userdata)
 {
-	int total = 0, count;
+	int count;
 
-	do {
-		for (int i = 0; i < BATCH; i++) {
-			socket->vectors[i] = (struct iovec){ socket->buffers[i], BUFFER_SIZE };
-			socket->headers[i].msg_hdr = (struct msghdr){
-				.msg_name = &socket->names[i],
-				.msg_namelen = sizeof socket->names[i],
-				.msg_iov = &socket->vectors[i],
-				.msg_iovlen = 1,
-				.msg_control = socket->control[i],
-				.msg_controllen = CONTROL_SIZE,
-			};
-		}
-		count = recvmmsg(socket->fd, socket->headers, BATCH, MSG_DONTWAIT, NULL);
-		if (count < 0 && errno != EAGAIN && errno != EINTR)
-			return -errno;
-		for (int i = 0; i < count; i++) {
-			struct vrrp_received received;
+	for (int i = 0; i < BATCH; i++) {
+		socket->vectors[i] = (struct iovec){ socket->buffers[i], BUFFER_SIZE };
+		socket->headers[i].msg_hdr = (struct msghdr){
+			.msg_name = &socket->names[i],
+			.msg_namelen = sizeof socket->names[i],
+			.msg_iov = &socket->vectors[i],
+			.msg_iovlen = 1,
+			.msg_control = socket->control[i],
+			.msg_controllen = CONTROL_SIZE,
+		};
+	}
+	count = recvmmsg(socket->fd, socket->headers, BATCH, MSG_DONTWAIT, NULL);
+	if (count < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < count; i++) {
+		struct vrrp_received received;
 
-			if (read_one(socket, i, &received))
-				callback(userdata, &received);
-		}
-		if (count > 0)
-			total += count;
-	} while (count == BATCH);
-	return total;
+		if (read_one(socket, i, &received))
+			callback(userdata, &received);
+	}
+	return count;
 }
 
 int vrrp_socket_send(struct vrrp_socket *socket, const struct base_address *source,

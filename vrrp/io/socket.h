@@ -23,7 +23,7 @@ int vrrp_socket_new(struct vrrp_socket **socket, enum base_family family, unsign
 void vrrp_socket_free(struct vrrp_socket *socket); /* NULL is fine */
 int vrrp_socket_fd(const struct vrrp_socket *socket);
 
-/* Calls back for what waits, in batches; answers the count or -errno. */
+/* Calls back for what waits, one batch of it: a flood leaves room for more urgent things. The count or -errno. */
 int vrrp_socket_receive(struct vrrp_socket *socket,
 			void (*callback)(void *userdata, const struct vrrp_received *received),
 			void *userdata);
