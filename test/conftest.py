@@ -1,5 +1,6 @@
-"""What the layers of pytest share: one API server for a session, and that a test which passes only at its second try
-says what the first one met."""
+"""What the layers of pytest share: one API server for a session, two sessions that share the files of a layer between them
+(test/tools/lanes), and that a test which passes only at its second try says what the first one met."""
+import os
 import pathlib
 import sys
 
@@ -18,6 +19,36 @@ def api():
     with Cluster() as cluster:
         cluster.install()
         yield cluster
+
+
+LANE, CLAIMS = os.environ.get("VIPD_LANE"), os.environ.get("VIPD_CLAIMS")
+taken = {}
+
+
+def is_ours(path):
+    """Whether this session runs the tests of a file: who comes to it first does."""
+    if path not in taken:
+        try:
+            os.close(os.open(pathlib.Path(CLAIMS) / path.replace("/", "-"), os.O_CREAT | os.O_EXCL))
+            taken[path] = True
+        except FileExistsError:
+            taken[path] = False
+    return taken[path]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    if LANE == "last":
+        files = {}
+        for item in items:
+            files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+        items[:] = [item for path in reversed(list(files)) for item in files[path]]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item):
+    """True: it has been dealt with; by the other lane."""
+    return True if LANE and not is_ours(item.nodeid.partition("::")[0]) else None
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -64,7 +64,8 @@ def test_everything_is_explained_and_well(cluster, cli):
     row = cli.rows("status")[0]
     assert (row["ADDRESS"], row["OWNER"], row["STATE"], row["SERVICES"]) == (
         cluster.address, owner, "Active", "vms/myvm-ssh")
-    assert cli.rows("pools")[0]["ASSIGNED"] == "1 + 0 IPv6"
+    # The status of a pool is written after what it counts.
+    wait_for("the pool to count it", lambda: cli.rows("pools")[0]["ASSIGNED"] == "1 + 0 IPv6", 20, 0.3)
 
 
 @pytest.mark.parametrize("what,condition,value", [
