@@ -88,6 +88,12 @@ class Capture:
         self.process = host.start("tcpdump", ["tcpdump", "-i", "eth1", "-U", "-w", self.path, what])
         self.process.wait_output("listening on")
 
+    def wait(self, count, rows="vrrp", seconds=20):
+        """Until there are so many; tcpdump hands on once a second, and later when the machine is busy."""
+        wait_for(f"{count} frames of {rows}", lambda: len(run(  # the last frame may be half written: no error
+            ["tshark", "-r", self.path, "-Y", rows, "-T", "fields", "-e", "frame.number"], 60, check=False
+        ).stdout.splitlines()) >= count, seconds, 0.1)
+
     def read(self, *fields, rows="vrrp", options=()):
         """One dictionary a frame with the first value of each field."""
         if self.process.alive():

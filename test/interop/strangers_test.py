@@ -2,6 +2,7 @@
 import pathlib
 import re
 import shutil
+import statistics
 import time
 
 import pytest
@@ -16,17 +17,19 @@ PLAIN = ("vrrp.v3_checksum_as_in_v2:TRUE",)
 
 @pytest.mark.parametrize("address", BOTH)
 def test_our_adverts_are_sound_to_tshark(rack, address):
-    capture = Capture(rack.lab.client)
-    time.sleep(1.5)
     owner = rack.lab[rack.cluster.owner(address)]
     identity, six = rack.router_id(address), ":" in address
-    frames = capture.read("ip.ttl", "ip.src", "ip.dst", "ip.dsfield.dscp", "ipv6.hlim", "ipv6.src", "ipv6.dst",
+    rows = f"vrrp.virt_rtr_id == {identity} and {'ipv6' if six else 'ip'}"
+    capture = Capture(rack.lab.client)
+    capture.wait(10, rows)
+    frames = capture.read("frame.time_epoch", "ip.ttl", "ip.src", "ip.dst", "ip.dsfield.dscp", "ipv6.hlim", "ipv6.src", "ipv6.dst",
                           "eth.dst", "vrrp.version", "vrrp.type", "vrrp.prio", "vrrp.addr_count",
                           "vrrp.short_adver_int", "vrrp.checksum.status", "vrrp.ip_addr", "vrrp.ipv6_addr",
                           "_ws.malformed", "_ws.expert.message",
-                          rows=f"vrrp.virt_rtr_id == {identity} and {'ipv6' if six else 'ip'}",
-                          options=() if six else PLAIN)
-    assert 10 <= len(frames) <= 20  # 1.5 s of one advert every 100 ms
+                          rows=rows, options=() if six else PLAIN)
+    times = [float(frame["frame.time_epoch"]) for frame in frames]
+    gaps = [after - before for before, after in zip(times, times[1:])]
+    assert 0.09 < statistics.median(gaps) < 0.11, gaps  # one advert every 100 ms
     for frame in frames:
         assert "_ws.malformed" not in frame and "_ws.expert.message" not in frame
         assert frame["vrrp.version"] == "3" and frame["vrrp.type"] == "1"
