@@ -208,14 +208,19 @@ static void apply(struct router *router, const struct virtual_router_action *act
 }
 
 static void apply_all(struct router *router, const struct virtual_router_actions *actions,
-		      uint64_t now_us)
+		      bool routine, uint64_t now_us)
 {
 	bool was_released = router->released;
 
-	for (unsigned i = 0; i < actions->count; i++)
+	for (unsigned i = 0; i < actions->count; i++) {
+		routine &= actions->items[i].type == VIRTUAL_ROUTER_ACTION_SEND_ADVERT;
 		apply(router, &actions->items[i], now_us);
+	}
 	arm(router);
-	router_report(router);
+	if (routine)
+		router_report_routine(router);
+	else
+		router_report(router);
 	if (router->released && !was_released)
 		engine_router_released(router->engine);
 }
@@ -241,7 +246,10 @@ void router_feed(struct router *router, struct virtual_router_event *event)
 	if (event->late_us > router->late_us)
 		router->late_us = event->late_us;
 	virtual_router_step(&router->core, event, &actions);
-	apply_all(router, &actions, event->now_us);
+	apply_all(router, &actions,
+		  event->type == VIRTUAL_ROUTER_EVENT_TIMER ||
+			  event->type == VIRTUAL_ROUTER_EVENT_ADVERT,
+		  event->now_us);
 }
 
 static void on_timer(struct timer *timer, uint64_t due_us)
@@ -444,7 +452,7 @@ void router_configure(struct router *router, const struct message_router *messag
 		return;
 	virtual_router_configure(&router->core, &config, now_us, &actions);
 	free(before);
-	apply_all(router, &actions, now_us);
+	apply_all(router, &actions, false, now_us);
 	router_review(router);
 }
 

@@ -65,6 +65,7 @@ struct router {
 	enum base_reason last_reason;
 	uint64_t since_us;
 	uint64_t told; /* hash of what the feeder heard last; 0: nothing */
+	uint32_t told_core; /* what the core said then */
 	uint64_t late_us; /* the worst lateness since the last status */
 	uint64_t adverts_sent, adverts_heard;
 	uint32_t gained; /* how often this node became the owner */
@@ -158,3 +159,8 @@ void router_say_eligibility(struct router *router);
 
 /* Tells the feeder if something changed since it was told last. */
 void router_report(struct router *router);
+/*
+ * The same after an advert, sent or heard, of which nothing came: looks at the core only. What else may have changed,
+ * in the kernel, whoever changes it reports, and on_refresh() does every few seconds.
+ */
+void router_report_routine(struct router *router);
