@@ -1,11 +1,13 @@
 """An address that is one VM's as a whole (annotation vipd.dev/all-ports), and a VM that moves with it, and with
 an address that it serves beside another VM."""
+import contextlib
 import sys
 import time
 
 import pytest
 
 import manifests
+import tunnel
 from conftest import Rack
 from lab import ROOT, ip_batch, wait_for
 
@@ -166,10 +168,16 @@ def test_the_vm_moves_and_its_connections_go_on(rack, whole, record_property):
 
 
 @pytest.mark.parametrize("first", ["slice", "network"])
-def test_the_vm_moves_with_its_pod_address_and_nothing_is_flushed(rack, whole, first, record_property):
+@pytest.mark.parametrize("pods", ["routed", "vxlan"])
+def test_the_vm_moves_with_its_pod_address_and_nothing_is_flushed(rack, whole, pods, first, record_property):
     """Bridge binding: the pod on the other node has the same address, so the endpoint is the same and only its node is
     another, which is said before it runs there, or a while later. Nobody's connections are forgotten, not even on the
-    node that it left."""
+    node that it left. What that one still routes on comes by the LAN, or out of a tunnel."""
+    with tunnel.tunnel(rack.lab) if pods == "vxlan" else contextlib.nullcontext():
+        move_with_its_address(rack, first, tunnel.way if pods == "vxlan" else lan_way, record_property)
+
+
+def move_with_its_address(rack, first, way, record_property):
     vm, source, target = rack.lab.vms["db"], rack.lab["n3"], rack.lab["n2"]
     rack.cluster.hide("some") # two such addresses of one VM: nobody could say whose its replies are
     say(rack, [vm])
@@ -185,14 +193,14 @@ def test_the_vm_moves_with_its_pod_address_and_nothing_is_flushed(rack, whole, f
     try:
         vm.run(["ip", "link", "delete", "eth0"])
         if first == "network":
-            plug(vm, target)
+            plug(vm, target, way)
             time.sleep(1)
         say(rack, [Place(vm.address4, vm.address6, target)])
         wait_for("the target's node to know that it is there", lambda: all(address in target.run(
             ["nft", "list", "set", "inet", "vipd", f"local{family}"]).stdout
             for address, family in ((vm.address4, 4), (vm.address6, 6))), 15)
         if first == "slice":
-            plug(vm, target)
+            plug(vm, target, way)
         time.sleep(3)
         for address, before in known.items():
             assert before <= flows(source, vm, address), address
@@ -203,7 +211,7 @@ def test_the_vm_moves_with_its_pod_address_and_nothing_is_flushed(rack, whole, f
                 assert not seen["dark"] if kind == "udp" else \
                     (seen["kept"], seen["lost"], seen["corrupt"]) == (20, 0, 0), (kind, address, seen)
     finally:
-        plug(vm, source)
+        plug(vm, source, way)
         rack.cluster.hide("pair")
         expose(rack, "whole", WHOLE, ["db"])
         expose_some(rack)
@@ -223,7 +231,11 @@ def sockets(client, address):
     return {f"sport={line.split()[2].rpartition(':')[2]}" for line in listed.stdout.splitlines()}
 
 
-def plug(vm, target):
+def lan_way(node, six):
+    return ["via", node.address6 if six else node.address4]
+
+
+def plug(vm, target, way):
     """The VM's cable to another node, where its address goes with it: all nodes route it there."""
     home = target is vm.node
     port = f"vm{vm.index}" if home else "vmmoved"
@@ -235,11 +247,11 @@ def plug(vm, target):
              f"route add default via 10.244.{target.index}.1 dev eth0 onlink",
              f"route add default via fd00:10:244:{target.index:x}::1 dev eth0 onlink")
     for node in vm.lab.nodes.values():
-        for address, length, near in ((vm.address4, 32, target.address4), (vm.address6, 128, target.address6)):
+        for address, length, six in ((vm.address4, 32, False), (vm.address6, 128, True)):
             node.run(["ip", "route", "del", f"{address}/{length}"], check=False)
             if not home:
                 node.run(["ip", "route", "add", f"{address}/{length}",
-                          *(["dev", "cni0"] if node is target else ["via", near])])
+                          *(["dev", "cni0"] if node is target else way(target, six))])
 
 
 class Place:
