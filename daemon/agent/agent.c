@@ -123,7 +123,7 @@ static int on_flush(sd_event_source *source, void *userdata)
 		return 0;
 	if (wish_set_wants_vms(agent->wishes))
 		sources_start_vms(agent);
-	if (!agent->synced && sources_complete(agent))
+	if (!agent->synced && sources_complete(agent) && speaker_settled(agent->speaker))
 		synchronise(agent);
 	else if (agent->synced)
 		wish_set_emit_changes(agent->wishes, tell, agent);

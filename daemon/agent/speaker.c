@@ -18,6 +18,7 @@
 struct speaker {
 	struct agent *agent;
 	bool exists, told, due, ending;
+	bool answered; /* the first request, whatever the answer was */
 	bool maintenance, excluded;
 	char *status;	/* as it stands in the API, JSON */
 	char *uid, *node_uid;
@@ -278,6 +279,7 @@ static void on_answer(void *userdata, const struct k8s_response *response)
 	uint64_t now_us = agent_now(speaker->agent);
 
 	speaker->request = NULL;
+	speaker->answered = true;
 	set_due(speaker);
 	if (response->result == K8S_RESULT_OK) {
 		agent_report(speaker->agent, AGENT_TASK_SPEAKER, response);
@@ -339,6 +341,15 @@ static void create(struct speaker *speaker)
 	call.body = body;
 	speaker->request = k8s_client_call(speaker->agent->client, &call, on_answer, speaker);
 	cJSON_Delete(body);
+}
+
+bool speaker_settled(struct speaker *speaker)
+{
+	if (speaker->exists || speaker->answered || speaker->ending)
+		return true;
+	if (!speaker->request)
+		create(speaker);
+	return !speaker->request;
 }
 
 static void write_status(struct speaker *speaker, cJSON *patch)

@@ -20,6 +20,12 @@ void speaker_node(struct speaker *speaker, const cJSON *node);
 /* ownerReferences for what is to go with it; free them. NULL: it is not there yet. */
 cJSON *speaker_owners(const struct speaker *speaker);
 
+/*
+ * Asked when the informers know everything: true if it is there, or could not be made. A server holds back what is
+ * made of a definition younger than two seconds; who is ready before finds no Speaker to wait for (kubectl wait).
+ */
+bool speaker_settled(struct speaker *speaker);
+
 void speaker_status(struct speaker *speaker, const struct message_node_status *status);
 /* Tells the engine the settings; before the first wishes, so that a drained node takes nothing. */
 void speaker_tell_settings(struct speaker *speaker);

@@ -632,6 +632,16 @@ def test_without_the_definitions_it_says_which_command_installs_them(api, proxy)
         rack.speakers.ready(40)
 
 
+def test_it_is_not_ready_before_its_speaker_is_there(api, proxy):
+    """A server holds back what is made of a new definition for two seconds; `kubectl wait speakers --all` after the rollout
+    of the guide would find nothing to wait for."""
+    proxy.delay = 0.3
+    with Rack(api, start=False, port=proxy.port) as rack:
+        rack.speakers.start("n1")
+        wait_for("it to be ready", lambda: (rack["n1"].status() or {}).get("ready"), 40)
+        assert api.get(f"{GROUP}/speakers/n1")
+
+
 # --- credentials
 
 
