@@ -206,5 +206,10 @@ int plan_emit_router(struct plan *plan, const struct vip *vip)
 	if (r >= 0 && router->version == 2 && vip->address.family == BASE_FAMILY_IPV6)
 		r = complain(plan->set, vip->origin, vip->item,
 			     "version 2 of VRRP knows no IPv6: take a pool with version 3");
+	/* Its adverts would say a second, and the fence would not know them. */
+	if (r >= 0 && router->version == 2 && router->interval_ms % 1000 != 0)
+		r = complain(plan->set, vip->origin, vip->item,
+			     "version 2 of VRRP counts in whole seconds: take a pool with "
+			     "advertisementIntervalMilliseconds: 1000, or with version 3");
 	return r < 0 ? r : plan->emit(plan->userdata, &plan->set->message);
 }

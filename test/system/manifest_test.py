@@ -160,6 +160,11 @@ FAULTS = {
     "version 2 knows no IPv6": (whole(NODE, POOL + "  vrrp: {version: 2, advertisementIntervalMilliseconds: 1000}\n",
                                       SERVICE.replace('192.0.2.10"}', '2001:db8::10"} # HERE')),
                                 "version 2 of VRRP knows no IPv6"),
+    "version 2 and an interval from elsewhere": (
+        whole(NODE, POOL + "  vrrp: {version: 2, advertisementIntervalMilliseconds: 1000}\n",
+              SERVICE, VIP.replace("address: 192.0.2.10", "address: 192.0.2.10 # HERE") +
+              "  vrrp: {advertisementIntervalMilliseconds: 500}\n"),
+        "version 2 of VRRP counts in whole seconds"),
     "no router ID left": (whole(NODE, POOL + '  vrrp: {excludeVirtualRouterIDs: ["1-255"]}\n',
                                 SERVICE.replace('10"}', '10"} # HERE')), "no virtual router ID is left"),
     # contradictions between Services
