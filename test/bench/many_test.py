@@ -92,12 +92,20 @@ class ManyVipd(Vipd):
                         *[manifests.service(f"many-{number}", [address]) for number, address in enumerate(many)])
 
 
+    def withdrawn(self):
+        """How often a node gave up what it had just taken, since there was too much to take."""
+        return sum(daemon.log().count(" reason=Overslept ") for daemon in self.daemons.values())
+
+
 class ManyKeepalived(Keepalived):
     def __init__(self, lab, many):
         super().__init__(lab, addresses=many)
 
     def ready(self, name):
         return self.processes[name].alive()
+
+    def withdrawn(self):
+        return "-"
 
 
 def held(lab, many):
@@ -115,7 +123,7 @@ def all_held(lab, many):
 @pytest.mark.parametrize("kind", [ManyVipd, ManyKeepalived], ids=["vipd", "keepalived"])
 def test_many(kind, count, table):
     outcome = table(f"many {kind.name} {count}: link of their owner down, {TIMES} times, milliseconds until the client is told",
-                    ["who", "moved", "first: median", "max", "last: median", "p95", "max"])
+                    ["who", "moved", "first: median", "max", "last: median", "p95", "max", "withdrawn"])
     many = addresses(count)
     with Lab(nodes=3) as lab:
         for node in lab.nodes.values():
@@ -128,7 +136,7 @@ def test_many(kind, count, table):
         time.sleep(5)
         results = [once(cluster, lab, many) for _ in range(TIMES)]
         moved, first, last = (spread(list(column)) for column in zip(*results))
-        outcome.row(kind.name, moved[0], first[0], first[2], *last)
+        outcome.row(kind.name, moved[0], first[0], first[2], *last, cluster.withdrawn())
 
 
 def once(cluster, lab, many):
