@@ -3,13 +3,15 @@
 kube-proxy makes its rules from a real API server and is ended then, so that only what a packet pays is measured.
 VIPD_BENCH_SERVICES says how many Services there are.
 """
+import json
 import os
 import re
 import threading
 import time
+import uuid
 
 import manifests
-from cluster import Cluster
+from copies import Etcd, JsonCluster, everything
 from dataplane_test import COLUMNS, VIP, Bench, Way, report
 from kube_proxy import KubeProxy
 from lab import ROOT, Lab
@@ -19,18 +21,43 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/vms/endpointslices"
 SIZES = [int(n) for n in os.environ.get("VIPD_BENCH_SERVICES", "1000").split(",")]
 
 
-def others(api, first, count):
-    """Services with an endpoint each, which nobody asks."""
-    for number in range(first, first + count):
-        name, address = f"s{number}", f"10.245.{number // 256}.{number % 256}"
-        thing = manifests.service(name, [], ["80"], type="ClusterIP")
+def endpoint(number):
+    return f"10.{128 + number // 65536}.{number // 256 % 256}.{number % 256}"
+
+
+class Others:
+    """Services with an endpoint each, which nobody asks: copies of the first one, put into etcd."""
+
+    def __init__(self, api):
+        self.api, self.etcd = api, Etcd(api)
+        thing = manifests.service("s0", [], ["80"], type="ClusterIP")
         del thing["spec"]["selector"]
-        api.create(SERVICES, thing)
+        self.address = api.create(SERVICES, thing)["spec"]["clusterIP"]
         api.create(SLICES, {
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+            "metadata": {"name": "s0", "labels": {"kubernetes.io/service-name": "s0"}},
+            "endpoints": [{"addresses": [endpoint(0)], "conditions": {"ready": True}}],
             "ports": [{"name": "port-80", "port": 80, "protocol": "TCP"}]})
+        self.texts = {key: self.etcd.get(key + name) for key, name in (
+            ("/registry/services/specs/vms/", "s0"), ("/registry/endpointslices/vms/", "s0"),
+            ("/registry/ipaddresses/", self.address))}
+        self.uids = [json.loads(text)["metadata"]["uid"] for text in self.texts.values()]
+        taken = {one["spec"]["clusterIP"] for one in everything(api, "/api/v1/services")}
+        self.free = (address for n in range(2, 65000) if (address := f"10.96.{n // 250}.{1 + n % 250}") not in taken)
+        self.there = 1
+
+    def fill(self, count):
+        made = {}
+        for number in range(self.there, count):
+            address = next(self.free)
+            for key, text in self.texts.items():
+                for old, new in ((self.address, address), ('"s0"', f'"s{number}"'), ("vms/s0", f"vms/s{number}"),
+                                 (f'"{endpoint(0)}"', f'"{endpoint(number)}"'),
+                                 *[(uid, str(uuid.uuid5(uuid.UUID(uid), str(number)))) for uid in self.uids]):
+                    text = text.replace(old, new)
+                made[key + (address if "ipaddresses" in key else f"s{number}")] = text
+        self.etcd.put(made)
+        self.there = count
 
 
 def measured(api, vm):
@@ -41,20 +68,19 @@ def measured(api, vm):
 
 
 def test_beside_kube_proxy_itself(table):
-    with Cluster() as api, Lab(vms=[("here", "n1", [22])], management=True, masquerade=False) as lab:
+    with JsonCluster() as api, Lab(vms=[("here", "n1", [22])], management=True, masquerade=False) as lab:
         api.install()
         api.attach(lab)
-        bench, seconds, count = Bench(lab, "here"), {}, 1
+        bench, seconds, others = Bench(lab, "here"), {}, Others(api)
         measured(api, "here")
         for size in SIZES:
-            others(api, count, size - count)
-            count = size
+            others.fill(size)
 
             def kube_proxy(mode, size=size):
                 def put():
                     start = time.monotonic()
                     proxy = KubeProxy(bench.owner, api, mode).start()
-                    proxy.wait_rules(VIP, f"10.245.{(size - 1) // 256}.{(size - 1) % 256}", seconds=600)
+                    proxy.wait_rules(VIP, endpoint(size - 1), seconds=600)
                     seconds.setdefault(mode, []).append(time.monotonic() - start)
                     proxy.process.kill()
                 return put
@@ -73,16 +99,15 @@ def test_one_change_beside_a_busy_kube_proxy(table):
     """kube-proxy's Services change all the time, so that it writes as often as it does (once a second at most)."""
     made = table("one Service among 50,000 of vipd changes, a change every 10 ms, beside kube-proxy's nftables mode: us",
                  ["kube-proxy's Services", "", "its changes", "p50", "p99", "max"])
-    with Cluster() as api, Lab(management=True, masquerade=False) as lab:
+    with JsonCluster() as api, Lab(management=True, masquerade=False) as lab:
         api.install()
         api.attach(lab)
-        node, count = lab["n1"], 0
+        node, others = lab["n1"], Others(api)
         for size in SIZES:
-            others(api, count, size - count)
-            count = size
+            others.fill(size)
             for busy in (False, True):
                 proxy = KubeProxy(node, api, "nftables").start()
-                proxy.wait_rules(f"10.245.{(size - 1) // 256}.{(size - 1) % 256}", seconds=600)
+                proxy.wait_rules(endpoint(size - 1), seconds=600)
                 stop, changes = threading.Event(), [0]
 
                 def change(size=size, stop=stop, changes=changes):
@@ -90,7 +115,7 @@ def test_one_change_beside_a_busy_kube_proxy(table):
                         number = changes[0] % size
                         changes[0] += 1
                         api.patch(f"{SLICES}/s{number}", {"endpoints": [{
-                            "addresses": [f"10.{246 + changes[0] // size % 2}.{number // 256}.{number % 256}"],
+                            "addresses": [f"10.{246 + changes[0] // size % 2}.{number // 256 % 256}.{number % 256}"],
                             "conditions": {"ready": True}}]})
                 writer = threading.Thread(target=change)
                 if busy:

@@ -1,4 +1,6 @@
 """kube-proxy itself on a node of the lab, in its network namespace, beside an API server (cluster.py)."""
+import time
+
 from cluster import program
 from lab import wait_for
 
@@ -23,12 +25,20 @@ class KubeProxy:
 
     def rules(self):
         command = ["nft", "list", "table", "ip", "kube-proxy"] if self.mode == "nftables" else ["iptables-save"]
-        return self.node.run(command, check=False).stdout
+        return self.node.run(command, timeout=300, check=False).stdout
 
     def wait_rules(self, *texts, seconds=60):
+        rest = 0
+
         def there():
+            nonlocal rest
             assert self.process.alive(), self.process.output()[-2000:]
-            return all(text in rules for text in texts) if (rules := self.rules()) else False
+            if time.monotonic() < rest:
+                return False
+            began = time.monotonic()
+            rules = self.rules()
+            rest = 2 * time.monotonic() - began  # to list thousands takes seconds, which kube-proxy wants, too
+            return rules and all(text in rules for text in texts)
         wait_for(f"kube-proxy on {self.node.name} to know {', '.join(texts)}", there, seconds, 0.2)
 
     def stop(self):
