@@ -191,14 +191,18 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 	check_conflict(segment, seen);
 }
 
+void segment_hear_neighbours(struct segment *segment)
+{
+	if (segment->neighbour)
+		vrrp_neighbour_receive(segment->neighbour, on_seen, segment);
+}
+
 static int on_neighbour(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
-	struct segment *segment = userdata;
-
 	(void)source;
 	(void)fd;
 	(void)revents;
-	vrrp_neighbour_receive(segment->neighbour, on_seen, segment);
+	segment_hear_neighbours(userdata);
 	return 0;
 }
 

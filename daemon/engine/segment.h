@@ -87,3 +87,5 @@ const struct segment_peer *segment_member_by_mac(const struct segment *segment,
 						 const struct base_mac *mac);
 /* Sends one ARP request or neighbour solicitation, unicast where the MAC is known. */
 void segment_ask(struct segment *segment, const struct base_address *address, uint64_t now_us);
+/* What its hosts answered and announced and nobody has read yet. */
+void segment_hear_neighbours(struct segment *segment);

@@ -69,15 +69,16 @@ static bool has_answered(const struct segment_peer *peer, uint64_t now_us)
 void router_tell_witnesses(struct timer *timer, uint64_t due_us)
 {
 	struct router *router = TIMER_ITEM(timer, struct router, witness_timer);
-	uint64_t now_us = engine_now(router->engine);
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES,
-					      .now_us = now_us };
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_WITNESSES };
 	struct base_address gateway;
 	const struct segment_peer *peer;
+	uint64_t now_us;
 
 	(void)due_us;
 	if (!router->segment)
 		return;
+	segment_hear_neighbours(router->segment); /* an answer that waits to be read is one */
+	event.now_us = now_us = engine_now(router->engine);
 	for (unsigned i = 0; i < router->core.config.candidate_count; i++) {
 		const struct base_address *address = &router->core.config.candidates[i].address;
 
