@@ -178,8 +178,8 @@ static void put_early(struct nft_text *t, const struct nft_skeleton *s, bool six
 /*
  * Translated here, and not here, so that its VM would hear of it from somebody else and reset it; its client sends
  * again. By a member: the owner knows already that the VM is here now, this node does not yet, and known as the
- * old endpoint's it would stay so for good. From the LAN: on an owner that should have passed it on, in the
- * instant in which somebody flushes all tables and the director's chains go before these.
+ * old endpoint's it would stay so for good. From the LAN: on an owner that should have passed it on, when what
+ * somebody flushed comes back: the packet passed the director before the elements stood there, and comes here after.
  */
 static void put_midstream(struct nft_text *t, const struct nft_skeleton *s)
 {
@@ -200,7 +200,6 @@ static void put_midstream(struct nft_text *t, const struct nft_skeleton *s)
 
 void nft_chains_inet(struct nft_text *t, const struct nft_skeleton *s)
 {
-	/* First: a flush empties chains in the order in which they were made; in between nobody shall be refused. */
 	nft_put(t, "\tchain closed {\n"
 		   "\t\tct state new tcp flags & (fin | syn | rst | ack) == syn counter reject with "
 		   "tcp reset\n"
