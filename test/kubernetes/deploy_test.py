@@ -321,6 +321,7 @@ def test_addresses_that_are_none(api, text):
     ("addresspools", {"vrrp.advertisementIntervalMilliseconds": 0}, "greater than or equal to 10"),
     ("addresspools", {"vrrp.advertisementIntervalMilliseconds": 40960}, "less than or equal to 40950"),
     ("addresspools", {"vrrp.version": 4}, "version"),
+    ("addresspools", {"vrrp.version": 2, "vrrp.advertisementIntervalMilliseconds": 100}, "counts in whole seconds"),
     ("addresspools", {"vrrp.virtualRouterIDs": ["0"]}, "virtualRouterIDs[0]"),
     ("addresspools", {"vrrp.virtualRouterIDs": [256]}, "virtualRouterIDs[0]"),
     ("addresspools", {"vrrp.excludeVirtualRouterIDs": [1, "300"]}, "excludeVirtualRouterIDs[1]"),
