@@ -363,10 +363,11 @@ static uint8_t rank_of(const struct nft_record *record, bool removed)
 	case NFT_SET_MANY:
 		rank = 3;
 		break;
-	case NFT_SET_VIPS:
+	case NFT_SET_FENCED:
+		/* First silent, then translated: an owner with new tables shall not do what its director should. */
 		rank = 4;
 		break;
-	case NFT_SET_FENCED:
+	case NFT_SET_VIPS:
 		rank = RANK_LAST;
 		break;
 	default:
