@@ -128,6 +128,14 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 	e->isolated_us = 0;
 }
 
+static void become_conflict(struct election_elector *e, uint64_t until_us)
+{
+	e->state = ELECTION_STATE_CONFLICT;
+	elector_forget_offer(e);
+	e->claim_at_us = until_us;
+}
+
+/* Whoever had it may be failing over, or restart: a gap is none of ours to fill. */
 static void on_address_free(struct election_elector *e, struct election_actions *actions,
 			    uint64_t now_us)
 {
@@ -136,6 +144,10 @@ static void on_address_free(struct election_elector *e, struct election_actions 
 
 	if (e->state != ELECTION_STATE_PROBING)
 		return;
+	if (e->doubts > 0 && --e->doubts > 0) {
+		become_conflict(e, now_us + ELECTION_FREE_LOOK_US);
+		return;
+	}
 	elector_become_following(e);
 	e->was_probed = true;
 	e->offered = offered;
@@ -153,9 +165,8 @@ static void on_address_taken(struct election_elector *e, struct election_actions
 {
 	if (e->state != ELECTION_STATE_PROBING)
 		return;
-	e->state = ELECTION_STATE_CONFLICT;
-	elector_forget_offer(e);
-	e->claim_at_us = now_us + ELECTION_CONFLICT_US;
+	become_conflict(e, now_us + ELECTION_CONFLICT_US);
+	e->doubts = ELECTION_FREE_LOOKS;
 	elector_transition(actions, BASE_REASON_FOREIGN_ADDRESS, ELECTION_NOBODY, ELECTION_NOBODY);
 }
 

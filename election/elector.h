@@ -24,6 +24,8 @@
 #define ELECTION_RELEASE_WRITE_US (500 * BASE_USEC_PER_MSEC) /* for the last write to be answered */
 #define ELECTION_COLD_START_US    (5 * BASE_USEC_PER_SEC)    /* rule 14: without any API answer */
 #define ELECTION_CONFLICT_US      (10 * BASE_USEC_PER_SEC)   /* then look for the foreigner again */
+#define ELECTION_FREE_LOOKS       3 /* in a row without him, each a second after the other: he is gone */
+#define ELECTION_FREE_LOOK_US     (1 * BASE_USEC_PER_SEC)
 #define ELECTION_PROBE_US         (100 * BASE_USEC_PER_MSEC) /* bound for an answer to a probe */
 #define ELECTION_SPACING_MAX_US   (50 * BASE_USEC_PER_MSEC)  /* between the ranks, rule 3 */
 #define ELECTION_WATCH_US         (1 * BASE_USEC_PER_SEC)    /* an owner looks at its witnesses */
@@ -249,6 +251,7 @@ struct election_elector {
 	uint64_t retry_at_us; /* of a handover nobody took */
 	bool releasing;
 	bool was_probed; /* no foreign holder was found for this silence */
+	unsigned doubts; /* so often more a foreign holder must be missed before he is gone */
 	uint8_t last_owner;
 
 	/* flapping */

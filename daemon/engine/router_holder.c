@@ -14,9 +14,9 @@ void router_probe_end(struct timer *timer, uint64_t due_us)
 	if (!router->probing)
 		return;
 	router->probing = false;
-	router->conflict = false;
 	event.now_us = engine_now(router->engine);
 	router_feed(router, &event);
+	router->conflict = router->core.elector.state == ELECTION_STATE_CONFLICT; /* once was missed, once is nothing */
 }
 
 void router_probe_addresses(struct router *router, uint64_t now_us)
