@@ -306,6 +306,23 @@ static void announce_own(struct segment *segment, const struct vrrp_link *link)
 	announce(segment, &segment->mac, own, count);
 }
 
+static void keep_groups(struct segment *segment)
+{
+	for (int family = 0; family < 2; family++) {
+		int r = segment->sockets[family]
+				? vrrp_links_keep_group(segment->engine->links, segment->index,
+							family ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4)
+				: 0;
+
+		if (r < 0 && (family == 0 || r != -EINVAL)) /* that is IPv6 switched off on it */
+			log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED,
+				 LOG_FIELDS({ "INTERFACE", segment->name }),
+				 "the group of adverts is no permanent neighbour on %s: %s; adverts will not "
+				 "leave while the kernel's table of neighbours is full",
+				 segment->name, strerror(-r));
+	}
+}
+
 static void announce_mac(struct segment *segment)
 {
 	log_line(LOG_NOTICE, BASE_REASON_CONFIGURED, LOG_FIELDS({ "INTERFACE", segment->name }),
@@ -366,8 +383,10 @@ static void review_one(struct engine *engine, const struct vrrp_link *link)
 	}
 	if (other_mac)
 		announce_mac(segment);
-	if ((other_mac || other_way) && segment->up)
+	if ((other_mac || other_way) && segment->up) {
+		keep_groups(segment);
 		announce_own(segment, link);
+	}
 }
 
 void segments_review(struct engine *engine)
@@ -399,6 +418,10 @@ void segments_free(struct engine *engine)
 	while (engine->segments) {
 		struct segment *next = engine->segments->next;
 
+		for (int family = 0; family < 2; family++)
+			if (engine->segments->sockets[family])
+				vrrp_links_forget_group(engine->links, engine->segments->index,
+							family ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4);
 		close_sockets(engine->segments);
 		free(engine->segments);
 		engine->segments = next;

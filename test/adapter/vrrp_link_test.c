@@ -3,6 +3,7 @@
 
 #include "test/adapter/place.h"
 #include "vrrp/io/link.h"
+#include "vrrp/io/socket.h"
 
 static struct vrrp_links *links;
 static unsigned eth1;
@@ -430,6 +431,84 @@ static void test_virtual_macs_nobody_wants_are_found_by_one_question(void **stat
 	place_run("ip link delete br-ex");
 }
 
+/* More neighbours than the kernel takes; it has one table for all namespaces. */
+static void write_neighbours(const char *path, const char *form)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	for (unsigned i = 0; i < 20000; i++) {
+		fputs("neigh replace ", file);
+		fprintf(file, form, i / 250, 1 + i % 250);
+		fputs(" lladdr 02:00:00:00:00:77 dev eth2 nud reachable\n", file);
+	}
+	fclose(file);
+}
+
+/* Heard on the cable: over IPv4 the kernel does not say that it had no room (ip_send_skb()). */
+static bool leaves(struct vrrp_socket *socket, const struct base_address *own, int lan)
+{
+	uint8_t frame[256];
+	size_t size;
+
+	while (place_hear(lan, frame, sizeof frame, 0) > 0)
+		;
+	(void)!vrrp_socket_send(socket, own, NULL, (const uint8_t[8]){ 0 }, 8);
+	while ((size = place_hear(lan, frame, sizeof frame, 20)) > 0)
+		if (size >= 42 && frame[own->family == BASE_FAMILY_IPV4 ? 23 : 20] == VRRP_PROTOCOL)
+			return true;
+	return false;
+}
+
+/* Whoever has something in the table may make room for one more by letting it go, so: again. */
+static bool stops_when_full(struct vrrp_socket *socket, const struct base_address *own,
+			    const char *path, int lan)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_not_equal(place_try("ip -batch %s 2>/dev/null", path), 0);
+		if (!leaves(socket, own, lan))
+			return true;
+	}
+	return false;
+}
+
+static void test_adverts_leave_while_the_table_of_neighbours_is_full(void **state)
+{
+	static const struct {
+		enum base_family family;
+		const char *own, *form;
+	} rows[] = {
+		{ BASE_FAMILY_IPV4, "192.0.2.1", "10.7.%u.%u" },
+		{ BASE_FAMILY_IPV6, "fe80::1", "fd00:7::%x:%x" },
+	};
+
+	char path[] = "/tmp/vipd-neighbours-XXXXXX";
+	int lan = place_open("lan");
+
+	(void)state;
+	close(mkstemp(path));
+	place_run("ip address add fe80::1/64 dev eth1 nodad");
+	for (size_t row = 0; row < BASE_COUNT_OF(rows); row++) {
+		struct base_address own = place_address(rows[row].own);
+		struct vrrp_socket *socket;
+
+		write_neighbours(path, rows[row].form);
+		place_run("ip link add eth2 type veth peer name lan2 && ip link set eth2 up && "
+			  "ip link set lan2 up");
+		assert_int_equal(vrrp_socket_new(&socket, rows[row].family, eth1), 0);
+		ASSERT_ROW(rows[row].own, stops_when_full(socket, &own, path, lan));
+		assert_int_equal(vrrp_links_keep_group(links, eth1, rows[row].family), 0);
+		ASSERT_ROW(rows[row].own, !stops_when_full(socket, &own, path, lan));
+		assert_int_equal(vrrp_links_forget_group(links, eth1, rows[row].family), 0);
+		assert_int_equal(vrrp_links_forget_group(links, eth1, rows[row].family), 0);
+		ASSERT_ROW(rows[row].own, stops_when_full(socket, &own, path, lan));
+		place_run("ip link delete eth2");
+		vrrp_socket_free(socket);
+	}
+	unlink(path);
+	close(lan);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -449,6 +528,7 @@ int main(void)
 		TEST(test_hundreds_of_addresses_are_added_and_removed),
 		TEST(test_frames_to_a_virtual_mac_are_taken_in_or_not_any_more),
 		TEST(test_virtual_macs_nobody_wants_are_found_by_one_question),
+		TEST(test_adverts_leave_while_the_table_of_neighbours_is_full),
 	};
 
 	place_enter();

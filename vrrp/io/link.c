@@ -15,6 +15,7 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 
+#include "vrrp/io/socket.h"
 #include "vrrp/packet.h"
 
 #define WAIT_STEP_US 50
@@ -507,6 +508,43 @@ int vrrp_links_ignore(struct vrrp_links *links, unsigned index, const struct bas
 	int r = request_filter(links, RTM_DELNEIGH, index, mac);
 
 	return r == -ENODEV ? 0 : r; /* no such interface, or it has no such MAC */
+}
+
+static int request_group(struct vrrp_links *links, int type, unsigned index,
+			 enum base_family family)
+{
+	struct base_address group = vrrp_group(family);
+	const uint8_t *end = group.bytes + base_address_size(&group);
+	/* RFC 1112 6.4, RFC 2464 7 */
+	const uint8_t mac4[6] = { 0x01, 0x00, 0x5e, end[-3] & 0x7f, end[-2], end[-1] };
+	const uint8_t mac6[6] = { 0x33, 0x33, end[-4], end[-3], end[-2], end[-1] };
+	struct ndmsg info = { .ndm_family = family == BASE_FAMILY_IPV4 ? AF_INET : AF_INET6,
+			      .ndm_ifindex = (int)index,
+			      .ndm_state = NUD_PERMANENT };
+	struct nl_msg *message = nlmsg_alloc_simple(
+		type, type == RTM_NEWNEIGH ? NLM_F_CREATE | NLM_F_REPLACE : 0);
+
+	if (!message)
+		return -ENOMEM;
+	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
+	    nla_put(message, NDA_DST, (int)base_address_size(&group), group.bytes) < 0 ||
+	    nla_put(message, NDA_LLADDR, 6, family == BASE_FAMILY_IPV4 ? mac4 : mac6) < 0) {
+		nlmsg_free(message);
+		return -ENOMEM;
+	}
+	return translate(nl_send_sync(links->request, message)); /* takes the message */
+}
+
+int vrrp_links_keep_group(struct vrrp_links *links, unsigned index, enum base_family family)
+{
+	return request_group(links, RTM_NEWNEIGH, index, family);
+}
+
+int vrrp_links_forget_group(struct vrrp_links *links, unsigned index, enum base_family family)
+{
+	int r = request_group(links, RTM_DELNEIGH, index, family);
+
+	return r == -ENODEV || r == -ENOENT ? 0 : r; /* no such interface, or none there */
 }
 
 static int on_filter(struct nl_msg *message, void *userdata)

@@ -78,6 +78,14 @@ typedef bool (*vrrp_link_unwanted)(const void *userdata, unsigned index, const s
 int vrrp_links_ignore_unwanted(struct vrrp_links *links, vrrp_link_unwanted unwanted,
 			       const void *userdata);
 
+/*
+ * A neighbour for the group of adverts that stays. The kernel has one table of limited size for all neighbours of a
+ * family; when it is full, after a scan of the LAN for one, groups go first, and nothing is sent to what has no room,
+ * which over IPv4 nobody is told (net/core/neighbour.c, ip_send_skb()). It goes when the interface is set down or gets another MAC. 0 or -errno.
+ */
+int vrrp_links_keep_group(struct vrrp_links *links, unsigned index, enum base_family family);
+int vrrp_links_forget_group(struct vrrp_links *links, unsigned index, enum base_family family);
+
 /* Every address with our tag as of the last refresh, sorted by index and address. */
 struct vrrp_link_tagged {
 	unsigned index;
