@@ -208,6 +208,10 @@ void sim_judge_look(struct sim_world *world)
 	world->owner = SIM_NOBODY;
 	if (!dual && __builtin_popcount(common) == 1 && common == answering)
 		world->owner = (uint8_t)__builtin_ctz(common);
+	if (world->owner != SIM_NOBODY && world->owner != world->last_owner) {
+		world->last_owner = world->owner;
+		world->owner_us = world->now_us;
+	}
 }
 
 void sim_judge_transition(struct sim_world *world, unsigned node,
@@ -239,6 +243,7 @@ void sim_judge_episode_begin(struct sim_world *world)
 	world->episode_unserved_us = 0;
 	world->episode_dark = false;
 	world->episode_owner = world->owner;
+	world->episode_owner_us = world->owner_us;
 	world->episode_transitions = 0;
 }
 
@@ -251,8 +256,9 @@ static uint64_t hidden_us(const struct sim_world *world, const struct sim_active
 	uint64_t lease_us = ENGINE_LEASE_DURATION_MS * BASE_USEC_PER_MSEC;
 
 	if (SIM_HIDES_HOW(fault->mask) == SIM_HIDES_POWER ||
-	    fault->begin_us < BASE_USEC_PER_SEC + 2 * (uint64_t)world->config.interval_us)
-		lease_us *= 2; /* nothing but its Lease tells */
+	    base_usec_since(fault->begin_us, world->episode_owner_us) <
+		    BASE_USEC_PER_SEC + 2 * (uint64_t)world->config.interval_us)
+		lease_us *= 2; /* nobody has asked it yet: nothing but its Lease tells */
 	return lease_us / 2 + 2 * BASE_USEC_PER_SEC +
 	       5 * (uint64_t)world->config.interval_us +
 	       (SIM_HIDES_HOW(fault->mask) == SIM_HIDES_PAUSE ? CADENCE_ENGINE_US : 0);

@@ -417,9 +417,11 @@ struct sim_world {
 	bool dirty;
 	uint32_t answering; /* bit per node */
 	uint8_t owner;      /* the one that answers every client, or SIM_NOBODY */
-	uint64_t owner_us;
+	uint8_t last_owner; /* the last one that did */
+	uint64_t owner_us;  /* since when that is this one */
 	uint64_t episode_unserved_us; /* worst of the clients, longest in one piece */
 	uint8_t episode_owner;
+	uint64_t episode_owner_us;
 	bool episode_dark;
 	unsigned episode_transitions;
 	uint64_t started_us;

@@ -16,7 +16,7 @@ static void init(struct sim_world *world)
 	world->jitter.state = base_random_next(&seeds);
 	world->now_us = 1000; /* 0 means "never" here and there, as in the cores */
 	world->hash = UINT64_C(0xcbf29ce484222325);
-	world->owner = world->episode_owner = SIM_NOBODY;
+	world->owner = world->episode_owner = world->last_owner = SIM_NOBODY;
 	world->lease.holder = world->lease.successor = SIM_NOBODY;
 	world->wish.version = 1;
 	for (unsigned i = 0; i < world->config.nodes; i++) {
