@@ -86,25 +86,40 @@ static uint64_t single_bound_us(const struct sim_world *world)
 	return bound_us;
 }
 
+/* How many nodes are no third one for whoever is on `a`'s side, since they are on the other one. */
+static unsigned split_off(const struct sim_world *world, const struct sim_active *split, unsigned a)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < world->config.nodes; i++)
+		count += (split->mask >> i & 1) != (split->mask >> a & 1);
+	return count;
+}
+
 /* Two that do not hear each other need the Lease, or a third node that hears both. */
 static uint64_t double_bound_us(const struct sim_world *world)
 {
 	uint64_t interval_us = world->config.interval_us, slow_us = ELECTION_CLAIM_BOUND_US;
-	unsigned cuts = 0, others = world->config.nodes - 2;
+	unsigned cuts = 0, lost = 0, others = world->config.nodes - 2;
 
 	for (unsigned i = 0; i < world->last_count; i++) {
 		if (world->last[i].fault == SIM_FAULT_CUT ||
 		    world->last[i].fault == SIM_FAULT_ONEWAY ||
-		    world->last[i].fault == SIM_FAULT_DEAF)
+		    world->last[i].fault == SIM_FAULT_DEAF) {
 			cuts++;
-		else if (others > 0)
-			others--;
+			for (unsigned k = 0; k < world->last_count; k++)
+				if (world->last[k].fault == SIM_FAULT_SPLIT)
+					lost += split_off(world, &world->last[k], world->last[i].a);
+		} else if (world->last[i].fault != SIM_FAULT_SPLIT) {
+			lost++;
+		}
 		if (world->last[i].fault == SIM_FAULT_MUTE ||
 		    world->last[i].fault == SIM_FAULT_MULTICAST)
-			others = 0; /* one of the two cannot be heard by anybody */
+			lost = others; /* one of the two cannot be heard by anybody */
 		if (world->last[i].fault == SIM_FAULT_LOSS)
 			interval_us *= LOSS_INTERVALS / 4;
 	}
+	others -= lost < others ? lost : others;
 	if (cuts > 0 && (others == 0 || (cuts > 1 && others < 2)))
 		return BASE_USEC_NEVER;
 	if (slow_us < interval_us)
