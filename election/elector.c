@@ -112,6 +112,7 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 		return;
 	}
 	elector_miss_answer(e, actions, now_us);
+	elector_review_absence(e, event, actions);
 	elector_take_offer(e, actions, now_us);
 	if (!e->silent || !elector_listening(e))
 		return;
@@ -318,6 +319,8 @@ static void on_timer(struct election_elector *e, struct election_actions *action
 		elector_review_resignation(e, actions, now_us, true);
 	else if (now_us >= e->resigning_ask_us)
 		elector_ask_resigned(e, actions, now_us);
+	if (now_us >= e->absent_ask_us)
+		elector_ask_absent(e, actions, now_us);
 	if (e->offered && now_us >= e->offer_at_us) {
 		e->offer_due = true; /* if something is missing still, its coming will be told */
 		elector_take_offer(e, actions, now_us);
@@ -346,6 +349,7 @@ void election_elector_init(struct election_elector *e, const struct election_con
 	e->stale_wait_us = ELECTION_STALE_US;
 	e->claim_at_us = e->offer_at_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->watch_us = e->resigning_until_us = e->resigning_ask_us = BASE_USEC_NEVER;
+	e->absent_ask_us = BASE_USEC_NEVER;
 }
 
 static uint8_t move_index(const uint8_t *moved, uint8_t index)
@@ -436,7 +440,11 @@ static void dispatch(struct election_elector *e, const struct election_event *ev
 	case ELECTION_EVENT_TIMER:
 		on_timer(e, actions, now_us);
 		return;
+	case ELECTION_EVENT_MISSED:
+		elector_on_missed(e, actions, now_us);
+		return;
 	case ELECTION_EVENT_SUSPECT:
+		elector_forget_absence(e);
 		if (elector_may_own(e) && !elector_owning(e)) {
 			e->witnessed = false;
 			elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
@@ -514,6 +522,7 @@ uint64_t election_elector_deadline(const struct election_elector *e)
 		deadline_us = base_usec_earlier(deadline_us, e->offer_at_us);
 	deadline_us = base_usec_earlier(deadline_us, e->resigning_until_us);
 	deadline_us = base_usec_earlier(deadline_us, e->resigning_ask_us);
+	deadline_us = base_usec_earlier(deadline_us, e->absent_ask_us);
 	if (e->vain_us)
 		deadline_us = base_usec_earlier(deadline_us, vain_until_us(e));
 	if (elector_owning(e)) {

@@ -103,6 +103,7 @@ struct election_lease {
 
 enum election_event_type {
 	ELECTION_EVENT_TIMER,
+	ELECTION_EVENT_MISSED,  /* two adverts of the owner did not come */
 	ELECTION_EVENT_SUSPECT, /* the owner's fence must have expired by now */
 	ELECTION_EVENT_SILENCE, /* the whole Active_Down_Interval without an advert */
 	ELECTION_EVENT_HEARD,   /* an advert; .from, .priority */
@@ -140,6 +141,7 @@ struct election_event {
 	struct election_lease lease;
 	uint32_t witnesses; /* bit i: candidate i answered, or was heard otherwise */
 	uint32_t answering; /* bit i: it answered the last question: no advert counts as that */
+	uint32_t missing; /* bit i: it answered before, but does not now, and nothing else is heard of it */
 	bool gateway_known, gateway_reachable;
 };
 
@@ -154,6 +156,7 @@ enum election_action_type {
 	ELECTION_ACTION_WRITE,    /* compare-and-swap .lease on the Lease last seen */
 	ELECTION_ACTION_READ,
 	ELECTION_ACTION_PROBE_WITNESSES, /* candidates, gateway, and whoever has the address */
+	ELECTION_ACTION_PROBE_MEMBERS, /* the same but for the address: a fence may still be open */
 	ELECTION_ACTION_PROBE_ADDRESSES,
 	ELECTION_ACTION_RESIGNED, /* .from did resign: only a Skew_Time to wait */
 	ELECTION_ACTION_DISBELIEVE, /* adverts of .from that nothing confirms: rule 13 */
@@ -212,6 +215,10 @@ struct election_elector {
 	unsigned unanswered;               /* in a row */
 	bool answers_come; /* some owner answered for the address once: questions get through */
 	bool silent;                                /* the Active_Down_Interval has passed */
+	bool absent;              /* two adverts are missing: is its node there? */
+	unsigned absences;        /* questions in a row without an answer, of the last silence */
+	uint64_t absent_asked_us;
+	uint64_t absent_ask_us; /* the next one */
 	bool ever_heard;
 	uint8_t other;         /* who owned it before the speaker did, and perhaps does still */
 	unsigned alternations; /* of those two */

@@ -207,6 +207,7 @@ static void stand_back(struct election_elector *e, struct election_actions *acti
 {
 	e->silent = false;
 	e->isolated_us = 0;
+	elector_forget_absence(e);
 	switch (e->state) {
 	case ELECTION_STATE_CLAIMING:
 		/*

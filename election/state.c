@@ -199,6 +199,7 @@ void elector_become_following(struct election_elector *e)
 	e->was_probed = false;
 	elector_forget_offer(e);
 	elector_forget_resignation(e);
+	elector_forget_absence(e);
 }
 
 void elector_listen_anew(struct election_elector *e, struct election_actions *actions)
@@ -208,6 +209,7 @@ void elector_listen_anew(struct election_elector *e, struct election_actions *ac
 	e->isolated_us = 0;
 	e->claim_at_us = BASE_USEC_NEVER;
 	elector_forget_resignation(e);
+	elector_forget_absence(e);
 	elector_add(actions, ELECTION_ACTION_LISTEN);
 }
 
@@ -260,6 +262,7 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	e->watch_us = now_us + ELECTION_WATCH_US;
 	elector_forget_offer(e);
 	elector_forget_resignation(e);
+	elector_forget_absence(e);
 	elector_add(actions, ELECTION_ACTION_ACTIVATE);
 	elector_transition(actions, why, from, e->config.self);
 }
@@ -316,6 +319,7 @@ void elector_become_claiming(struct election_elector *e, struct election_actions
 	if (elector_succeeds(e))
 		e->claim_at_us = now_us + ELECTION_HANDOVER_US;
 	elector_forget_resignation(e);
+	elector_forget_absence(e);
 	elector_write_holder(e, actions, e->config.self, now_us);
 }
 

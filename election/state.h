@@ -65,6 +65,16 @@ void elector_hurry_claim(struct election_elector *e, uint64_t now_us);
 void elector_take_unconfirmed(struct election_elector *e, struct election_actions *actions,
 			      uint64_t now_us);
 
+/* absence.c */
+void elector_forget_absence(struct election_elector *e);
+void elector_on_missed(struct election_elector *e, struct election_actions *actions,
+		       uint64_t now_us);
+void elector_ask_absent(struct election_elector *e, struct election_actions *actions,
+			uint64_t now_us);
+/* A round of questions is over. */
+void elector_review_absence(struct election_elector *e, const struct election_event *event,
+			    struct election_actions *actions);
+
 /* claim.c */
 /*
  * It is silent: what stands between us and the address? Either it is taken now, or claim_at_us

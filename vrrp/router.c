@@ -41,13 +41,25 @@ static uint64_t suspicion_us(const struct vrrp_router *router)
 			     router->resigned ? silence_us(router) / 3 * 2 : fence_us);
 }
 
+/* Two adverts are overdue, a tenth of an interval the second; by rank, as everything that ends in a claim. */
+static uint64_t missed_us(const struct vrrp_router *router)
+{
+	uint64_t overdue_us = (uint64_t)router->active_interval_us * 21 / 10;
+
+	return base_usec_add(router->silence_started_us,
+			     overdue_us + vrrp_skew_us(router->config.priority, router->active_interval_us));
+}
+
 static void start_silence(struct vrrp_router *router, uint64_t now_us, bool resigned)
 {
 	router->silence_started_us = now_us;
 	router->suspected = false;
 	router->resigned = resigned;
-	router->deadline_us = router->config.arbitrated ? suspicion_us(router)
-							: silence_end_us(router);
+	router->missed = resigned; /* nothing is missed that is not expected */
+	router->deadline_us = router->config.arbitrated
+				      ? base_usec_earlier(resigned ? BASE_USEC_NEVER : missed_us(router),
+							  suspicion_us(router))
+				      : silence_end_us(router);
 }
 
 static void become_initialize(struct vrrp_router *router)
@@ -111,7 +123,12 @@ static void backup_timer(struct vrrp_router *router, uint64_t now_us, struct vrr
 		become_active(router, now_us, actions);
 		return;
 	}
-	if (!router->suspected) {
+	if (!router->missed) {
+		router->missed = true;
+		add(actions, VRRP_ACTION_MISSED, 0, false);
+		router->deadline_us = suspicion_us(router);
+	}
+	if (!router->suspected && now_us >= router->deadline_us) {
 		router->suspected = true;
 		add(actions, VRRP_ACTION_SUSPECT, 0, false);
 		router->deadline_us = silence_end_us(router);

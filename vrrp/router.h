@@ -60,6 +60,7 @@ enum vrrp_action_type {
 	VRRP_ACTION_SEND_ADVERT, /* with .priority; 0 = resigning */
 	VRRP_ACTION_ACTIVE,	 /* became Active: take the addresses, then announce them */
 	VRRP_ACTION_BACKUP,	 /* left Active: drop the addresses before anything else */
+	VRRP_ACTION_MISSED,	 /* arbitrated Backup: two adverts did not come; 2.1 intervals + skew */
 	VRRP_ACTION_SUSPECT,	 /* arbitrated Backup: 2.6 intervals without an advert */
 	VRRP_ACTION_CLAIM,	 /* arbitrated Backup: Active_Down_Timer fired */
 	VRRP_ACTION_CONTEST,	 /* arbitrated Active heard another Active; .stronger by the RFC */
@@ -84,6 +85,7 @@ struct vrrp_router {
 	uint32_t active_interval_us; /* Active_Adver_Interval, learned from the active router */
 	uint64_t silence_started_us; /* start of the running Active_Down_Timer (Backup) */
 	uint64_t deadline_us;
+	bool missed;	/* MISSED was said for this silence */
 	bool suspected; /* SUSPECT was said for this silence */
 	bool resigned;	/* the active router sent priority 0: the silence lasts Skew_Time only */
 };

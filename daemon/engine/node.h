@@ -186,6 +186,8 @@ const char *engine_fence_name(const struct engine *engine);
 /* One answered after those who asked were told that it did not: all are told again. */
 void engine_witness_late(struct engine *engine);
 void engine_ask_witnesses(struct router *router, uint64_t now_us);
+/* The same without asking who has the router's addresses. */
+void engine_ask_candidates(struct router *router, uint64_t now_us);
 /* The other candidates whose address is known, and those that answered when asked last; an owner asks each second. */
 void engine_count_witnesses(const struct router *router, unsigned *known, unsigned *answered);
 /* Their MACs, which loop protection and IPv6 adverts need. */

@@ -186,6 +186,9 @@ static void apply(struct router *router, const struct virtual_router_action *act
 	case VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES:
 		engine_ask_witnesses(router, now_us);
 		return;
+	case VIRTUAL_ROUTER_ACTION_PROBE_MEMBERS:
+		engine_ask_candidates(router, now_us);
+		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES:
 		router_probe_addresses(router, now_us);
 		return;

@@ -66,6 +66,13 @@ static bool has_answered(const struct segment_peer *peer, uint64_t now_us)
 		 base_usec_since(now_us, peer->heard_us) < ENGINE_WITNESS_FRESH_US));
 }
 
+/* It has answered before, so it does if it can. */
+static bool is_missing(const struct segment_peer *peer, uint64_t now_us)
+{
+	return peer->answered_us && peer->heard_us < peer->asked_us &&
+	       base_usec_since(now_us, peer->asked_us) >= ENGINE_WITNESS_WAIT_US;
+}
+
 void router_tell_witnesses(struct timer *timer, uint64_t due_us)
 {
 	struct router *router = TIMER_ITEM(timer, struct router, witness_timer);
@@ -89,6 +96,8 @@ void router_tell_witnesses(struct timer *timer, uint64_t due_us)
 			event.witnesses.reachable |= UINT32_C(1) << i;
 		if (peer->answered_us && peer->answered_us >= peer->sent_us)
 			event.witnesses.answering |= UINT32_C(1) << i;
+		if (is_missing(peer, now_us))
+			event.witnesses.missing |= UINT32_C(1) << i;
 	}
 	gateway = segment_gateway(router->segment, router->wish.family);
 	if (gateway.family != BASE_FAMILY_NONE) {
@@ -124,7 +133,7 @@ static void ask_witness(struct router *router, const struct base_address *witnes
 		segment_ask(router->segment, witness, now_us);
 }
 
-void engine_ask_witnesses(struct router *router, uint64_t now_us)
+void engine_ask_candidates(struct router *router, uint64_t now_us)
 {
 	struct base_address gateway;
 
@@ -141,13 +150,20 @@ void engine_ask_witnesses(struct router *router, uint64_t now_us)
 	gateway = segment_gateway(router->segment, router->wish.family);
 	if (gateway.family != BASE_FAMILY_NONE)
 		ask_witness(router, &gateway, now_us);
+	timers_set(router->engine->backup_timers, &router->witness_timer,
+		   now_us + ENGINE_WITNESS_WAIT_US);
+}
+
+void engine_ask_witnesses(struct router *router, uint64_t now_us)
+{
+	if (!router->segment)
+		return;
 	if (!virtual_router_owns(&router->core)) {
 		router->asked_us = now_us;
 		/* Its adverts keep all of them alive alike: two are asked for, lest one question is lost. */
 		ask_holder(router, router->wish.address_count > 1 ? 2 : 1);
 	}
-	timers_set(router->engine->backup_timers, &router->witness_timer,
-		   now_us + ENGINE_WITNESS_WAIT_US);
+	engine_ask_candidates(router, now_us);
 }
 
 void engine_count_witnesses(const struct router *router, unsigned *known, unsigned *answered)

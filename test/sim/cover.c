@@ -22,6 +22,7 @@ static unsigned active[SIM_FAULT_COUNT];
 
 static const char *const election_events[ELECTION_EVENTS] = {
 	[ELECTION_EVENT_TIMER] = "timer",
+	[ELECTION_EVENT_MISSED] = "missed",
 	[ELECTION_EVENT_SUSPECT] = "suspect",
 	[ELECTION_EVENT_SILENCE] = "silence",
 	[ELECTION_EVENT_HEARD] = "heard",
@@ -91,6 +92,9 @@ static bool mutate(struct election_elector *elector, struct election_event *even
 	case SIM_MUTANT_WITNESS:
 		if (event->type == ELECTION_EVENT_HEARD && event->from < elector->config.candidate_count)
 			elector->config.peers[event->from].answered_us = event->now_us;
+		return true;
+	case SIM_MUTANT_ABSENT: /* two adverts missing are enough, its fence may be open */
+		event->missing = UINT32_MAX;
 		return true;
 	case SIM_MUTANT_PROOF:
 		elector->unanswered = 0;

@@ -106,7 +106,7 @@ static void ask_members(struct sim_world *world, unsigned n)
 			ask(world, n, i, false);
 }
 
-static void probe_witnesses(struct sim_world *world, unsigned n)
+static void probe_members(struct sim_world *world, unsigned n)
 {
 	struct sim_node *node = &world->nodes[n];
 
@@ -119,12 +119,19 @@ static void probe_witnesses(struct sim_world *world, unsigned n)
 	}
 	if (world->config.gateway)
 		ask(world, n, SIM_GATEWAY, false);
+	if (node->witnesses_at_us == BASE_USEC_NEVER)
+		node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
+}
+
+static void probe_witnesses(struct sim_world *world, unsigned n)
+{
+	struct sim_node *node = &world->nodes[n];
+
 	if (!virtual_router_owns(&node->router)) {
 		node->holder_asked_us = world->now_us;
 		ask(world, n, SIM_TARGET_VIP, false);
 	}
-	if (node->witnesses_at_us == BASE_USEC_NEVER)
-		node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
+	probe_members(world, n);
 }
 
 static uint8_t lease_host(const char *name)
@@ -266,6 +273,9 @@ static void apply(struct sim_world *world, unsigned n, const struct virtual_rout
 		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES:
 		probe_witnesses(world, n);
+		return;
+	case VIRTUAL_ROUTER_ACTION_PROBE_MEMBERS:
+		probe_members(world, n);
 		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES:
 		sim_trace(world, SIM_TRACE_PROBE, n, 1, 0, 0);
@@ -482,6 +492,12 @@ static bool answered(const struct sim_node *node, unsigned host, uint64_t now_us
 		 base_usec_since(now_us, node->heard_us[host]) < ENGINE_WITNESS_FRESH_US));
 }
 
+static bool is_missing(const struct sim_node *node, unsigned host, uint64_t now_us)
+{
+	return node->answered_us[host] && node->heard_us[host] < node->asked_us[host] &&
+	       base_usec_since(now_us, node->asked_us[host]) >= ENGINE_WITNESS_WAIT_US;
+}
+
 static void on_witnesses(struct sim_world *world, unsigned n)
 {
 	struct sim_node *node = &world->nodes[n];
@@ -497,6 +513,8 @@ static void on_witnesses(struct sim_world *world, unsigned n)
 
 		if (node->answered_us[host] && node->answered_us[host] >= node->asked_last_us[host])
 			event.witnesses.answering |= UINT32_C(1) << i;
+		if (is_missing(node, host, world->now_us))
+			event.witnesses.missing |= UINT32_C(1) << i;
 	}
 	event.witnesses.gateway_known = world->config.gateway;
 	event.witnesses.gateway_reachable =

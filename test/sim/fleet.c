@@ -231,6 +231,9 @@ static void apply(unsigned node, unsigned router, const struct virtual_router_ac
 		ask_holder(node, router);
 		put(make(WITNESSES, node, router, ENGINE_WITNESS_WAIT_US));
 		return;
+	case VIRTUAL_ROUTER_ACTION_PROBE_MEMBERS:
+		put(make(WITNESSES, node, router, ENGINE_WITNESS_WAIT_US));
+		return;
 	case VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES:
 		replica->probing = true;
 		ask_holder(node, router);
@@ -418,6 +421,8 @@ static void tell_witnesses(unsigned node, unsigned router)
 	for (unsigned i = 0; i < NODES; i++)
 		if (fleet.nodes[fleet.order[router][i]].powered)
 			event.witnesses.reachable |= event.witnesses.answering |= UINT32_C(1) << i;
+		else
+			event.witnesses.missing |= UINT32_C(1) << i;
 	feed(node, router, &event);
 }
 

@@ -91,6 +91,7 @@ enum sim_regime {
 	X(OVERSLEPT, "overslept") /* rule 8: nobody notices that it woke up late */                \
 	X(HELD, "held")           /* nobody asks who answers for the address */                    \
 	X(RIVAL, "rival")         /* rule 5: an owner does not hear another one */                 \
+	X(ABSENT, "absent")       /* rule 2: two adverts missing are enough, whoever answers */    \
 	X(WITNESS, "witness")     /* rule 13: an advert is believed without a second witness */    \
 	X(PROOF, "proof")         /* rule 13: nobody asks whether the Lease's holder is there */
 

@@ -87,6 +87,10 @@ static void run_vrrp(struct virtual_router *router, const struct vrrp_event *eve
 		case VRRP_ACTION_BACKUP:
 		case VRRP_ACTION_CONTEST:
 			break; /* the elector said so itself, or hears the advert itself */
+		case VRRP_ACTION_MISSED:
+			told.type = ELECTION_EVENT_MISSED;
+			run_election(router, &told, actions);
+			break;
 		case VRRP_ACTION_SUSPECT:
 			told.type = ELECTION_EVENT_SUSPECT;
 			run_election(router, &told, actions);
@@ -167,6 +171,9 @@ static void apply(struct virtual_router *router, const struct election_action *w
 		return;
 	case ELECTION_ACTION_PROBE_WITNESSES:
 		add(actions, VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES);
+		return;
+	case ELECTION_ACTION_PROBE_MEMBERS:
+		add(actions, VIRTUAL_ROUTER_ACTION_PROBE_MEMBERS);
 		return;
 	case ELECTION_ACTION_PROBE_ADDRESSES:
 		add(actions, VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES);
@@ -405,6 +412,7 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 		election.type = ELECTION_EVENT_WITNESSES;
 		election.witnesses = event->witnesses.reachable;
 		election.answering = event->witnesses.answering;
+		election.missing = event->witnesses.missing;
 		election.gateway_known = event->witnesses.gateway_known;
 		election.gateway_reachable = event->witnesses.gateway_reachable;
 		break;

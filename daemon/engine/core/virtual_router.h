@@ -104,6 +104,7 @@ struct virtual_router_event {
 			uint32_t
 				reachable; /* bit i: candidate i answered lately (own bit ignored) */
 			uint32_t answering; /* ... the last question, by ARP or NDP: not by adverts */
+			uint32_t missing; /* ... earlier ones, but not the last, nor was it heard since */
 			bool gateway_known;
 			bool gateway_reachable;
 		} witnesses;
@@ -135,6 +136,7 @@ enum virtual_router_action_type {
 	VIRTUAL_ROUTER_ACTION_LINGER,
 	VIRTUAL_ROUTER_ACTION_ANNOUNCE,        /* gratuitous ARP / unsolicited NA burst (rule 12) */
 	VIRTUAL_ROUTER_ACTION_PROBE_WITNESSES, /* ARP/NS to candidates, gateway, our addresses */
+	VIRTUAL_ROUTER_ACTION_PROBE_MEMBERS,   /* the same but for our addresses */
 	VIRTUAL_ROUTER_ACTION_PROBE_ADDRESSES, /* one ARP/NS probe for a foreign holder (rule 13) */
 	VIRTUAL_ROUTER_ACTION_LEASE_WRITE,     /* .write: compare-and-swap */
 	VIRTUAL_ROUTER_ACTION_LEASE_READ,      /* ask what the Lease says now */

@@ -21,8 +21,9 @@ static void describe(const struct virtual_router *router, const struct election_
 	case BASE_REASON_OWNER_LOST:
 		action->transition.outage_us =
 			router->last_heard_us ? base_usec_since(now_us, router->last_heard_us) : 0;
-		snprintf(message, size, "%s took over %s: %s was silent for %llu ms%s", to,
+		snprintf(message, size, "%s took over %s: %s was silent for %llu ms%s%s", to,
 			 router->config.name, from[0] ? from : "the owner", silent_ms,
+			 router->elector.absences >= ELECTION_UNANSWERED_MAX ? " and its node answered nothing" : "",
 			 router->config.leased && !router->elector.confirmed
 				 ? ", API server silent too"
 				 : "");

@@ -1,0 +1,61 @@
+#include "election/state.h"
+
+/*
+ * The owner's node is not there at all: rule 2. A fence is nothing to wait for if the kernel behind it answers
+ * nothing, not even for its node, while others do: machine off, or its link, and then it is the same to everybody
+ * on this side. Two adverts are missing by then; three questions in a row must be, too.
+ */
+
+void elector_forget_absence(struct election_elector *e)
+{
+	e->absent = false;
+	e->absent_ask_us = BASE_USEC_NEVER;
+}
+
+void elector_ask_absent(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	e->absent_asked_us = now_us;
+	e->absent_ask_us = BASE_USEC_NEVER;
+	elector_add(actions, ELECTION_ACTION_PROBE_MEMBERS);
+}
+
+void elector_on_missed(struct election_elector *e, struct election_actions *actions, uint64_t now_us)
+{
+	elector_forget_absence(e);
+	e->absences = 0;
+	if (!elector_listening(e) || !elector_may_own(e) || e->speaker >= e->config.candidate_count)
+		return;
+	e->absent = true;
+	elector_ask_absent(e, actions, now_us);
+}
+
+/* Somebody else answers, so questions and answers get through. */
+static bool others_answer(const struct election_elector *e, const struct election_event *event)
+{
+	return (event->answering & ~(UINT32_C(1) << e->speaker)) != 0 ||
+	       (event->gateway_known && event->gateway_reachable);
+}
+
+void elector_review_absence(struct election_elector *e, const struct election_event *event,
+			    struct election_actions *actions)
+{
+	uint64_t now_us = event->now_us;
+
+	if (!e->absent || e->absent_ask_us != BASE_USEC_NEVER)
+		return;
+	if (base_usec_since(now_us, e->absent_asked_us) < ELECTION_ANSWER_US) {
+		elector_add(actions, ELECTION_ACTION_PROBE_MEMBERS); /* an earlier question's round */
+		return;
+	}
+	if (e->speaker >= e->config.candidate_count || !elector_listening(e) ||
+	    !(event->missing & UINT32_C(1) << e->speaker) || !others_answer(e, event)) {
+		elector_forget_absence(e); /* the silence says the rest, in its time */
+		return;
+	}
+	if (++e->absences < ELECTION_UNANSWERED_MAX) {
+		e->absent_ask_us = e->absent_asked_us + elector_interval_us(e) / 20;
+		return;
+	}
+	elector_forget_absence(e);
+	elector_on_silence(e, actions, now_us);
+}
