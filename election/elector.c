@@ -121,11 +121,18 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 			e->isolated_us = now_us;
 		return;
 	}
-	/* Back among the others after a while: an owner that they have must be heard first. */
-	if (e->isolated_us && base_usec_since(now_us, e->isolated_us) > 3 * elector_interval_us(e))
+	/*
+	 * Back among the others: an owner that they have did not hear us ask who answers for the address.
+	 * After a while it must be heard first.
+	 */
+	if (e->isolated_us && base_usec_since(now_us, e->isolated_us) > 3 * elector_interval_us(e)) {
 		elector_listen_anew(e, actions);
-	else if (e->claim_at_us != BASE_USEC_NEVER)
+	} else if (e->isolated_us) {
+		e->witnessed = false;
+		elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
+	} else if (e->claim_at_us != BASE_USEC_NEVER) {
 		elector_try_claim(e, actions, now_us);
+	}
 	e->isolated_us = 0;
 }
 

@@ -169,6 +169,23 @@ static void test_back_among_the_others_a_node_listens_before_it_claims(void **st
 	assert_true(did(ELECTION_ACTION_LISTEN));
 }
 
+static void test_back_among_the_others_soon_a_node_asks_them_first(void **state)
+{
+	(void)state;
+	follow(false);
+	now_us += 260 * MS;
+	happen(ELECTION_EVENT_SUSPECT);
+	happen(ELECTION_EVENT_SILENCE);
+	witness(0, false);
+	now_us += 100 * MS;
+	witness(1 << A | 1 << C, true); /* an owner among them was not asked who has the address */
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	assert_true(did(ELECTION_ACTION_PROBE_WITNESSES));
+	now_us += 4 * MS;
+	witness(1 << A | 1 << C, true);
+	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+}
+
 static void test_whoever_answers_for_the_address_is_alive_though_unheard(void **state)
 {
 	(void)state;
@@ -570,6 +587,7 @@ int main(void)
 		cmocka_unit_test(test_a_node_that_reaches_nobody_does_not_claim),
 		cmocka_unit_test(test_two_candidates_without_gateway_have_no_quorum_rule),
 		cmocka_unit_test(test_back_among_the_others_a_node_listens_before_it_claims),
+		cmocka_unit_test(test_back_among_the_others_soon_a_node_asks_them_first),
 		cmocka_unit_test(test_whoever_answers_for_the_address_is_alive_though_unheard),
 		cmocka_unit_test(test_an_unanswered_claim_falls_back_to_the_lan_after_150_ms),
 		cmocka_unit_test(

@@ -317,10 +317,12 @@ static void test_an_arbitrated_backup_suspects_after_its_peers_fence_and_claims_
 	struct vrrp_actions actions;
 
 	(void)state;
+	/* At priority 100 the skew puts what is missed behind the fence's end. */
 	assert_int_equal(vrrp_router_deadline(&router), 2600000);
 	actions = step(&router, VRRP_EVENT_TIMER, 2600000);
-	assert_int_equal(actions.count, 1);
-	assert_action(&actions, 0, VRRP_ACTION_SUSPECT, 0);
+	assert_int_equal(actions.count, 2);
+	assert_action(&actions, 0, VRRP_ACTION_MISSED, 0);
+	assert_action(&actions, 1, VRRP_ACTION_SUSPECT, 0);
 	actions = step(&router, VRRP_EVENT_TIMER, 3 * SECOND + skew_100);
 	assert_int_equal(actions.count, 1);
 	assert_action(&actions, 0, VRRP_ACTION_CLAIM, 0);
@@ -337,9 +339,50 @@ static void test_a_late_arbitrated_backup_suspects_and_claims_at_once(void **sta
 	struct vrrp_actions actions = step(&router, VRRP_EVENT_TIMER, 9 * SECOND);
 
 	(void)state;
-	assert_int_equal(actions.count, 2);
+	assert_int_equal(actions.count, 3);
+	assert_action(&actions, 0, VRRP_ACTION_MISSED, 0);
+	assert_action(&actions, 1, VRRP_ACTION_SUSPECT, 0);
+	assert_action(&actions, 2, VRRP_ACTION_CLAIM, 0);
+}
+
+static void test_an_arbitrated_backup_says_that_two_adverts_are_missing_by_rank(void **state)
+{
+	static const struct {
+		uint8_t priority;
+		uint64_t missed_us;
+	} rows[] = {
+		{ 254, 2100000 + 7812 }, { 238, 2100000 + 70312 }, { 128, 2600000 }, { 1, 2600000 }
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct vrrp_router router = arbitrated();
+		struct vrrp_router_config c = router.config;
+		struct vrrp_actions actions;
+
+		c.priority = rows[i].priority;
+		vrrp_router_configure(&router, &c);
+		step(&router, VRRP_EVENT_LISTEN, 0);
+		assert_int_equal(vrrp_router_deadline(&router), rows[i].missed_us);
+		if (rows[i].missed_us == 2600000)
+			continue;
+		actions = step(&router, VRRP_EVENT_TIMER, rows[i].missed_us);
+		assert_int_equal(actions.count, 1);
+		assert_action(&actions, 0, VRRP_ACTION_MISSED, 0);
+		assert_int_equal(vrrp_router_deadline(&router), 2600000);
+	}
+}
+
+static void test_nothing_is_missed_of_who_resigned(void **state)
+{
+	struct vrrp_router router = arbitrated();
+	struct vrrp_actions actions;
+
+	(void)state;
+	hear(&router, SECOND, 0, lower, (uint32_t)SECOND);
+	actions = step(&router, VRRP_EVENT_TIMER, vrrp_router_deadline(&router));
+	assert_int_equal(actions.count, 1);
 	assert_action(&actions, 0, VRRP_ACTION_SUSPECT, 0);
-	assert_action(&actions, 1, VRRP_ACTION_CLAIM, 0);
 }
 
 static void test_an_arbitrated_active_asks_before_it_steps_back(void **state)
@@ -398,6 +441,8 @@ int main(void)
 		cmocka_unit_test(
 			test_an_arbitrated_backup_suspects_after_its_peers_fence_and_claims_in_silence),
 		cmocka_unit_test(test_a_late_arbitrated_backup_suspects_and_claims_at_once),
+		cmocka_unit_test(test_an_arbitrated_backup_says_that_two_adverts_are_missing_by_rank),
+		cmocka_unit_test(test_nothing_is_missed_of_who_resigned),
 		cmocka_unit_test(test_an_arbitrated_active_asks_before_it_steps_back),
 		cmocka_unit_test(test_resigning_says_priority_0_and_listens_anew),
 	};
