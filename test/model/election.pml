@@ -14,6 +14,7 @@
 /* Ticks. The order of the deadlines is that of the code, see timing in README.md. */
 #define ADVERT  2  /* the interval */
 #define FENCE   5  /* 2.5 intervals: the kernel stops answering */
+#define MISSED  4  /* 2.1 and three questions: whose node answers nothing is gone. Early here, or in no time */
 #define SUSPECT 5  /* 2.6: just after the fence, everybody is asked who answers */
 #define SILENCE 6  /* 3 + skew */
 #define LATE    3  /* 1.5 intervals after a deadline nothing is believed any more: rule 8 */
@@ -692,6 +693,12 @@ inline do_suspect(i) {
 	ask(i)
 }
 
+/* Its fence is nothing to wait for, if its node does not answer for itself. */
+inline do_absent(i) {
+	witnessed[i] = 1;
+	silent[i] = 1; speaker[i] = NOBODY
+}
+
 inline do_silence(i) {
 	silent[i] = 1; speaker[i] = NOBODY;
 	if
@@ -968,6 +975,18 @@ inline do_cut_api(i) {
 #define UNKNOWN(i) (RUNS(i) && writing[i] && write[i] == NONE && !(slow[i] && slow_last[i]))
 #define AWAY(i)    (RUNS(i) && !api[i] && contact[i])
 #define SLOW(i)    (slow[i] && api[i])
+#ifdef NO_ABSENT /* nobody asks: two adverts missing are enough */
+#define IS_ABSENT(i, j) true
+#else
+#define IS_ABSENT(i, j) (!ASKS(i, j))
+#endif
+#ifdef GATEWAY
+#define OTHERS(i, j) (!gone[i] || ASKS(i, 3 - (i) - (j)))
+#else
+#define OTHERS(i, j) ASKS(i, 3 - (i) - (j)) /* its own link works */
+#endif
+#define ABSENT(i)  (RUNS(i) && LISTENS(i) && !silent[i] && sil[i] >= MISSED && speaker[i] != NOBODY && \
+		    IS_ABSENT(i, speaker[i]) && OTHERS(i, speaker[i]) && QUORUM(i))
 
 /* --- judge --- */
 #define SIDE(i, j) (alone == NOBODY || (alone != (i) && alone != (j))) /* one client sees both */
@@ -1176,6 +1195,7 @@ active proctype cluster() {
 		:: ON(UNKNOWN, do_unknown)
 		:: ON(AWAY, do_away)
 		:: ON(SLOW, do_slow)
+		:: ON(ABSENT, do_absent)
 #ifdef OFFERS
 		:: ON(NAME, do_name)
 		:: ON(GIVE_UP, do_give_up)
