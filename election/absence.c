@@ -6,6 +6,17 @@
  * on this side. Two adverts are missing by then; three questions in a row must be, too.
  */
 
+static uint64_t spacing_us(uint32_t interval_us)
+{
+	return interval_us / 20 > ELECTION_QUESTION_US ? interval_us / 20 : ELECTION_QUESTION_US;
+}
+
+uint64_t election_absence_us(uint32_t interval_us)
+{
+	return (uint64_t)interval_us * 21 / 10 +
+	       (ELECTION_UNANSWERED_MAX - 1) * spacing_us(interval_us) + ELECTION_QUESTION_US;
+}
+
 void elector_forget_absence(struct election_elector *e)
 {
 	e->absent = false;
@@ -53,7 +64,7 @@ void elector_review_absence(struct election_elector *e, const struct election_ev
 		return;
 	}
 	if (++e->absences < ELECTION_UNANSWERED_MAX) {
-		e->absent_ask_us = e->absent_asked_us + elector_interval_us(e) / 20;
+		e->absent_ask_us = e->absent_asked_us + spacing_us(e->config.interval_us);
 		return;
 	}
 	elector_forget_absence(e);

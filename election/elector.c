@@ -503,6 +503,12 @@ static void dispatch(struct election_elector *e, const struct election_event *ev
 	case ELECTION_EVENT_ADOPT:
 		on_adopt(e, actions, now_us);
 		return;
+	case ELECTION_EVENT_DOZED:
+		if (elector_owning(e) && e->confirmed) { /* by somebody else's claim, perhaps, no more */
+			elector_doubt(e, actions);
+			elector_distrust(e, actions);
+		}
+		return;
 	case ELECTION_EVENT_OVERSLEPT:
 		on_overslept(e, actions, now_us);
 		return;

@@ -37,6 +37,7 @@
 #define ELECTION_DOUBT_US         (1 * BASE_USEC_PER_SEC)    /* then a doubtful one is asked again */
 #define ELECTION_ANSWER_US        (3 * BASE_USEC_PER_MSEC)   /* for whoever has it to answer */
 #define ELECTION_ODD_US           (60 * BASE_USEC_PER_SEC)   /* so long odd adverts are remembered */
+#define ELECTION_QUESTION_US      (4 * BASE_USEC_PER_MSEC) /* from a question to the end of its round */
 #define ELECTION_UNANSWERED_MAX   3 /* questions in a row: then its fence is closed */
 #define ELECTION_PROVE_MAX_US     (10 * BASE_USEC_PER_SEC)   /* between proofs to one that goes on */
 #define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
@@ -119,6 +120,7 @@ enum election_event_type {
 	ELECTION_EVENT_HANDOVER, /* .to (ELECTION_NOBODY: the best), .why */
 	ELECTION_EVENT_RELEASE,
 	ELECTION_EVENT_ADOPT, /* restarted in place, the fence still open: nobody else can have it */
+	ELECTION_EVENT_DOZED, /* an owner woke so late that it counts as absent, if its whole node stood still */
 	ELECTION_EVENT_OVERSLEPT, /* rule 8: the caller woke up too late to believe what it knew */
 };
 
@@ -283,6 +285,9 @@ void election_elector_configure(struct election_elector *elector,
 
 void election_elector_step(struct election_elector *elector, const struct election_event *event,
 			   struct election_actions *actions);
+
+/* The earliest, after its last advert, that an owner whose node answers nothing is succeeded: rule 2. */
+uint64_t election_absence_us(uint32_t interval_us);
 
 uint64_t election_elector_deadline(const struct election_elector *elector);
 

@@ -38,6 +38,7 @@ static const char *const election_events[ELECTION_EVENTS] = {
 	[ELECTION_EVENT_HANDOVER] = "handover",
 	[ELECTION_EVENT_RELEASE] = "release",
 	[ELECTION_EVENT_ADOPT] = "adopt",
+	[ELECTION_EVENT_DOZED] = "dozed",
 	[ELECTION_EVENT_OVERSLEPT] = "overslept",
 };
 

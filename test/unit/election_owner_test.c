@@ -637,6 +637,25 @@ static void test_unchanged_settings_yield_no_action(void **state)
 	assert_int_equal(done.count, 0);
 }
 
+static void test_an_owner_that_dozed_is_unconfirmed_until_it_has_read_its_lease(void **state)
+{
+	(void)state;
+	own(true);
+	happen(ELECTION_EVENT_DOZED);
+	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+	assert_false(e.confirmed);
+	assert_true(did(ELECTION_ACTION_PRIORITY));
+	assert_true(did(ELECTION_ACTION_READ));
+	now_us += 2 * MS;
+	see(B, 6, 60);
+	assert_true(e.confirmed);
+	happen(ELECTION_EVENT_DOZED);
+	now_us += 2 * MS;
+	see(A, 7, 61); /* and if somebody took its place meanwhile */
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	assert_int_equal(reason(), BASE_REASON_DEPOSED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -684,6 +703,7 @@ int main(void)
 			test_who_lost_it_again_and_again_does_not_reclaim_before_the_silence_is_over),
 		cmocka_unit_test(test_an_owner_writes_and_asks_nothing_at_rest),
 		cmocka_unit_test(test_unchanged_settings_yield_no_action),
+		cmocka_unit_test(test_an_owner_that_dozed_is_unconfirmed_until_it_has_read_its_lease),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -235,6 +235,26 @@ static void test_who_yields_waits_as_long_as_the_stronger_one_takes(void **state
 	assert_true(vrrp_router_deadline(&router.vrrp) >= now_us + 840 * MS);
 }
 
+/* Between the two nobody can have taken its place, or it is known that somebody may have: 226 ms, 250. */
+static void test_an_owner_that_wakes_late_believes_as_much_as_can_be(void **state)
+{
+	static const struct {
+		uint64_t late_ms;
+		bool owns, confirmed;
+	} rows[] = { { 120, true, true }, { 126, true, false }, { 149, true, false }, { 151, false, false } };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_TIMER };
+
+		own(true);
+		now_us = vrrp_router_deadline(&router.vrrp) + rows[i].late_ms * MS;
+		tell(&event);
+		assert_int_equal(virtual_router_owns(&router), rows[i].owns);
+		assert_int_equal(virtual_router_confirmed(&router), rows[i].confirmed);
+	}
+}
+
 static void test_a_planned_resignation_lingers(void **state)
 {
 	static const enum virtual_router_action_type order[] = {
@@ -550,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_withdrawing_is_done_in_this_order),
 		cmocka_unit_test(test_who_yields_to_a_deaf_rival_says_nothing_first),
 		cmocka_unit_test(test_who_yields_waits_as_long_as_the_stronger_one_takes),
+		cmocka_unit_test(test_an_owner_that_wakes_late_believes_as_much_as_can_be),
 		cmocka_unit_test(test_a_planned_resignation_lingers),
 		cmocka_unit_test(test_a_claim_expects_the_version_that_was_seen),
 		cmocka_unit_test(test_a_new_lease_is_created_not_replaced),

@@ -1,13 +1,14 @@
 #pragma once
 
 #include "base/time.h"
+#include "election/elector.h"
 
 /*
  * Bounds of the engine around the cores: one place, so that the simulation waits as long as the
  * daemon does.
  */
 #define ENGINE_WITNESS_FRESH_US  (100 * BASE_USEC_PER_MSEC) /* while a question is under way */
-#define ENGINE_WITNESS_WAIT_US   (4 * BASE_USEC_PER_MSEC)   /* for answers to a question */
+#define ENGINE_WITNESS_WAIT_US   ELECTION_QUESTION_US       /* for answers to a question */
 #define ENGINE_WITNESS_SHARED_US (250 * BASE_USEC_PER_MSEC) /* an owner asks no more often */
 #define ENGINE_PROBE_WAIT_US     (10 * BASE_USEC_PER_MSEC)  /* for a foreign holder to answer */
 #define ENGINE_LEASE_DURATION_MS 30000

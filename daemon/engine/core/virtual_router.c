@@ -282,12 +282,25 @@ void virtual_router_configure(struct virtual_router *router,
  * A backup that wakes late has not yet read what may have come; the loop reads sockets first, so
  * what wakes us may as well be an advert that lay there: an active must not answer it either.
  */
-static bool overslept(const struct virtual_router *router, const struct virtual_router_event *event)
+static bool is_late_by(const struct virtual_router *router, const struct virtual_router_event *event,
+		       uint64_t patience_us)
 {
-	uint64_t patience_us = (uint64_t)router->config.interval_us * 3 / 2;
-
 	return event->late_us > patience_us ||
 	       event->now_us > base_usec_add(virtual_router_deadline(router), patience_us);
+}
+
+static bool overslept(const struct virtual_router *router, const struct virtual_router_event *event)
+{
+	return is_late_by(router, event, (uint64_t)router->config.interval_us * 3 / 2);
+}
+
+/* Its fence is open still, but if the whole machine stood still somebody may have taken its place. */
+static bool dozed(const struct virtual_router *router, const struct virtual_router_event *event)
+{
+	uint32_t interval_us = router->config.interval_us;
+
+	return virtual_router_owns(router) &&
+	       is_late_by(router, event, election_absence_us(interval_us) - interval_us);
 }
 
 static void on_overslept(struct virtual_router *router, uint64_t now_us,
@@ -392,6 +405,9 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 		on_overslept(router, event->now_us, actions);
 		if (event->type == VIRTUAL_ROUTER_EVENT_TIMER)
 			return;
+	} else if (dozed(router, event)) {
+		election.type = ELECTION_EVENT_DOZED;
+		run_election(router, &election, actions);
 	}
 	switch (event->type) {
 	case VIRTUAL_ROUTER_EVENT_TIMER:
