@@ -708,8 +708,8 @@ int main(int argc, char **argv)
 	power(lost, false);
 	run_until(fleet.now_us + 5 * SECOND);
 	tell("one node lost");
-	check(fleet.tally.dark_us <= 400 * BASE_USEC_PER_MSEC,
-	      "an address of it was dark for more than 400 ms");
+	check(fleet.tally.dark_us <= 300 * BASE_USEC_PER_MSEC,
+	      "an address of it was dark for more than 300 ms");
 	check(fleet.tally.dual_us <= 1 * BASE_USEC_PER_MSEC, "two nodes answered");
 	check(fleet.tally.transitions == had, "not just what it had has moved");
 	check(is_spread(100), "what it had did not spread over the others");
