@@ -7,6 +7,7 @@
 
 #include "base/array.h"
 #include "base/hash.h"
+#include "nft/io/shelf.h"
 
 struct source {
 	struct source *next;
@@ -16,24 +17,10 @@ struct source {
 	uint8_t key[];
 };
 
-struct nft_record {
-	struct nft_record *next;   /* in the bucket */
-	struct nft_record *sister; /* of the same source */
-	struct source *source;	   /* NULL: nobody claims it any more */
-	uint8_t set, key_size, data_size;
-	bool exclusive;
-	bool present; /* in the kernel */
-	bool dirty;   /* its key is to be looked at */
-	bool queued;  /* in ledger->dirty */
-	bool refused;
-	bool torn;	 /* claimed by nobody, but by a contradiction */
-	uint8_t bytes[]; /* key, data */
-};
-
 struct nft_ledger {
-	struct nft_record **buckets;
+	struct nft_shelf shelf;
 	struct source **sources;
-	size_t bucket_count, source_bucket_count, count, source_count;
+	size_t source_bucket_count, source_count;
 	struct source *current;
 	uint64_t round;
 	struct nft_record **dirty;
@@ -42,7 +29,7 @@ struct nft_ledger {
 	size_t change_capacity, change_count, looked, refusals, torn;
 };
 
-#define FIRST_BUCKETS 1024 /* powers of 2 */
+#define FIRST_BUCKETS 1024 /* of sources; a power of 2 */
 
 int nft_ledger_new(struct nft_ledger **ledger)
 {
@@ -50,10 +37,9 @@ int nft_ledger_new(struct nft_ledger **ledger)
 
 	if (!new)
 		return -ENOMEM;
-	new->bucket_count = new->source_bucket_count = FIRST_BUCKETS;
-	new->buckets = calloc(new->bucket_count, sizeof(struct nft_record *));
+	new->source_bucket_count = FIRST_BUCKETS;
 	new->sources = calloc(new->source_bucket_count, sizeof(struct source *));
-	if (!new->buckets || !new->sources) {
+	if (nft_shelf_init(&new->shelf) < 0 || !new->sources) {
 		nft_ledger_free(new);
 		return -ENOMEM;
 	}
@@ -65,13 +51,6 @@ void nft_ledger_free(struct nft_ledger *ledger)
 {
 	if (!ledger)
 		return;
-	for (size_t i = 0; ledger->buckets && i < ledger->bucket_count; i++)
-		while (ledger->buckets[i]) {
-			struct nft_record *next = ledger->buckets[i]->next;
-
-			free(ledger->buckets[i]);
-			ledger->buckets[i] = next;
-		}
 	for (size_t i = 0; ledger->sources && i < ledger->source_bucket_count; i++)
 		while (ledger->sources[i]) {
 			struct source *next = ledger->sources[i]->next;
@@ -79,7 +58,7 @@ void nft_ledger_free(struct nft_ledger *ledger)
 			free(ledger->sources[i]);
 			ledger->sources[i] = next;
 		}
-	free(ledger->buckets);
+	nft_shelf_clear(&ledger->shelf);
 	free(ledger->sources);
 	free(ledger->dirty);
 	free(ledger->changes);
@@ -87,61 +66,6 @@ void nft_ledger_free(struct nft_ledger *ledger)
 }
 
 /* --- records --- */
-
-static size_t slot_of(const struct nft_ledger *ledger, uint8_t set, const uint8_t *key, size_t size)
-{
-	uint64_t hash = base_hash(key, size) ^ set * UINT64_C(0x9e3779b97f4a7c15);
-
-	return (hash ^ hash >> 32) & (ledger->bucket_count - 1);
-}
-
-/* More buckets when records are many; with too few of them it is only slower. */
-static void spread(struct nft_ledger *ledger)
-{
-	size_t before = ledger->bucket_count;
-	struct nft_record **old = ledger->buckets, **grown;
-
-	if (ledger->count < before)
-		return;
-	grown = calloc(before * 2, sizeof *grown);
-	if (!grown)
-		return;
-	ledger->buckets = grown;
-	ledger->bucket_count = before * 2;
-	for (size_t i = 0; i < before; i++)
-		while (old[i]) {
-			struct nft_record *record = old[i];
-			size_t slot = slot_of(ledger, record->set, record->bytes, record->key_size);
-
-			old[i] = record->next;
-			record->next = grown[slot];
-			grown[slot] = record;
-		}
-	free(old);
-}
-
-static bool has_key(const struct nft_record *record, uint8_t set, const uint8_t *key, size_t size)
-{
-	return record->set == set && record->key_size == size &&
-	       memcmp(record->bytes, key, size) == 0;
-}
-
-static bool same_key(const struct nft_record *a, const struct nft_record *b)
-{
-	return has_key(a, b->set, b->bytes, b->key_size);
-}
-
-static const uint8_t *data_of(const struct nft_record *record)
-{
-	return record->bytes + record->key_size;
-}
-
-static int compare_data(const struct nft_record *a, const struct nft_record *b)
-{
-	if (a->data_size != b->data_size)
-		return (int)a->data_size - (int)b->data_size;
-	return memcmp(data_of(a), data_of(b), a->data_size);
-}
 
 static int mark(struct nft_ledger *ledger, struct nft_record *record)
 {
@@ -164,13 +88,6 @@ static int mark(struct nft_ledger *ledger, struct nft_record *record)
 	return 0;
 }
 
-static bool is_of(const struct nft_record *record, const struct nft_element *element)
-{
-	return has_key(record, element->set, element->key, element->key_size) &&
-	       record->data_size == element->data_size &&
-	       memcmp(data_of(record), element->data, element->data_size) == 0;
-}
-
 /* What was compared so far is to be compared again: something changes meanwhile. */
 static void restart(struct nft_ledger *ledger)
 {
@@ -180,29 +97,16 @@ static void restart(struct nft_ledger *ledger)
 	ledger->change_count = ledger->looked = 0;
 }
 
-/* A record of this element that nobody claims, taken out of the shelf or made. NULL: no memory. */
+/* A record of this element that nobody claims, taken off the shelf or made. NULL: no memory. */
 static struct nft_record *record_of(struct nft_ledger *ledger, const struct nft_element *element)
 {
-	size_t slot = slot_of(ledger, element->set, element->key, element->key_size);
-	struct nft_record *record;
+	struct nft_record *record = nft_shelf_bucket(&ledger->shelf, element->set, element->key,
+						     element->key_size);
 
-	for (record = ledger->buckets[slot]; record; record = record->next)
-		if (!record->source && is_of(record, element))
+	for (; record; record = record->next)
+		if (!record->source && nft_record_is(record, element))
 			return record;
-	record = malloc(sizeof *record + element->key_size + element->data_size);
-	if (!record)
-		return NULL;
-	*record = (struct nft_record){ .set = element->set,
-				       .key_size = element->key_size,
-				       .data_size = element->data_size };
-	memcpy(record->bytes, element->key, element->key_size);
-	memcpy(record->bytes + element->key_size, element->data, element->data_size);
-	spread(ledger);
-	slot = slot_of(ledger, element->set, element->key, element->key_size);
-	record->next = ledger->buckets[slot];
-	ledger->buckets[slot] = record;
-	ledger->count++;
-	return record;
+	return nft_shelf_add(&ledger->shelf, element);
 }
 
 /* --- claims --- */
@@ -319,8 +223,8 @@ void nft_ledger_end(struct nft_ledger *ledger)
 void nft_ledger_lost(struct nft_ledger *ledger, const bool lost[static NFT_SETS])
 {
 	restart(ledger);
-	for (size_t i = 0; i < ledger->bucket_count; i++)
-		for (struct nft_record *record = ledger->buckets[i]; record; record = record->next) {
+	for (size_t i = 0; i < ledger->shelf.bucket_count; i++)
+		for (struct nft_record *record = ledger->shelf.buckets[i]; record; record = record->next) {
 			record->present &= !lost[record->set];
 			mark(ledger, record);
 		}
@@ -331,8 +235,8 @@ int nft_ledger_found(struct nft_ledger *ledger, const struct nft_element *elemen
 	struct nft_record *record;
 
 	/* Somebody's claim, if one says just this; what nobody claims is only there to be removed. */
-	record = ledger->buckets[slot_of(ledger, element->set, element->key, element->key_size)];
-	while (record && !(record->source && is_of(record, element)))
+	record = nft_shelf_bucket(&ledger->shelf, element->set, element->key, element->key_size);
+	while (record && !(record->source && nft_record_is(record, element)))
 		record = record->next;
 	if (!record)
 		record = record_of(ledger, element);
@@ -433,12 +337,12 @@ static void tear(struct nft_ledger *ledger, const struct nft_record *record, boo
 static struct nft_change look(struct nft_ledger *ledger, struct nft_record *record)
 {
 	struct nft_record *each =
-		ledger->buckets[slot_of(ledger, record->set, record->bytes, record->key_size)];
+		nft_shelf_bucket(&ledger->shelf, record->set, record->bytes, record->key_size);
 	struct nft_change change = { 0 };
 	bool exclusive = false, differs = false;
 
 	for (; each; each = each->next) {
-		if (!same_key(each, record))
+		if (!nft_record_same_key(each, record))
 			continue;
 		ledger->unseen -= each->dirty;
 		each->dirty = false;
@@ -451,9 +355,9 @@ static struct nft_change look(struct nft_ledger *ledger, struct nft_record *reco
 			change.new = each;
 			continue;
 		}
-		if (compare_data(each, change.new) != 0)
+		if (nft_record_compare_data(each, change.new) != 0)
 			differs = true;
-		if (compare_data(each, change.new) < 0)
+		if (nft_record_compare_data(each, change.new) < 0)
 			change.new = each;
 	}
 	tear(ledger, record, exclusive && differs);
@@ -461,7 +365,7 @@ static struct nft_change look(struct nft_ledger *ledger, struct nft_record *reco
 		change.new = NULL;
 	if (change.new && change.new->refused)
 		change.new = change.old; /* known not to work: as it is */
-	if (change.new && change.old && compare_data(change.new, change.old) == 0) {
+	if (change.new && change.old && nft_record_compare_data(change.new, change.old) == 0) {
 		/* As it should be; the claim that stays is the one to say so. */
 		change.old->present = false;
 		change.new->present = true;
@@ -535,19 +439,6 @@ bool nft_ledger_dirty(const struct nft_ledger *ledger)
 	return ledger->unseen > 0;
 }
 
-static void drop(struct nft_ledger *ledger, struct nft_record *record)
-{
-	struct nft_record **slot =
-		&ledger->buckets[slot_of(ledger, record->set, record->bytes, record->key_size)];
-
-	while (*slot != record)
-		slot = &(*slot)->next;
-	*slot = record->next;
-	ledger->refusals -= record->refused;
-	ledger->count--;
-	free(record);
-}
-
 void nft_ledger_settle(struct nft_ledger *ledger)
 {
 	size_t kept = 0;
@@ -560,8 +451,10 @@ void nft_ledger_settle(struct nft_ledger *ledger)
 			continue;
 		}
 		record->queued = false;
-		if (!record->source && !record->torn && !record->present)
-			drop(ledger, record);
+		if (record->source || record->torn || record->present)
+			continue;
+		ledger->refusals -= record->refused;
+		nft_shelf_remove(&ledger->shelf, record);
 	}
 	ledger->dirty_count = kept;
 	if (kept == 0 && ledger->dirty_capacity > 1024) { /* hardly ever as many again */
@@ -577,23 +470,13 @@ void nft_ledger_settle(struct nft_ledger *ledger)
 void nft_ledger_retry(struct nft_ledger *ledger)
 {
 	restart(ledger);
-	for (size_t i = 0; i < ledger->bucket_count && ledger->refusals > 0; i++)
-		for (struct nft_record *record = ledger->buckets[i]; record; record = record->next)
+	for (size_t i = 0; i < ledger->shelf.bucket_count && ledger->refusals > 0; i++)
+		for (struct nft_record *record = ledger->shelf.buckets[i]; record; record = record->next)
 			if (record->refused) {
 				record->refused = false;
 				ledger->refusals--;
 				mark(ledger, record);
 			}
-}
-
-void nft_record_element(const struct nft_record *record, struct nft_element *element)
-{
-	*element = (struct nft_element){ .set = record->set,
-					 .exclusive = record->exclusive,
-					 .key_size = record->key_size,
-					 .data_size = record->data_size };
-	memcpy(element->key, record->bytes, record->key_size);
-	memcpy(element->data, data_of(record), record->data_size);
 }
 
 const void *nft_record_source(const struct nft_record *record, size_t *size)
@@ -604,7 +487,7 @@ const void *nft_record_source(const struct nft_record *record, size_t *size)
 
 size_t nft_ledger_count(const struct nft_ledger *ledger)
 {
-	return ledger->count;
+	return ledger->shelf.count;
 }
 
 size_t nft_ledger_refusals(const struct nft_ledger *ledger)
