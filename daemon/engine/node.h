@@ -32,6 +32,7 @@
 #define ENGINE_PRIORITY_VRRP_TIMER  (-90)
 #define ENGINE_PRIORITY_NEIGHBOUR   (-80)
 #define ENGINE_PRIORITY_ANNOUNCE    (-70)
+#define ENGINE_PRIORITY_REVIEW	    (-65) /* that is under way; it begins with the rules */
 #define ENGINE_PRIORITY_LINKS	    (-60)
 #define ENGINE_PRIORITY_RULES	    (-50)
 #define ENGINE_PRIORITY_FEEDER	    0
@@ -55,6 +56,14 @@ struct engine_node {
 	struct base_address addresses[MESSAGE_NODE_ADDRESSES_MAX];
 	unsigned range_count;
 	struct base_prefix pod_ranges[4];
+};
+
+/* Where a review goes on in the next turn of the loop: what is to be looked at next. */
+enum engine_review {
+	ENGINE_REVIEW_NOTHING,
+	ENGINE_REVIEW_WISHES,
+	ENGINE_REVIEW_RULES,
+	ENGINE_REVIEW_ELIGIBILITY,
 };
 
 struct engine {
@@ -89,6 +98,9 @@ struct engine {
 	bool api_reachable;
 	bool rules_due, routers_due, rules_present;
 	uint64_t review_rest_us; /* no review before that */
+	uint64_t review_took_us; /* the one under way, so far */
+	enum engine_review reviewing;
+	unsigned review_round; /* of a look at each router */
 	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
 	char rules_message[256];
 	sd_event_source *review, *refresh, *save, *state_wait, *stop_limit;

@@ -13,17 +13,23 @@
 #define REST_FACTOR 4
 #define REST_MAX_US (250 * BASE_USEC_PER_MSEC)
 
+/*
+ * A link that goes down takes thousands of addresses with it, a third of a second of netlink: what is owned on
+ * another one has a fence to keep open meanwhile, and what was on this one shall not take it for its own lateness.
+ */
+#define TURN_US (10 * BASE_USEC_PER_MSEC)
+
 static void review_soon(struct engine *engine)
 {
 	sd_event_source_set_time(engine->review, engine->review_rest_us);
 	sd_event_source_set_enabled(engine->review, SD_EVENT_ONESHOT);
 }
 
-static void rest(struct engine *engine, uint64_t begun_us)
+static void rest(struct engine *engine)
 {
-	uint64_t now_us = engine_now(engine);
-	uint64_t rest_us = REST_FACTOR * base_usec_since(now_us, begun_us);
+	uint64_t now_us = engine_now(engine), rest_us = REST_FACTOR * engine->review_took_us;
 
+	engine->review_took_us = 0;
 	engine->review_rest_us = now_us + (rest_us < REST_MAX_US ? rest_us : REST_MAX_US);
 	sd_event_source_set_time(engine->review, engine->review_rest_us); /* if asked for meanwhile */
 }
@@ -57,28 +63,54 @@ static void adopt(struct engine *engine)
 			router_adopt(router, engine->alive_us);
 }
 
-static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
+static void configure(struct router *router)
 {
-	struct engine *engine = userdata;
-	uint64_t begun_us = engine_now(engine);
+	router_configure(router, NULL);
+}
 
-	(void)source;
-	(void)usec;
-	if (!engine->synced)
-		return 0;
-	segments_review(engine);
-	if (engine->routers_due) {
-		engine->routers_due = false;
-		for (struct router *router = engine->routers; router; router = router->next)
-			router_configure(router, NULL);
-		engine_ask_members(engine);
+/* To each router that this round has not come to yet. False: time is up, and there are more. */
+static bool each(struct engine *engine, void (*look)(struct router *router), uint64_t until_us)
+{
+	for (struct router *router = engine->routers; router; router = router->next) {
+		if (router->reviewed == engine->review_round)
+			continue;
+		router->reviewed = engine->review_round;
+		look(router);
+		if (router->next && engine_now(engine) >= until_us)
+			return false;
 	}
-	if (engine->restarted)
-		engine_fence_read(engine); /* new rules begin with a closed fence */
-	if (engine->rules_due)
-		engine_rules_apply(engine);
-	for (struct router *router = engine->routers; router; router = router->next)
-		router_review(router);
+	engine->review_round++;
+	return true;
+}
+
+/* From where the last turn ended. False: time is up, and there is more to do. */
+static bool go_on(struct engine *engine, uint64_t until_us)
+{
+	if (engine->reviewing == ENGINE_REVIEW_NOTHING) {
+		engine->reviewing = engine->routers_due ? ENGINE_REVIEW_WISHES : ENGINE_REVIEW_RULES;
+		engine->routers_due = false;
+	}
+	if (engine->reviewing == ENGINE_REVIEW_WISHES) {
+		if (!each(engine, configure, until_us))
+			return false;
+		engine_ask_members(engine);
+		engine->reviewing = ENGINE_REVIEW_RULES;
+	}
+	if (engine->reviewing == ENGINE_REVIEW_RULES) {
+		if (engine->restarted)
+			engine_fence_read(engine); /* new rules begin with a closed fence */
+		if (engine->rules_due)
+			engine_rules_apply(engine);
+		engine->reviewing = ENGINE_REVIEW_ELIGIBILITY;
+	}
+	if (!each(engine, router_review, until_us))
+		return false;
+	engine->reviewing = ENGINE_REVIEW_NOTHING;
+	return true;
+}
+
+static void end_review(struct engine *engine)
+{
 	adopt(engine);
 	if (!engine->reviewed) {
 		engine->reviewed = true;
@@ -96,7 +128,31 @@ static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
 			 store_count(engine->store, MESSAGE_SERVICE_PORT),
 			 engine_fence_name(engine));
 	}
-	rest(engine, begun_us);
+}
+
+static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct engine *engine = userdata;
+	uint64_t begun_us = engine_now(engine);
+	bool whole;
+
+	(void)source;
+	(void)usec;
+	if (!engine->synced)
+		return 0;
+	segments_review(engine);
+	/* Restarted in place it owns nothing yet, and what it adopts was left alone for long enough. */
+	whole = go_on(engine, engine->restarted ? UINT64_MAX : begun_us + TURN_US);
+	if (whole)
+		end_review(engine);
+	engine->review_took_us += base_usec_since(engine_now(engine), begun_us);
+	if (whole)
+		rest(engine);
+	else
+		review_soon(engine);
+	/* Each address that it removes is a change of links: reading them all after each turn takes as long again. */
+	sd_event_source_set_priority(engine->review,
+				     whole ? ENGINE_PRIORITY_RULES : ENGINE_PRIORITY_REVIEW);
 	return 0;
 }
 
@@ -158,6 +214,7 @@ int engine_review_start(struct engine *engine)
 	sd_event_source *links;
 	int r;
 
+	engine->review_round = 1; /* a new router's is 0: none came to it */
 	if ((r = engine_add_timer(engine, &engine->review, ENGINE_PRIORITY_RULES, on_review,
 				  UINT64_MAX)) < 0 ||
 	    (r = engine_add_timer(engine, &engine->refresh, ENGINE_PRIORITY_LINKS, on_refresh,

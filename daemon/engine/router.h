@@ -64,6 +64,7 @@ struct router {
 	struct base_mac conflict_mac;
 	enum base_reason last_reason;
 	uint64_t since_us;
+	unsigned reviewed; /* the last round of a review that came to it */
 	uint64_t told; /* hash of what the feeder heard last; 0: nothing */
 	uint32_t told_core; /* what the core said then */
 	uint64_t late_us; /* the worst lateness since the last status */

@@ -207,6 +207,36 @@ static void test_withdrawing_is_done_in_this_order(void **state)
 	assert_string_equal(virtual_router_owner(&router), "n1");
 }
 
+/* Thousands of addresses take a while to withdraw: the last of them did not oversleep, their link is gone. */
+static void test_who_lost_its_link_says_so_however_late(void **state)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ELIGIBLE };
+
+	(void)state;
+	for (unsigned leased = 0; leased < 2; leased++) {
+		own(leased);
+		reach_deadline();
+		now_us += 1000 * MS;
+		event.eligible.why = BASE_REASON_LINK_DOWN;
+		tell(&event);
+		assert_non_null(find(VIRTUAL_ROUTER_ACTION_CLOSE_FENCE));
+		assert_non_null(find(VIRTUAL_ROUTER_ACTION_REMOVE_ADDRESSES));
+		assert_int_equal(find(VIRTUAL_ROUTER_ACTION_TRANSITION)->transition.reason,
+				 BASE_REASON_LINK_DOWN);
+		assert_false(virtual_router_owns(&router));
+		assert_false(virtual_router_deadline(&router) < now_us);
+
+		own(leased); /* where it could still speak it must not */
+		reach_deadline();
+		now_us += 1000 * MS;
+		event.eligible.why = BASE_REASON_KERNEL_REFUSED;
+		tell(&event);
+		assert_null(find(VIRTUAL_ROUTER_ACTION_SEND_ADVERT));
+		assert_int_equal(find(VIRTUAL_ROUTER_ACTION_TRANSITION)->transition.reason,
+				 BASE_REASON_OVERSLEPT);
+	}
+}
+
 /* Its fence closes without another word, or the deaf one that hears us at last would yield as well. */
 static void test_who_yields_to_a_deaf_rival_says_nothing_first(void **state)
 {
@@ -568,6 +598,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taking_over_is_done_in_this_order),
 		cmocka_unit_test(test_withdrawing_is_done_in_this_order),
+		cmocka_unit_test(test_who_lost_its_link_says_so_however_late),
 		cmocka_unit_test(test_who_yields_to_a_deaf_rival_says_nothing_first),
 		cmocka_unit_test(test_who_yields_waits_as_long_as_the_stronger_one_takes),
 		cmocka_unit_test(test_an_owner_that_wakes_late_believes_as_much_as_can_be),

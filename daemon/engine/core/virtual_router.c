@@ -303,6 +303,13 @@ static bool dozed(const struct virtual_router *router, const struct virtual_rout
 	       is_late_by(router, event, election_absence_us(interval_us) - interval_us);
 }
 
+/* Nothing leaves any more, late or not: that is why it gives up, and gives up no less by saying so. */
+static bool lost_link(const struct virtual_router_event *event)
+{
+	return event->type == VIRTUAL_ROUTER_EVENT_ELIGIBLE && !event->eligible.eligible &&
+	       event->eligible.why == BASE_REASON_LINK_DOWN;
+}
+
 static void on_overslept(struct virtual_router *router, uint64_t now_us,
 			 struct virtual_router_actions *actions)
 {
@@ -401,7 +408,7 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 	actions->count = 0;
 	if (router->released)
 		return;
-	if (overslept(router, event)) {
+	if (!lost_link(event) && overslept(router, event)) {
 		on_overslept(router, event->now_us, actions);
 		if (event->type == VIRTUAL_ROUTER_EVENT_TIMER)
 			return;
