@@ -126,6 +126,7 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 			return -EINVAL;
 	assert(s->egress || !nft_skeleton_virtual(s));
 	nft_put(&t, "%stable netdev vipd {\n", before);
+	put_sets(&t, "netdev");
 	for (int six = 0; six < 2; six++) {
 		const char *f = six ? "6" : "4", *type = six ? "typeof @th,64,128" : "type ipv4_addr";
 
@@ -135,13 +136,13 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 			    "timeout 1s; }\n",
 			f, six ? 128 : 32);
 	}
-	put_sets(&t, "netdev");
 	nft_chains_netdev(&t, s);
-	nft_put(&t, "}\ntable inet vipd {\n\tset revision { type mark . mark; }\n");
+	nft_put(&t, "}\ntable inet vipd {\n");
+	put_sets(&t, "inet");
+	nft_put(&t, "\tset revision { type mark . mark; }\n");
 	for (int six = 0; six < 2; six++)
 		nft_put(&t, "\tset early%s { type %s; size 65535; flags dynamic,timeout; timeout %us; }\n",
 			six ? "6" : "4", six ? "ipv6_addr" : "ipv4_addr", NFT_EARLY_MS / 1000u);
-	put_sets(&t, "inet");
 	nft_chains_inet(&t, s);
 	nft_put(&t, "}\nflush set inet vipd revision\nadd element inet vipd revision { 0x%08x . 0x%08x }\n",
 		(unsigned)(revision >> 32), (unsigned)revision);
