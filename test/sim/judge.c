@@ -302,6 +302,8 @@ static void judge_single(struct sim_world *world)
 	bool confirmed = fault->fault == SIM_FAULT_REPLAY && world->config.leased; /* rule 13 */
 	bool may_move = !confirmed && (fault->owner ? promise->moves_owner : promise->moves_other);
 	struct sim_statistics *statistics = world->statistics;
+	/* Two had just begun at once, and what the weaker one said was under way still. */
+	bool fresh = base_usec_since(fault->begin_us, world->episode_owner_us) < lan_us(world);
 
 	if (world->config.leased)
 		allowed_us += 2 * (uint64_t)world->config.api_max_us;
@@ -320,7 +322,8 @@ static void judge_single(struct sim_world *world)
 			 world->episode_transitions);
 	if (!may_move && (world->owner != world->episode_owner || world->episode_transitions > 0))
 		sim_fail(world, SIM_LIVENESS, "L3: %s moved the address for no reason", name);
-	else if (!may_move && world->episode_dark && fault->fault != SIM_FAULT_ADDRESS)
+	else if (!may_move && world->episode_dark && fault->fault != SIM_FAULT_ADDRESS &&
+		 !(fresh && outage_us < 4 * lan_us(world)))
 		sim_fail(world, SIM_LIVENESS, "L4: %s cut a client off", name);
 	else if (promise->planned && world->episode_dark &&
 		 (world->config.leased || fault->fault != SIM_FAULT_CANDIDATE))
