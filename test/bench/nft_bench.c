@@ -40,16 +40,17 @@ static void open_table(void)
 	}
 }
 
-static void want_service(unsigned number, unsigned endpoint, unsigned ranges)
+/* Where its endpoint is, and with which of its two addresses. */
+static void want_endpoint(unsigned number, unsigned node, unsigned pod, unsigned ranges)
 {
 	static struct base_prefix prefixes[4096];
 	struct base_address vip = base_address_ipv4(198, (uint8_t)(18 + number / 65536),
 						    (uint8_t)(number / 256), (uint8_t)number);
 	struct nft_endpoint one = {
-		.address = base_address_ipv4(10, (uint8_t)(244 + endpoint % 2),
+		.address = base_address_ipv4(10, (uint8_t)(244 + pod % 2),
 					     (uint8_t)(number / 256), (uint8_t)number),
 		.port = 22,
-		.node = base_address_ipv4(192, 0, 2, (uint8_t)(2 + endpoint % 2)),
+		.node = base_address_ipv4(192, 0, 2, (uint8_t)(2 + node % 2)),
 	};
 	struct nft_port port = { .address = vip,
 				 .protocol = IPPROTO_TCP,
@@ -67,6 +68,11 @@ static void want_service(unsigned number, unsigned endpoint, unsigned ranges)
 	nft_table_source(table, &number, sizeof number);
 	nft_emit_vip(&vip, port.dataplane, NULL, nft_table_want, table);
 	nft_emit_port(&port, nft_table_want, table);
+}
+
+static void want_service(unsigned number, unsigned endpoint, unsigned ranges)
+{
+	want_endpoint(number, endpoint, endpoint, ranges);
 }
 
 /* Until all is there; the longest turn and how many. */
@@ -116,6 +122,11 @@ static void all(const char *what)
 static void want_moved(unsigned i)
 {
 	want_service(services / 2, i + 1, 0);
+}
+
+static void want_moved_alone(unsigned i)
+{
+	want_endpoint(services / 2, i + 1, 0, 0);
 }
 
 /* A member comes, and goes: next to nothing, so it costs what the kernel takes for any transaction at all. */
@@ -241,6 +252,7 @@ int main(int argc, char **argv)
 	report("skeleton", begin, longest, turns);
 	all("full start");
 	changes("one Service's endpoint changes", want_moved);
+	changes("it moves, and keeps its address", want_moved_alone);
 	changes("two elements change: a member", want_member);
 	if (here) {
 		nft_table_free(table);

@@ -129,6 +129,6 @@ def test_one_change_beside_a_busy_kube_proxy(table):
                         writer.join()
                     proxy.stop()
                     node.run(["nft", "flush", "ruleset"], timeout=300)
-                for what, *figures in re.findall(r"(?m)^(one Service.*?|two elements.*?) +p50 ([\d.]+) us, p99 ([\d.]+) us, max "
+                for what, *figures in re.findall(r"(?m)^(one Service.*?|it moves.*?|two elements.*?) +p50 ([\d.]+) us, p99 ([\d.]+) us, max "
                                                  r"([\d.]+) us", said):
                     made.row(f"{size}, {'changing' if busy else 'at rest'}", what, changes[0], *figures)
