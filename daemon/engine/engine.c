@@ -29,6 +29,14 @@
 #define BACKUP_TURN 4
 #define OTHER_TURN  4
 
+/*
+ * So many addresses are handed over at once, 2 ms of an heir's time, and the next ones 10 ms later: thousands at once
+ * keep the heirs' processors from everybody else for a third of a second. If that would take too long: more at once.
+ */
+#define RELEASE_ADDRESSES 32
+#define RELEASE_STEP_US	  (10 * BASE_USEC_PER_MSEC)
+#define RELEASE_STEPS	  125
+
 uint64_t engine_now(struct engine *engine)
 {
 	(void)engine; /* the true time, not the loop's: a handler may have taken a while */
@@ -71,11 +79,55 @@ void engine_router_released(struct engine *engine)
 				   engine);
 }
 
+static void release(struct router *router)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_RELEASE,
+					      .now_us = engine_now(router->engine) };
+
+	router->leaving = true;
+	router_feed(router, &event);
+}
+
+static int on_release(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct engine *engine = userdata;
+	uint32_t addresses = 0;
+
+	for (struct router *router = engine->routers; router; router = router->next) {
+		if (router->leaving)
+			continue;
+		if (addresses >= engine->release_share) {
+			sd_event_source_set_time(source, usec + RELEASE_STEP_US);
+			return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+		}
+		addresses += router->wish.address_count;
+		release(router);
+	}
+	engine_router_released(engine);
+	return 0;
+}
+
+/* Who owns nothing must not begin to; what is owned goes by and by. */
+static void begin_release(struct engine *engine)
+{
+	uint32_t owned = 0;
+
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (virtual_router_owns(&router->core))
+			owned += router->wish.address_count;
+		else
+			release(router);
+	engine->release_share = owned / RELEASE_STEPS + 1;
+	if (engine->release_share < RELEASE_ADDRESSES)
+		engine->release_share = RELEASE_ADDRESSES;
+	sd_event_source_set_time(engine->release, engine_now(engine));
+	sd_event_source_set_enabled(engine->release, SD_EVENT_ONESHOT);
+}
+
 static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info,
 			void *userdata)
 {
 	struct engine *engine = userdata;
-	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_RELEASE };
 
 	(void)source;
 	if (engine->stopping)
@@ -87,11 +139,7 @@ static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *
 		 info->ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
 	sd_event_source_set_time(engine->stop_limit, engine_now(engine) + ENGINE_STOP_US);
 	sd_event_source_set_enabled(engine->stop_limit, SD_EVENT_ONESHOT);
-	for (struct router *router = engine->routers; router; router = router->next) {
-		event.now_us = engine_now(engine);
-		router_feed(router, &event);
-	}
-	engine_router_released(engine);
+	begin_release(engine);
 	return 0;
 }
 
@@ -132,6 +180,8 @@ static int add_sources(struct engine *engine)
 	if ((r = engine_review_start(engine)) < 0 ||
 	    (r = engine_state_start(engine)) < 0 || (r = engine_fence_watch(engine)) < 0 ||
 	    (r = engine_add_timer(engine, &engine->stop_limit, ENGINE_PRIORITY_FEEDER, on_stop_limit,
+				  UINT64_MAX)) < 0 ||
+	    (r = engine_add_timer(engine, &engine->release, ENGINE_PRIORITY_FEEDER, on_release,
 				  UINT64_MAX)) < 0 ||
 	    (r = sd_event_add_post(engine->event, NULL, on_turn_end, engine)) < 0 ||
 	    (r = sd_event_add_signal(engine->event, NULL, SIGTERM, on_terminate, engine)) < 0 ||
@@ -298,9 +348,11 @@ static void stop(struct engine *engine)
 	vrrp_links_free(engine->links);
 	sd_event_source_disable_unref(engine->review);
 	sd_event_source_disable_unref(engine->refresh);
+	sd_event_source_disable_unref(engine->links_look);
 	sd_event_source_disable_unref(engine->save);
 	sd_event_source_disable_unref(engine->state_wait);
 	sd_event_source_disable_unref(engine->stop_limit);
+	sd_event_source_disable_unref(engine->release);
 	if (engine->lock >= 0)
 		close(engine->lock);
 }

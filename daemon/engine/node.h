@@ -95,15 +95,17 @@ struct engine {
 	uint64_t alive_us; /* when `alive` was read */
 	bool ready;
 	bool maintenance, excluded, stopping;
+	uint32_t release_share; /* stopping: so many addresses are handed over at once */
 	bool api_reachable;
 	bool rules_due, routers_due, rules_present;
 	uint64_t review_rest_us; /* no review before that */
+	uint64_t links_rest_us; /* the links are not read anew before that */
 	uint64_t review_took_us; /* the one under way, so far */
 	enum engine_review reviewing;
 	unsigned review_round; /* of a look at each router */
 	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
 	char rules_message[256];
-	sd_event_source *review, *refresh, *save, *state_wait, *stop_limit;
+	sd_event_source *review, *refresh, *links_look, *save, *state_wait, *stop_limit, *release;
 	int lock;
 	pid_t saver;
 	uint64_t saved_revision, trimmed_revision;

@@ -7,7 +7,8 @@
 #include "daemon/engine/realtime.h"
 
 /*
- * Of its time a review may have a fifth, and no wait is longer than that: hundreds of Services that
+ * Of its time a review may have a fifth, and so may reading the links anew (8 ms with 4000 addresses, each of which
+ * that comes or goes is a change of links), and no wait is longer than that: hundreds of Services that
  * come one after another would keep a processor busy with rules, at realtime priority.
  */
 #define REST_FACTOR 4
@@ -25,12 +26,17 @@ static void review_soon(struct engine *engine)
 	sd_event_source_set_enabled(engine->review, SD_EVENT_ONESHOT);
 }
 
+static uint64_t rest_until(struct engine *engine, uint64_t took_us)
+{
+	uint64_t rest_us = REST_FACTOR * took_us;
+
+	return engine_now(engine) + (rest_us < REST_MAX_US ? rest_us : REST_MAX_US);
+}
+
 static void rest(struct engine *engine)
 {
-	uint64_t now_us = engine_now(engine), rest_us = REST_FACTOR * engine->review_took_us;
-
+	engine->review_rest_us = rest_until(engine, engine->review_took_us);
 	engine->review_took_us = 0;
-	engine->review_rest_us = now_us + (rest_us < REST_MAX_US ? rest_us : REST_MAX_US);
 	sd_event_source_set_time(engine->review, engine->review_rest_us); /* if asked for meanwhile */
 }
 
@@ -159,14 +165,27 @@ static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
 static int on_links(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct engine *engine = userdata;
-	int r;
 
 	(void)source;
 	(void)fd;
 	(void)revents;
 	if (vrrp_links_drain(engine->links) == 0)
 		return 0;
+	sd_event_source_set_time(engine->links_look, engine->links_rest_us);
+	sd_event_source_set_enabled(engine->links_look, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+static int on_links_look(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct engine *engine = userdata;
+	uint64_t begun_us = engine_now(engine);
+	int r;
+
+	(void)source;
+	(void)usec;
 	r = vrrp_links_refresh(engine->links);
+	engine->links_rest_us = rest_until(engine, base_usec_since(engine_now(engine), begun_us));
 	if (r < 0) {
 		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "cannot read the interfaces: %s", strerror(-r));
@@ -219,6 +238,8 @@ int engine_review_start(struct engine *engine)
 				  UINT64_MAX)) < 0 ||
 	    (r = engine_add_timer(engine, &engine->refresh, ENGINE_PRIORITY_LINKS, on_refresh,
 				  engine_now(engine) + ENGINE_REFRESH_US)) < 0 ||
+	    (r = engine_add_timer(engine, &engine->links_look, ENGINE_PRIORITY_LINKS, on_links_look,
+				  UINT64_MAX)) < 0 ||
 	    (r = sd_event_add_io(engine->event, &links, vrrp_links_fd(engine->links), EPOLLIN,
 				 on_links, engine)) < 0)
 		return r;

@@ -40,7 +40,9 @@ void router_make_config(struct router *router, struct virtual_router_config *con
 	config->interval_us = wish->interval_ms * (uint32_t)BASE_USEC_PER_MSEC;
 	config->leased = wish->leased;
 	config->lease_duration_ms = ENGINE_LEASE_DURATION_MS;
-	config->excluded = engine->maintenance || engine->excluded || engine->stopping;
+	/* Stopping, what is owned still is handed over when its turn comes. */
+	config->excluded = engine->maintenance || engine->excluded ||
+			   (engine->stopping && !virtual_router_owns(&router->core));
 	config->excluded_why = BASE_REASON_MAINTENANCE;
 	if (router->segment)
 		config->source = segment_own_address(router->segment, &wish->addresses[0]);

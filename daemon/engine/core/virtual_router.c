@@ -408,7 +408,9 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 	actions->count = 0;
 	if (router->released)
 		return;
-	if (!lost_link(event) && overslept(router, event)) {
+	if (lost_link(event)) {
+		/* as it says below */
+	} else if (overslept(router, event)) {
 		on_overslept(router, event->now_us, actions);
 		if (event->type == VIRTUAL_ROUTER_EVENT_TIMER)
 			return;
