@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from lab import Lab, busy_processors
+from lab import Lab
 from peers import ADDRESS, Keepalived, Vipd, settled
+from programs import busy_processors
 
 INTERVAL_MS = 10
 SECONDS = 60

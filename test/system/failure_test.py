@@ -12,7 +12,8 @@ import time
 import pytest
 
 from conftest import BOTH, V4, V6, Rack
-from lab import busy_processors, wait_for
+from lab import wait_for
+from programs import busy_processors
 
 # At 100 ms adverts others wait 3.2 to 3.4 intervals; the rest of the bound is for a busy machine.
 DARK_MS = 1500
