@@ -2,7 +2,8 @@
 
 Three nodes with speakers; the node that is looked at alone, and with kube-proxy itself (nftables), which changes its own
 table at each change, too. "Event": a watch of the bench's own, on a connection of its own, has it. VIPD_BENCH_SERVICES
-says how many Services there are.
+says how many Services there are: made one by one, or, by the thousand, copies (fleet_test.py) with one speaker, which
+owns them all.
 """
 import json
 import os
@@ -15,14 +16,17 @@ import time
 from cluster import Cluster
 from conftest import RUNS, spread
 from create_test import LIMIT, Line
+from fleet_test import COUNT, POOL, Fleet, FleetCluster, join
 from kube_proxy import KubeProxy
 from lab import Lab, LabError
-from memory_test import PATIENCE, SERVICES, SLICES, expose_to_the_end, start_with_room
+from memory_test import PATIENCE, REST_SECONDS, SERVICES, SLICES, expose_to_the_end, start_with_room
+from processes import ours, scheduled
 
 SIZES = [int(n) for n in os.environ.get("VIPD_BENCH_SERVICES", "10,1000").split(",")]
 NETLINK_NETFILTER, NFTABLES_GROUP = 12, 1 << 6
 NEW_ELEMENT = 10 << 8 | 12  # NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM
-MOVED = f"{SLICES}/many-0-ipv4"
+WHAT = [f"{what}: {word}" for what in ("PATCH to event", "PATCH to rules", "event to rules")
+        for word in ("median", "p95", "max")]
 
 
 def kernel_changes():
@@ -52,8 +56,8 @@ class Sightings:
                     self.seen.put(("rules", data[:length], now))
                 data = data[(length + 3) & ~3:]
 
-    def watch(self, api):
-        stream = Line(api).ask("GET", f"{SLICES}?watch=true&fieldSelector=metadata.name=many-0-ipv4")
+    def watch(self, api, moved):
+        stream = Line(api).ask("GET", f"{SLICES}?watch=true&fieldSelector=metadata.name={moved}")
         threading.Thread(target=self._read_watch, args=(stream,), daemon=True).start()
 
     def _read_watch(self, stream):
@@ -77,10 +81,10 @@ class Sightings:
         return found
 
 
-def once(line, sightings, vm):
+def once(line, sightings, moved, vm):
     """Milliseconds: (sent to the event, sent to the rules, the event to the rules)"""
     start = time.monotonic()
-    answer = line.ask("PATCH", MOVED, {"endpoints": [{
+    answer = line.ask("PATCH", f"{SLICES}/{moved}", {"endpoints": [{
         "addresses": [vm.address4], "conditions": {"ready": True, "serving": True, "terminating": False},
         "nodeName": vm.node.name}]}, "application/merge-patch+json")
     assert answer.status == 200, answer.read()
@@ -90,10 +94,18 @@ def once(line, sightings, vm):
     return [1000 * took for took in (seen["event"] - start, seen["rules"] - start, seen["rules"] - seen["event"])]
 
 
+def moves(api, lab, moved):
+    """The figures of WHAT for so many moves of an EndpointSlice's one endpoint."""
+    line, sightings = Line(api), Sightings()
+    sightings.watch(api, moved)
+    sightings.kernel(lab["n1"])
+    results = [once(line, sightings, moved, lab.vms[f"test-vm-{2 - number % 2}"]) for number in range(RUNS)]
+    return [value for column in zip(*results) for value in spread(column)]
+
+
 def test_an_endpoint_moves(table):
     made = table(f"one Service's endpoint moves to another node, {RUNS} times: milliseconds",
-                 ["Services, beside", *[f"{what}: {word}" for what in ("PATCH to event", "PATCH to rules", "event to rules")
-                                        for word in ("median", "p95", "max")]])
+                 ["Services, beside", *WHAT])
     with Cluster() as api, Lab(vms=[("test-vm-1", "n2"), ("test-vm-2", "n3")], management=True) as lab:
         cluster = start_with_room(api, lab)
         done = 0
@@ -106,10 +118,33 @@ def test_an_endpoint_moves(table):
                 if beside == "kube-proxy":
                     proxy = KubeProxy(lab["n1"], api, "nftables").start()
                     proxy.wait_rules(last, seconds=120)
-                line, sightings = Line(api), Sightings()
-                sightings.watch(api)
-                sightings.kernel(lab["n1"])
-                results = [once(line, sightings, lab.vms[f"test-vm-{2 - number % 2}"]) for number in range(RUNS)]
-                made.row(f"{size}, {beside}", *[value for column in zip(*results) for value in spread(column)])
+                made.row(f"{size}, {beside}", *moves(api, lab, "many-0-ipv4"))
                 if proxy:
                     proxy.stop()
+
+
+def test_an_endpoint_moves_among_thousands(table):
+    made = table(f"one of {COUNT} Services' endpoint moves to another node, {RUNS} times: milliseconds", ["Services", *WHAT])
+    work = table("what a change costs there, beside what is done at rest: milliseconds",
+                 ["program", "on a processor", "waiting for one", "% of a core at rest"])
+    with FleetCluster() as api, Lab(vms=[("test-vm-1", "n2"), ("test-vm-2", "n3")], management=True) as lab:
+        api.install().attach(lab, ["n1"])
+        api.pool(**POOL)
+        for host in (lab["n1"], lab.client):
+            join(host)
+        fleet = Fleet(api, lab, ["n1"])
+        fleet.grow()
+        who = ours(fleet.cluster["n1"].process)
+
+        def since(then):
+            return {name: [now - before for now, before in zip(scheduled(pid), then[name])] for name, pid in who.items()}
+        nothing = dict.fromkeys(who, (0, 0))
+        begun = since(nothing)
+        time.sleep(REST_SECONDS)
+        rest, begun, start = since(begun), since(nothing), time.monotonic()
+        made.row(COUNT, *moves(api, lab, fleet.endpoints))
+        took = since(begun)
+        passed = (time.monotonic() - start) / REST_SECONDS
+        for name in who:
+            work.row(name, *[(busy - idle * passed) / RUNS for busy, idle in zip(took[name], rest[name])],
+                     rest[name][0] / REST_SECONDS / 10)

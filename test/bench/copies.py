@@ -71,8 +71,8 @@ class Original:
     def copy(self, number, change=lambda vip: None):
         """{key: text}; `change` may still do something to the VirtualIP."""
         name, uid = f"copy-{number}", str(uuid.uuid4())
-        address = f"10.64.{64 + number // 250}.{1 + number % 250}"
-        cluster = f"10.96.{128 + number // 250}.{1 + number % 250}"
+        address = f"10.{64 + (64 + number // 250) // 256}.{(64 + number // 250) % 256}.{1 + number % 250}"
+        cluster = f"10.96.{(128 + number // 250) % 256}.{2 + number % 250}"
 
         def renamed(text):
             return self.renamed(text, name, uid, address, cluster)

@@ -42,3 +42,11 @@ def cpu_percent(pids, seconds):
     time.sleep(seconds)
     passed = time.monotonic() - start
     return {pid: (cpu_seconds(pid) - before[pid]) * 100 / passed for pid in pids}
+
+
+def scheduled(pid):
+    """Milliseconds: (on a processor, waiting for one) of all its threads so far."""
+    ran = waited = 0
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        ran, waited = (total + int(more) for total, more in zip((ran, waited), path.read_text().split()))
+    return ran / 1e6, waited / 1e6
