@@ -166,7 +166,8 @@ static bool mediate(struct election_elector *e, const struct election_event *eve
 	    base_usec_since(now_us, e->doubted_us) >= elector_interval_us(e))
 		return false;
 	if (!has_answered_since(e, e->speaker, e->doubted_us) ||
-	    !has_answered_since(e, e->other, e->doubted_us) || e->writing)
+	    !has_answered_since(e, e->other, e->doubted_us) ||
+	    (e->writing && elector_coordinated(e))) /* an answer that does not come is waited for by nobody */
 		return true;
 	e->alternations = 0;
 	if (elector_coordinated(e)) {

@@ -172,6 +172,38 @@ static void test_only_the_best_who_hears_both_takes_it_and_not_who_had_it_just_n
 	assert_true(did(ELECTION_ACTION_PROBE_WITNESSES));
 }
 
+/* Two who do not hear each other, by turns; whenever C asks, both answer. */
+static void two_answer(unsigned times)
+{
+	for (unsigned i = 0; i < times && e.state == ELECTION_STATE_FOLLOWING; i++) {
+		now_us += 50 * MS;
+		hear(i % 2 ? B : A, i % 2 ? 75 : 100);
+		if (!did(ELECTION_ACTION_PROBE_WITNESSES))
+			continue;
+		tell((struct election_event){ .type = ELECTION_EVENT_HELD, .from = A });
+		tell((struct election_event){ .type = ELECTION_EVENT_HELD, .from = B });
+	}
+}
+
+static void test_who_mediates_waits_for_no_api_server_that_does_not_answer(void **state)
+{
+	(void)state;
+	begin(C, true);
+	tell((struct election_event){ .type = ELECTION_EVENT_API, .reachable = true });
+	see(A, 5, 50);
+	two_answer(20);
+	assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
+	now_us += ELECTION_CLAIM_BOUND_US;
+	happen(ELECTION_EVENT_TIMER); /* no answer: the LAN decides, and the stronger of the two has not heard of it yet */
+	hear(A, 228);
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	assert_true(e.writing);
+	now_us += 350 * MS; /* who had it just now is none of those that hear both */
+	two_answer(20);
+	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+	assert_false(e.confirmed);
+}
+
 static void test_one_owner_and_old_adverts_of_another_are_no_two_owners(void **state)
 {
 	(void)state;
@@ -668,6 +700,7 @@ int main(void)
 		cmocka_unit_test(test_who_hears_two_owners_asks_both_and_takes_it_from_both),
 		cmocka_unit_test(
 			test_only_the_best_who_hears_both_takes_it_and_not_who_had_it_just_now),
+		cmocka_unit_test(test_who_mediates_waits_for_no_api_server_that_does_not_answer),
 		cmocka_unit_test(test_one_owner_and_old_adverts_of_another_are_no_two_owners),
 		cmocka_unit_test(test_another_holder_in_a_newer_term_deposes_at_once),
 		cmocka_unit_test(test_a_blank_or_deleted_lease_is_reclaimed_by_who_serves),
