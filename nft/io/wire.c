@@ -374,10 +374,15 @@ static void start_thread(struct nft_wire *wire)
 		nft_wire_result(wire, true); /* who forks now finds no lock held by a thread that begins */
 }
 
-/* Whether the thread is done while its caller is awake. Where they share a processor, it is the thread's. */
+/*
+ * Whether the thread is done while its caller is awake. Where they share a processor, it is the thread's. Without realtime
+ * priority it would be everybody's, for milliseconds: to sleep is better then.
+ */
 static bool is_quick(struct nft_wire *wire)
 {
-	uint64_t end = base_clock_us(CLOCK_MONOTONIC) + ALERT_US;
+	int policy = wire->policy & ~SCHED_RESET_ON_FORK;
+	bool realtime = policy == SCHED_FIFO || policy == SCHED_RR;
+	uint64_t end = base_clock_us(CLOCK_MONOTONIC) + (realtime ? ALERT_US : 0);
 	enum turn asked = TURN_ASKED;
 
 	while (atomic_load(&wire->turn) == TURN_ASKED && base_clock_us(CLOCK_MONOTONIC) < end)

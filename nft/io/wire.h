@@ -30,8 +30,8 @@ int nft_wire_commit(struct nft_wire *wire);
 
 /*
  * The same by a thread of the wire's own, for a loop that has more urgent things to do than to wait:
- * submit() answers as commit() does, or -EINPROGRESS after some 2 ms, of which it stays awake for the first 0.2: a
- * transaction of a few elements takes less than to fall asleep and be woken. Then nft_wire_fd() is readable when
+ * submit() answers as commit() does, or -EINPROGRESS after some 2 ms. With realtime priority it stays awake for
+ * the first 0.2: a transaction of a few elements takes less than to fall asleep and be woken. Then nft_wire_fd() is readable when
  * result() has the answer, which says -EINPROGRESS until then unless it is to `wait`; in between the wire
  * is for nothing else. The thread is made by the first submit(), with the caller's priority; where none
  * can be made the caller waits.
