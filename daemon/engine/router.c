@@ -280,27 +280,24 @@ static void on_refresh(struct timer *timer, uint64_t due_us)
 	router_report(router);
 }
 
+/* Its own is one of the owners' or of the backups', so there is room for it among both. */
+#define OWNER_TIMERS  1
+#define BACKUP_TIMERS 2
+#define OTHER_TIMERS  4
+
 static void release_timers(struct engine *engine)
 {
-	timers_release(engine->owner_timers, 1);
-	timers_release(engine->backup_timers, 2);
-	timers_release(engine->other_timers, 4);
+	timers_release(engine->owner_timers, OWNER_TIMERS);
+	timers_release(engine->backup_timers, BACKUP_TIMERS);
+	timers_release(engine->other_timers, OTHER_TIMERS);
 }
 
+/* Out of memory, some may be reserved that nobody uses: a few bytes. */
 static bool reserve_timers(struct engine *engine)
 {
-	if (timers_reserve(engine->owner_timers, 1) < 0)
-		return false;
-	if (timers_reserve(engine->backup_timers, 2) < 0) {
-		timers_release(engine->owner_timers, 1);
-		return false;
-	}
-	if (timers_reserve(engine->other_timers, 4) < 0) {
-		timers_release(engine->owner_timers, 1);
-		timers_release(engine->backup_timers, 2);
-		return false;
-	}
-	return true;
+	return timers_reserve(engine->owner_timers, OWNER_TIMERS) >= 0 &&
+	       timers_reserve(engine->backup_timers, BACKUP_TIMERS) >= 0 &&
+	       timers_reserve(engine->other_timers, OTHER_TIMERS) >= 0;
 }
 
 static void stop_timers(struct router *router)
