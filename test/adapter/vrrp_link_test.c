@@ -306,6 +306,27 @@ static void test_an_address_that_somebody_removes_is_missed_at_once(void **state
 	assert_int_equal(tagged("192.0.2.100"), 0);
 }
 
+static void test_a_renewal_of_an_address_is_nothing_new(void **state)
+{
+	(void)state;
+	assert_int_equal(add("192.0.2.100", 60), 0);
+	assert_int_equal(vrrp_links_drain(links), 1);
+	assert_int_equal(tagged("192.0.2.100"), 1);
+	assert_int_equal(add("192.0.2.100", 90), 0);
+	assert_true(readable());
+	assert_int_equal(vrrp_links_drain(links), 0);
+	assert_false(readable());
+	assert_int_equal(add("192.0.2.101", 60), 0); /* another one is */
+	assert_int_equal(vrrp_links_drain(links), 1);
+	assert_int_equal(tagged("192.0.2.101"), 1);
+	place_run("ip address add 192.0.2.102/32 dev eth1"); /* and so is what somebody else adds, or changes */
+	assert_int_equal(vrrp_links_drain(links), 1);
+	vrrp_links_refresh(links);
+	place_run("ip address change 192.0.2.102/32 dev eth1 valid_lft 60 preferred_lft 60");
+	assert_int_equal(vrrp_links_drain(links), 1);
+	place_run("ip address del 192.0.2.102/32 dev eth1");
+}
+
 static void test_an_interface_that_vanishes_is_gone_and_its_successor_is_another(void **state)
 {
 	(void)state;
@@ -523,6 +544,7 @@ int main(void)
 		TEST(test_one_that_is_refused_does_not_hold_up_the_others),
 		TEST(test_changes_wake_us_and_silence_does_not),
 		TEST(test_an_address_that_somebody_removes_is_missed_at_once),
+		TEST(test_a_renewal_of_an_address_is_nothing_new),
 		TEST(test_an_interface_that_vanishes_is_gone_and_its_successor_is_another),
 		TEST(test_lost_events_are_a_reason_to_look),
 		TEST(test_hundreds_of_addresses_are_added_and_removed),

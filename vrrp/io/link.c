@@ -1,9 +1,8 @@
-#include "vrrp/io/link.h"
+#include "vrrp/io/link_private.h"
 
 #include <errno.h>
 #include <linux/if.h>
 #include <linux/if_addr.h>
-#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if_arp.h>
 #include <stdlib.h>
@@ -15,37 +14,15 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 
-#include "vrrp/io/socket.h"
-#include "vrrp/packet.h"
 
 #define WAIT_STEP_US 50
+#define DRAIN_MAX    256 /* messages; the rest keeps the socket readable */
 
 #ifndef IFA_PROTO
 #define IFA_PROTO 11
 #endif
 
-struct list {
-	struct vrrp_link_tagged *items;
-	size_t count, capacity;
-};
-
-struct filter {
-	unsigned index;
-	struct base_mac mac;
-};
-
-struct vrrp_links {
-	struct nl_sock *request, *events;
-	bool changed;
-	size_t count, capacity;
-	struct vrrp_link *items;
-	struct list tagged, others; /* all addresses, by whose they are; sorted */
-	struct filter *filters;	    /* virtual MACs, while somebody goes through them */
-	size_t filter_count, filter_capacity;
-	int error;
-};
-
-static int translate(int libnl_error)
+int vrrp_link_error(int libnl_error)
 {
 	switch (-libnl_error) {
 	case NLE_SUCCESS:
@@ -71,7 +48,7 @@ static int translate(int libnl_error)
 	}
 }
 
-static void *grow(void *items, size_t size, size_t count, size_t *capacity)
+void *vrrp_link_grow(void *items, size_t size, size_t count, size_t *capacity)
 {
 	void *grown;
 
@@ -86,7 +63,7 @@ static void *grow(void *items, size_t size, size_t count, size_t *capacity)
 static bool put(struct list *list, unsigned index, const struct base_address *address)
 {
 	struct vrrp_link_tagged *items =
-		grow(list->items, sizeof *items, list->count, &list->capacity);
+		vrrp_link_grow(list->items, sizeof *items, list->count, &list->capacity);
 
 	if (!items)
 		return false;
@@ -149,7 +126,7 @@ static int on_link(struct nl_msg *message, void *userdata)
 	    nlmsg_parse(header, sizeof *info, attributes, IFLA_MAX, NULL) < 0 ||
 	    !attributes[IFLA_IFNAME])
 		return NL_SKIP;
-	items = grow(links->items, sizeof *items, links->count, &links->capacity);
+	items = vrrp_link_grow(links->items, sizeof *items, links->count, &links->capacity);
 	if (!items) {
 		links->error = -ENOMEM;
 		return NL_STOP;
@@ -167,24 +144,34 @@ static int on_link(struct nl_msg *message, void *userdata)
 	return NL_OK;
 }
 
-static int on_address(struct nl_msg *message, void *userdata)
+/* False: it tells of no address that is there. */
+static bool read_new_address(struct nl_msg *message, struct base_address *address, bool *tagged)
 {
-	struct vrrp_links *links = userdata;
 	struct nlmsghdr *header = nlmsg_hdr(message);
 	struct ifaddrmsg *info = nlmsg_data(header);
 	struct nlattr *attributes[IFA_PROTO + 1];
-	struct base_address address;
-	struct vrrp_link *link;
-	bool tagged;
 
 	if (header->nlmsg_type != RTM_NEWADDR ||
 	    nlmsg_parse(header, sizeof *info, attributes, IFA_PROTO, NULL) < 0 ||
 	    (info->ifa_family != AF_INET && info->ifa_family != AF_INET6))
+		return false;
+	if (!read_address(attributes[IFA_LOCAL], info->ifa_family, address) &&
+	    !read_address(attributes[IFA_ADDRESS], info->ifa_family, address))
+		return false;
+	*tagged = attributes[IFA_PROTO] && nla_get_u8(attributes[IFA_PROTO]) == VRRP_LINK_TAG;
+	return true;
+}
+
+static int on_address(struct nl_msg *message, void *userdata)
+{
+	struct vrrp_links *links = userdata;
+	struct ifaddrmsg *info = nlmsg_data(nlmsg_hdr(message));
+	struct base_address address;
+	struct vrrp_link *link;
+	bool tagged;
+
+	if (!read_new_address(message, &address, &tagged))
 		return NL_SKIP;
-	if (!read_address(attributes[IFA_LOCAL], info->ifa_family, &address) &&
-	    !read_address(attributes[IFA_ADDRESS], info->ifa_family, &address))
-		return NL_SKIP;
-	tagged = attributes[IFA_PROTO] && nla_get_u8(attributes[IFA_PROTO]) == VRRP_LINK_TAG;
 	if (!put(tagged ? &links->tagged : &links->others, info->ifa_index, &address)) {
 		links->error = -ENOMEM;
 		return NL_STOP;
@@ -220,7 +207,7 @@ static int on_route(struct nl_msg *message, void *userdata)
 	return NL_OK;
 }
 
-static int dump(struct vrrp_links *links, int type, size_t header_size, int family,
+int vrrp_link_dump(struct vrrp_links *links, int type, size_t header_size, int family,
 		nl_recvmsg_msg_cb_t callback)
 {
 	union {
@@ -238,7 +225,7 @@ static int dump(struct vrrp_links *links, int type, size_t header_size, int fami
 	if (r >= 0)
 		r = nl_recvmsgs_default(links->request);
 	if (r < 0)
-		return translate(r);
+		return vrrp_link_error(r);
 	return links->error;
 }
 
@@ -250,14 +237,14 @@ int vrrp_links_refresh(struct vrrp_links *links)
 		links->count = links->tagged.count = links->others.count = 0;
 		links->error = 0;
 		links->changed = false;
-		r = dump(links, RTM_GETLINK, sizeof(struct ifinfomsg), AF_UNSPEC, on_link);
+		r = vrrp_link_dump(links, RTM_GETLINK, sizeof(struct ifinfomsg), AF_UNSPEC, on_link);
 		if (r == 0)
-			r = dump(links, RTM_GETADDR, sizeof(struct ifaddrmsg), AF_UNSPEC,
+			r = vrrp_link_dump(links, RTM_GETADDR, sizeof(struct ifaddrmsg), AF_UNSPEC,
 				 on_address);
 		if (r == 0)
-			r = dump(links, RTM_GETROUTE, sizeof(struct rtmsg), AF_INET, on_route);
+			r = vrrp_link_dump(links, RTM_GETROUTE, sizeof(struct rtmsg), AF_INET, on_route);
 		if (r == 0)
-			r = dump(links, RTM_GETROUTE, sizeof(struct rtmsg), AF_INET6, on_route);
+			r = vrrp_link_dump(links, RTM_GETROUTE, sizeof(struct rtmsg), AF_INET6, on_route);
 		if (r != -EINTR) /* the kernel changed while it was telling */
 			break;
 	}
@@ -266,12 +253,23 @@ int vrrp_links_refresh(struct vrrp_links *links)
 	return r;
 }
 
+/* Its owner renews each address every few seconds: thousands of messages that say nothing new. */
+static bool is_renewal(const struct vrrp_links *links, struct nl_msg *message)
+{
+	struct ifaddrmsg *info = nlmsg_data(nlmsg_hdr(message));
+	struct base_address address;
+	bool tagged;
+
+	return read_new_address(message, &address, &tagged) && tagged &&
+	       has(&links->tagged, info->ifa_index, &address);
+}
+
 static int on_event(struct nl_msg *message, void *userdata)
 {
 	struct vrrp_links *links = userdata;
 
-	(void)message;
-	links->changed = true;
+	if (!links->changed && !is_renewal(links, message))
+		links->changed = true;
 	return NL_OK;
 }
 
@@ -301,7 +299,7 @@ int vrrp_links_new(struct vrrp_links **links)
 		r = nl_socket_set_nonblocking(new->events);
 	if (r == 0)
 		nl_socket_set_buffer_size(new->events, 1024 * 1024, 0);
-	r = r < 0 ? translate(r) : vrrp_links_refresh(new);
+	r = r < 0 ? vrrp_link_error(r) : vrrp_links_refresh(new);
 	if (r < 0) {
 		vrrp_links_free(new);
 		return r;
@@ -330,13 +328,12 @@ int vrrp_links_fd(const struct vrrp_links *links)
 
 int vrrp_links_drain(struct vrrp_links *links)
 {
-	int r;
+	int r = 0;
 
-	do
+	for (unsigned i = 0; i < DRAIN_MAX && r == 0; i++)
 		r = nl_recvmsgs_default(links->events);
-	while (r == 0);
 	/* Anything but "nothing more" means that events were lost: look at everything. */
-	return links->changed || translate(r) != -EAGAIN;
+	return links->changed || (r != 0 && vrrp_link_error(r) != -EAGAIN);
 }
 
 const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *count)
@@ -393,7 +390,7 @@ static int request(struct vrrp_links *links, int type, unsigned index,
 
 	if (!message)
 		return -ENOMEM;
-	return translate(nl_send_sync(links->request, message)); /* takes the message */
+	return vrrp_link_error(nl_send_sync(links->request, message)); /* takes the message */
 }
 
 int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_address *addresses,
@@ -474,124 +471,4 @@ int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 			first = r;
 	}
 	return first;
-}
-
-static int request_filter(struct vrrp_links *links, int type, unsigned index,
-			  const struct base_mac *mac)
-{
-	struct ndmsg info = { .ndm_family = AF_BRIDGE,
-			      .ndm_ifindex = (int)index,
-			      .ndm_state = NUD_PERMANENT,
-			      .ndm_flags = NTF_SELF };
-	struct nl_msg *message =
-		nlmsg_alloc_simple(type, type == RTM_NEWNEIGH ? NLM_F_CREATE : 0);
-
-	if (!message)
-		return -ENOMEM;
-	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
-	    nla_put(message, NDA_LLADDR, sizeof mac->bytes, mac->bytes) < 0) {
-		nlmsg_free(message);
-		return -ENOMEM;
-	}
-	return translate(nl_send_sync(links->request, message)); /* takes the message */
-}
-
-int vrrp_links_listen(struct vrrp_links *links, unsigned index, const struct base_mac *mac)
-{
-	int r = request_filter(links, RTM_NEWNEIGH, index, mac);
-
-	return r == -EEXIST ? 0 : r;
-}
-
-int vrrp_links_ignore(struct vrrp_links *links, unsigned index, const struct base_mac *mac)
-{
-	int r = request_filter(links, RTM_DELNEIGH, index, mac);
-
-	return r == -ENODEV ? 0 : r; /* no such interface, or it has no such MAC */
-}
-
-static int request_group(struct vrrp_links *links, int type, unsigned index,
-			 enum base_family family)
-{
-	struct base_address group = vrrp_group(family);
-	const uint8_t *end = group.bytes + base_address_size(&group);
-	/* RFC 1112 6.4, RFC 2464 7 */
-	const uint8_t mac4[6] = { 0x01, 0x00, 0x5e, end[-3] & 0x7f, end[-2], end[-1] };
-	const uint8_t mac6[6] = { 0x33, 0x33, end[-4], end[-3], end[-2], end[-1] };
-	struct ndmsg info = { .ndm_family = family == BASE_FAMILY_IPV4 ? AF_INET : AF_INET6,
-			      .ndm_ifindex = (int)index,
-			      .ndm_state = NUD_PERMANENT };
-	struct nl_msg *message = nlmsg_alloc_simple(
-		type, type == RTM_NEWNEIGH ? NLM_F_CREATE | NLM_F_REPLACE : 0);
-
-	if (!message)
-		return -ENOMEM;
-	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
-	    nla_put(message, NDA_DST, (int)base_address_size(&group), group.bytes) < 0 ||
-	    nla_put(message, NDA_LLADDR, 6, family == BASE_FAMILY_IPV4 ? mac4 : mac6) < 0) {
-		nlmsg_free(message);
-		return -ENOMEM;
-	}
-	return translate(nl_send_sync(links->request, message)); /* takes the message */
-}
-
-int vrrp_links_keep_group(struct vrrp_links *links, unsigned index, enum base_family family)
-{
-	return request_group(links, RTM_NEWNEIGH, index, family);
-}
-
-int vrrp_links_forget_group(struct vrrp_links *links, unsigned index, enum base_family family)
-{
-	int r = request_group(links, RTM_DELNEIGH, index, family);
-
-	return r == -ENODEV || r == -ENOENT ? 0 : r; /* no such interface, or none there */
-}
-
-static int on_filter(struct nl_msg *message, void *userdata)
-{
-	struct vrrp_links *links = userdata;
-	struct nlmsghdr *header = nlmsg_hdr(message);
-	struct ndmsg *info = nlmsg_data(header);
-	struct nlattr *attributes[NDA_MAX + 1];
-	struct filter *filters, *filter;
-
-	if (header->nlmsg_type != RTM_NEWNEIGH ||
-	    nlmsg_parse(header, sizeof *info, attributes, NDA_MAX, NULL) < 0 ||
-	    !(info->ndm_state & NUD_PERMANENT) || !attributes[NDA_LLADDR] ||
-	    nla_len(attributes[NDA_LLADDR]) != sizeof filter->mac.bytes ||
-	    !vrrp_is_virtual_mac(nla_data(attributes[NDA_LLADDR])))
-		return NL_SKIP;
-	filters = grow(links->filters, sizeof *filters, links->filter_count,
-		       &links->filter_capacity);
-	if (!filters) {
-		links->error = -ENOMEM;
-		return NL_STOP;
-	}
-	links->filters = filters;
-	filter = &filters[links->filter_count++];
-	filter->index = (unsigned)info->ndm_ifindex;
-	memcpy(filter->mac.bytes, nla_data(attributes[NDA_LLADDR]), sizeof filter->mac.bytes);
-	return NL_OK;
-}
-
-int vrrp_links_ignore_unwanted(struct vrrp_links *links, vrrp_link_unwanted unwanted,
-			       const void *userdata)
-{
-	int first, gone = 0;
-
-	links->filter_count = 0;
-	links->error = 0;
-	first = dump(links, RTM_GETNEIGH, sizeof(struct ndmsg), AF_BRIDGE, on_filter);
-	for (size_t i = 0; i < links->filter_count; i++) {
-		const struct filter *filter = &links->filters[i];
-		int r;
-
-		if (!unwanted(userdata, filter->index, &filter->mac))
-			continue;
-		r = vrrp_links_ignore(links, filter->index, &filter->mac);
-		gone += r == 0;
-		if (r < 0 && first == 0)
-			first = r;
-	}
-	return first < 0 ? first : gone;
 }

@@ -36,7 +36,10 @@ void vrrp_links_free(struct vrrp_links *links);
 /* Becomes readable when something changed: then read it and refresh. */
 int vrrp_links_fd(const struct vrrp_links *links);
 
-/* Takes events off the socket (also after ENOBUFS). 1: refresh is due, 0: not, -errno. */
+/*
+ * Takes events off the socket (also after ENOBUFS), some hundred at a time. 1: refresh is due, 0: not. An address of
+ * ours that is renewed is nothing new.
+ */
 int vrrp_links_drain(struct vrrp_links *links);
 
 /* Asks the kernel anew; pointers from vrrp_links_get() end here. 0 or -errno. */
