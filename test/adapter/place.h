@@ -101,6 +101,12 @@ PLACE_UNUSED void place_enter(void)
 		place_skip("no ip command: install iproute2");
 }
 
+PLACE_UNUSED void place_need_nft(void)
+{
+	if (place_try("nft list ruleset >/dev/null 2>&1") != 0)
+		place_skip("no nft command that works here: install nftables");
+}
+
 PLACE_UNUSED void place_cable(void)
 {
 	place_run("ip link add eth1 address 02:00:00:00:00:01 type veth peer name lan");

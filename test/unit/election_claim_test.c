@@ -155,14 +155,20 @@ static void test_two_candidates_without_gateway_have_no_quorum_rule(void **state
 	assert_int_equal(e.state, ELECTION_STATE_OWNING);
 }
 
-static void test_back_among_the_others_a_node_listens_before_it_claims(void **state)
+/* b hears nothing, and nobody answers it. */
+static void be_cut_off(void)
 {
-	(void)state;
 	follow(false);
 	now_us += 260 * MS;
 	happen(ELECTION_EVENT_SUSPECT);
 	happen(ELECTION_EVENT_SILENCE);
 	witness(0, false);
+}
+
+static void test_back_among_the_others_a_node_listens_before_it_claims(void **state)
+{
+	(void)state;
+	be_cut_off();
 	now_us += 1000 * MS;
 	witness(1 << A | 1 << C, true);
 	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
@@ -172,11 +178,7 @@ static void test_back_among_the_others_a_node_listens_before_it_claims(void **st
 static void test_back_among_the_others_soon_a_node_asks_them_first(void **state)
 {
 	(void)state;
-	follow(false);
-	now_us += 260 * MS;
-	happen(ELECTION_EVENT_SUSPECT);
-	happen(ELECTION_EVENT_SILENCE);
-	witness(0, false);
+	be_cut_off();
 	now_us += 100 * MS;
 	witness(1 << A | 1 << C, true); /* an owner among them was not asked who has the address */
 	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);

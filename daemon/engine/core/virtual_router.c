@@ -277,18 +277,27 @@ void virtual_router_configure(struct virtual_router *router,
 	configure_vrrp(router);
 }
 
-/*
- * Rule 8. The timer of an active is due one interval after its last advert; its fence lasts 2.5.
- * A backup that wakes late has not yet read what may have come; the loop reads sockets first, so
- * what wakes us may as well be an advert that lay there: an active must not answer it either.
- */
+/* Nothing leaves any more, late or not: that is why it gives up, and gives up no less by saying so. */
+static bool lost_link(const struct virtual_router_event *event)
+{
+	return event->type == VIRTUAL_ROUTER_EVENT_ELIGIBLE && !event->eligible.eligible &&
+	       event->eligible.why == BASE_REASON_LINK_DOWN;
+}
+
+/* The loop reads sockets first, so what wakes us may as well be an advert that lay there, as our timer. */
 static bool is_late_by(const struct virtual_router *router, const struct virtual_router_event *event,
 		       uint64_t patience_us)
 {
-	return event->late_us > patience_us ||
-	       event->now_us > base_usec_add(virtual_router_deadline(router), patience_us);
+	return !lost_link(event) &&
+	       (event->late_us > patience_us ||
+		event->now_us > base_usec_add(virtual_router_deadline(router), patience_us));
 }
 
+/*
+ * Rule 8. The timer of an active is due one interval after its last advert; its fence lasts 2.5.
+ * A backup that wakes late has not yet read what may have come, and an active must not answer an advert
+ * that lay there either.
+ */
 static bool overslept(const struct virtual_router *router, const struct virtual_router_event *event)
 {
 	return is_late_by(router, event, (uint64_t)router->config.interval_us * 3 / 2);
@@ -301,13 +310,6 @@ static bool dozed(const struct virtual_router *router, const struct virtual_rout
 
 	return virtual_router_owns(router) &&
 	       is_late_by(router, event, election_absence_us(interval_us) - interval_us);
-}
-
-/* Nothing leaves any more, late or not: that is why it gives up, and gives up no less by saying so. */
-static bool lost_link(const struct virtual_router_event *event)
-{
-	return event->type == VIRTUAL_ROUTER_EVENT_ELIGIBLE && !event->eligible.eligible &&
-	       event->eligible.why == BASE_REASON_LINK_DOWN;
 }
 
 static void on_overslept(struct virtual_router *router, uint64_t now_us,
@@ -408,9 +410,7 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 	actions->count = 0;
 	if (router->released)
 		return;
-	if (lost_link(event)) {
-		/* as it says below */
-	} else if (overslept(router, event)) {
+	if (overslept(router, event)) {
 		on_overslept(router, event->now_us, actions);
 		if (event->type == VIRTUAL_ROUTER_EVENT_TIMER)
 			return;
