@@ -19,12 +19,12 @@ import re
 import yaml
 
 from audit import Audit
+from cgroups import hierarchies, make_cgroup, remove_cgroups, sweep_cgroups
 from cluster import ADDRESS, Cluster, program
 from kube_proxy import LIMITS, PODS
-from lab import PREFIX, ROOT, LabError, Process, ip_batch, run, start_time, wait_for
+from lab import ROOT, LabError, Process, ip_batch, run, wait_for
 from names import Names
 
-CGROUPS = pathlib.Path("/sys/fs/cgroup")
 PAUSE = "registry.k8s.io/pause:3.10.1"
 SERVER = "lab/vm:1"  # what VMs run: test/vm/guest_server.c
 BINARIES = ("/usr/bin/containerd", "/usr/sbin/runc", "/usr/lib/cni/bridge")
@@ -37,48 +37,6 @@ for folder in "$@"; do mkdir -p "$OWN$folder" "$folder" && mount --bind "$OWN$fo
 touch "$OWN/up"
 while :; do sleep 3600 & wait; done
 """
-
-
-# --- cgroups: one for each node, in every hierarchy
-
-def hierarchies():
-    if (CGROUPS / "cgroup.controllers").exists():
-        return [CGROUPS]
-    return [path for path in CGROUPS.iterdir() if (path / "cgroup.procs").exists() and not path.is_symlink()]
-
-
-def make_cgroup(name):
-    for hierarchy in hierarchies():
-        folder = hierarchy / name
-        folder.mkdir(exist_ok=True)
-        for setting in ("cpuset.cpus", "cpuset.mems"):  # v1 leaves them empty, and nothing runs without
-            if (hierarchy / setting).exists() and (folder / setting).exists():
-                (folder / setting).write_text((hierarchy / setting).read_text())
-        if hierarchy == CGROUPS:
-            wanted = " ".join(f"+{word}" for word in (CGROUPS / "cgroup.controllers").read_text().split())
-            (CGROUPS / "cgroup.subtree_control").write_text(wanted)
-
-
-def remove_cgroups(prefix):
-    """Answers those that are still there, because somebody is in them."""
-    left = []
-    for hierarchy in hierarchies():
-        for top in hierarchy.glob(f"{prefix}*"):
-            for folder, *_ in os.walk(top, topdown=False):
-                try:
-                    os.rmdir(folder)
-                except OSError:
-                    left.append(folder)
-    return left
-
-
-def sweep_cgroups():
-    """Removes those of labs whose maker is gone."""
-    for hierarchy in hierarchies():
-        for top in hierarchy.glob(f"{PREFIX}*"):
-            match = re.match(rf"({PREFIX}(\d+)-(\d+)-\d+-)", top.name)
-            if match and start_time(match.group(2)) != int(match.group(3)):
-                remove_cgroups(match.group(1))
 
 
 # --- images

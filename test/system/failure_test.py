@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from cgroups import run_out_of_memory
 from conftest import BOTH, V4, V6, Rack
 from lab import wait_for
 from programs import busy_processors
@@ -75,6 +76,19 @@ def test_sigkill_of_both_processes(rack, record_property):
     assert heir(rack, lost) != "n3"  # the better one of the two that are left
 
 
+def test_an_owner_that_is_killed_for_memory(rack, record_property):
+    """By the kernel, with its feeder: somebody in the same cgroup takes all that there is."""
+    lost, watch = rack.owner(), rack.watch()
+    engine = rack[lost].process
+    assert run_out_of_memory(rack.lab.prefix + "memory", engine.family()) >= 2
+    wait_for("both to be gone", lambda: not engine.alive(), 5)
+    assert engine.popen.returncode == -signal.SIGKILL
+    check(watch.stop(), record_property, KILLED_DARK_MS)
+    new = heir(rack, lost)
+    rack.cluster.mend()
+    assert heir(rack, "nobody") == new
+
+
 def test_power_loss_and_return(rack, record_property):
     """Two hundred connections outlive it, and who comes back takes nothing away."""
     lost, watch = rack.owner(), rack.watch(streams=100, stream_ms=50)
@@ -117,8 +131,21 @@ def hang(rack, seconds, record_property):
     return gone
 
 
-def test_a_hanging_owner(rack, record_property):
-    hang(rack, 4, record_property)
+@pytest.mark.parametrize("seconds", [4, 60])
+def test_a_hanging_owner(rack, record_property, seconds):
+    hang(rack, seconds, record_property)
+
+
+def test_an_owner_that_hangs_for_a_moment(rack, record_property):
+    """Longer than its fence lasts, and awake again when the others are about to take over."""
+    lost, watch = rack.owner(), rack.watch()
+    rack[lost].hang()
+    time.sleep(0.3)
+    rack[lost].wake()
+    rack[lost].process.wait_output("reason=Overslept")
+    time.sleep(1)
+    check(watch.stop(), record_property, KILLED_DARK_MS)
+    heir(rack, "nobody")
 
 
 def test_a_hanging_owner_on_busy_processors(rack, record_property):
