@@ -2,12 +2,38 @@
 
 #include "daemon/engine/node.h"
 
+/*
+ * Seconds that an address stays when nobody renews it. For each one that is renewed the kernel walks through all of
+ * its interface and tells everybody on the node who listens: thousands stay longer, and are renewed less often.
+ */
+static uint32_t valid_s(const struct engine *engine)
+{
+	size_t count;
+
+	vrrp_links_tagged(engine->links, &count);
+	count /= ENGINE_ADDRESSES_PER_S;
+	return count > ENGINE_ADDRESS_VALID_S ? (uint32_t)count : ENGINE_ADDRESS_VALID_S;
+}
+
 int engine_addresses_add(struct router *router)
 {
-	int r = vrrp_links_add(router->engine->links, router->segment->index, router->wish.addresses,
-			       router->wish.address_count, ENGINE_ADDRESS_VALID_S);
+	struct engine *engine = router->engine;
+	uint32_t stay_s = valid_s(engine);
+	int r = vrrp_links_add(engine->links, router->segment->index, router->wish.addresses,
+			       router->wish.address_count, stay_s);
 
+	/* One that failed is tried again with the others, so soon as if there were few. */
+	router->renew_us = engine_now(engine) +
+			   (r < 0 ? ENGINE_REFRESH_US
+				  : stay_s * ENGINE_REFRESH_US / ENGINE_ADDRESS_VALID_S);
 	return r < 0 ? r : router_listen(router);
+}
+
+void engine_addresses_renew(struct router *router)
+{
+	/* It is asked each ENGINE_REFRESH_US, a little sooner or later. */
+	if (engine_now(router->engine) + ENGINE_REFRESH_US / 2 >= router->renew_us)
+		engine_addresses_add(router);
 }
 
 /* The advert that follows makes a leaving owner stop: not before we can answer. */
@@ -26,7 +52,7 @@ void engine_addresses_remove(struct engine *engine, struct segment *segment,
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED,
 			 LOG_FIELDS({ "INTERFACE", segment->name }),
 			 "cannot remove an address from %s: %s; it expires within %u s",
-			 segment->name, strerror(-r), ENGINE_ADDRESS_VALID_S);
+			 segment->name, strerror(-r), valid_s(engine));
 }
 
 void engine_addresses_replace(struct router *router, const struct router_wish *next)

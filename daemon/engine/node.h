@@ -169,6 +169,7 @@ cJSON *engine_describe_health(void *userdata); /* for probes */
 
 /* addresses.c; the router's segment is not NULL */
 int engine_addresses_add(struct router *router);
+void engine_addresses_renew(struct router *router); /* when it is time: ENGINE_REFRESH_US or longer after the last */
 void engine_addresses_wait(struct engine *engine, const struct base_address *addresses,
 			   size_t count);
 void engine_addresses_remove(struct engine *engine, struct segment *segment,

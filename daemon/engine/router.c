@@ -275,7 +275,7 @@ static void on_refresh(struct timer *timer, uint64_t due_us)
 	if (!router->engine->synced)
 		return;
 	if (virtual_router_owns(&router->core) && router->segment)
-		engine_addresses_add(router);
+		engine_addresses_renew(router);
 	router_review(router);
 	router_report(router);
 }

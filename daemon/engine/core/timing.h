@@ -13,6 +13,7 @@
 #define ENGINE_PROBE_WAIT_US     (10 * BASE_USEC_PER_MSEC)  /* for a foreign holder to answer */
 #define ENGINE_LEASE_DURATION_MS 30000
 #define ENGINE_ADDRESS_VALID_S   10
+#define ENGINE_ADDRESSES_PER_S   50 /* with more than these in that time: valid for longer */
 #define ENGINE_REFUSED_US        (2 * BASE_USEC_PER_SEC) /* then the kernel is tried again */
 #define ENGINE_REFRESH_US        (3 * BASE_USEC_PER_SEC)
 #define ENGINE_STATE_WAIT_US     (3 * BASE_USEC_PER_SEC) /* for the feeder; then the state file */
