@@ -1,6 +1,7 @@
 """One node that has hundreds of addresses: what happens to all of them at once takes longer than a fence lasts."""
 import datetime
 import re
+import time
 
 import manifests
 import vipd
@@ -28,6 +29,34 @@ class Many(vipd.Standalone):
 
     def has_all(self, name):
         return set(MANY) <= set(self.lab[name].addresses("eth1"))
+
+
+def lifetimes(node):
+    """Seconds that the kernel leaves each of the many where it is, if nobody renews it."""
+    return {info["local"]: info["valid_life_time"] for entry in node.ip("address", "show", "dev", "eth1")
+            for info in entry["addr_info"] if info["local"] in MANY}
+
+
+def test_many_addresses_are_renewed_less_often(record_property):
+    """Each renewal costs the kernel more the more there are, and everybody on the node is told of it."""
+    with Lab(nodes=1) as lab:
+        cluster, node = Many(lab, 100), lab["n1"]
+        cluster.start()
+        wait_for("it to have all", lambda: cluster.has_all("n1"), 60, 0.2)
+        wait_for("each to stay for longer than few would", lambda: min(lifetimes(node).values()) > 10, 20)
+        before, end = lifetimes(node), time.monotonic() + 30
+        renewed = set()
+        while time.monotonic() < end and len(renewed) < COUNT:
+            now = lifetimes(node)
+            assert len(now) == COUNT and min(now.values()) > 5, sorted(now.items(), key=lambda one: one[1])[:5]
+            renewed |= {address for address in MANY if now[address] > before[address]}
+            before = now
+            time.sleep(0.5)
+        record_property("renewed", {"count": len(renewed), "s": 30 - (end - time.monotonic())})
+        assert len(renewed) == COUNT
+        cluster["n1"].stop()
+        reports = lab.sanitizer_reports()
+    assert not reports, reports
 
 
 def test_link_of_many_addresses_down(record_property):
