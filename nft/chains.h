@@ -11,4 +11,5 @@ void nft_chains_netdev(struct nft_text *text, const struct nft_skeleton *skeleto
 void nft_chains_inet(struct nft_text *text, const struct nft_skeleton *skeleton);   /* NAT, closed ports */
 
 /* Of every hash that picks a slot: the same on every node, so every node picks the same endpoint. */
-#define NFT_SEED "seed 0x5eed"
+#define NFT_SEED_NUMBER 0x5eed
+#define NFT_SEED	"seed 0x5eed"

@@ -159,17 +159,13 @@ static void put_stale(struct nft_text *t, bool six, const char *interface)
 		f, interface, to, f, f, interface);
 }
 
-/* ICMP errors name no port of ours. */
-static void put_errors(struct nft_text *t, bool six, const char *interface)
+/* ICMP errors name no port, but quote a packet of ours that does. */
+static void put_errors(struct nft_text *t, bool six)
 {
-	if (six)
-		nft_put(t, "\t\ticmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "
-			   "parameter-problem } fwd ip6 to ip6 daddr map @onenode6 device \"%s\"\n",
-			interface);
-	else
-		nft_put(t, "\t\ticmp type { destination-unreachable, time-exceeded, parameter-problem } fwd "
-			   "ip to ip daddr map @onenode4 device \"%s\"\n",
-			interface);
+	nft_put(t, "\t\t%s } goto " NFT_ERRORS_CHAIN "%s\n",
+		six ? "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem"
+		    : "icmp type { destination-unreachable, time-exceeded, parameter-problem",
+		six ? "6" : "4");
 }
 
 /* The director: what is for another node leaves from here, the rest goes on into the owner. */
@@ -186,7 +182,7 @@ static void put_director(struct nft_text *t, bool six, const char *interface)
 	 * leaves too few registers to hash in place; taken back if nothing matched.
 	 */
 	nft_put(t, "\tchain many%s-%s {\n", f, interface);
-	put_errors(t, six, interface);
+	put_errors(t, six);
 	nft_put(t, "\t\tmeta mark set jhash %s saddr mod %u " NFT_SEED "\n", ip, NFT_SLOTS);
 	nft_put(t, "\t\tfwd %s to %s daddr . meta l4proto . th dport . meta mark map @nodeclient%s device "
 		   "\"%s\"\n",
@@ -209,7 +205,7 @@ static void put_director(struct nft_text *t, bool six, const char *interface)
 		interface);
 	nft_put(t, "\t\t%s daddr . meta l4proto . th dport @unsettled%s\n", ip, f);
 	nft_put(t, "\t\t%s daddr @many%s goto many%s-%s\n", ip, f, f, interface);
-	put_errors(t, six, interface);
+	put_errors(t, six);
 	nft_put(t, "\t}\n");
 }
 
@@ -227,6 +223,7 @@ static void put_segment(struct nft_text *t, bool egress, bool virtual_macs, cons
 void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 {
 	put_advert_chains(t, s);
+	nft_put(t, "\tchain " NFT_ERRORS_CHAIN "4 {\n\t}\n\tchain " NFT_ERRORS_CHAIN "6 {\n\t}\n");
 	nft_put(t, "\tchain member {\n\t\tip protocol 112 jump heard4\n\t\tip6 nexthdr 112 jump heard6\n\t}\n");
 	if (!s->egress)
 		nft_put(t, "\tchain loopback {\n\t\ttype filter hook ingress device \"lo\" priority "

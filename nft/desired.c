@@ -241,7 +241,7 @@ static int emit_endpoint(const struct nft_port *port, const struct nft_endpoint 
 }
 
 /*
- * Fragments and ICMP errors name no port: they follow the address, if all of it lives on one other
+ * Fragments name no port: they follow the address, if all of it lives on one other
  * node. An endpoint that is here, or off the segment, is a contradiction like a second node.
  */
 static int emit_one_node(const struct nft_port *port, const struct nft_endpoint *endpoint,

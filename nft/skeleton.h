@@ -66,6 +66,11 @@ int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *te
  * of table netdev vipd, which is empty: nft has no words for its one rule, see io/rewrite.h.
  */
 #define NFT_REWRITE_CHAIN "rewrite6"
+/*
+ * An ICMP error that comes in for another node's endpoint goes to this chain of the same table, or its twin for IPv6;
+ * empty, too: see io/errors.h.
+ */
+#define NFT_ERRORS_CHAIN "errors" /* "4", "6" */
 bool nft_skeleton_virtual(const struct nft_skeleton *skeleton); /* on some segment */
 
 /* A number that differs when the rules would; in the kernel it is the one element of set `revision`. */

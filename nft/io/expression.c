@@ -23,15 +23,20 @@ void nft_expression_value(struct nft_wire *wire, uint16_t type, const void *valu
 	nft_wire_close(wire, opened);
 }
 
-void nft_expression_load(struct nft_wire *wire, uint32_t base, uint32_t offset, uint32_t size)
+void nft_expression_load_to(struct nft_wire *wire, uint32_t reg, uint32_t base, uint32_t offset, uint32_t size)
 {
 	struct nft_expression payload = nft_expression_begin(wire, "payload");
 
-	nft_wire_put_number(wire, NFTA_PAYLOAD_DREG, NFT_REG_1);
+	nft_wire_put_number(wire, NFTA_PAYLOAD_DREG, reg);
 	nft_wire_put_number(wire, NFTA_PAYLOAD_BASE, base);
 	nft_wire_put_number(wire, NFTA_PAYLOAD_OFFSET, offset);
 	nft_wire_put_number(wire, NFTA_PAYLOAD_LEN, size);
 	nft_expression_end(wire, payload);
+}
+
+void nft_expression_load(struct nft_wire *wire, uint32_t base, uint32_t offset, uint32_t size)
+{
+	nft_expression_load_to(wire, NFT_REG_1, base, offset, size);
 }
 
 void nft_expression_compare(struct nft_wire *wire, uint32_t operation, const void *value, size_t size)

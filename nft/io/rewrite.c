@@ -63,11 +63,10 @@ static void put_expressions(struct nft_wire *wire)
 	nft_expression_end(wire, payload);
 }
 
-void nft_rewrite_begin(struct nft_wire *wire)
+void nft_rewrite_put(struct nft_wire *wire)
 {
 	size_t opened;
 
-	nft_wire_begin(wire);
 	nft_wire_message(wire, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, NFPROTO_NETDEV);
 	nft_wire_put_text(wire, NFTA_RULE_TABLE, "vipd");
 	nft_wire_put_text(wire, NFTA_RULE_CHAIN, NFT_REWRITE_CHAIN);

@@ -7,6 +7,6 @@
  * in the name of an address with a virtual MAC says that MAC, and comes from it; but not one to a member. The
  * kernel corrects the checksum of ICMPv6 by the difference, which nft cannot tell it to.
  *
- * Begins a transaction that puts it there, which is due whenever the skeleton was loaded.
+ * Puts it into a transaction, which is due whenever the skeleton was loaded.
  */
-void nft_rewrite_begin(struct nft_wire *wire);
+void nft_rewrite_put(struct nft_wire *wire);

@@ -9,6 +9,7 @@
 
 #include "base/array.h"
 #include "base/io/clock.h"
+#include "nft/io/errors.h"
 #include "nft/io/foreign.h"
 #include "nft/io/guard.h"
 #include "nft/io/ledger.h"
@@ -27,7 +28,7 @@ enum stage {
 	STAGE_IDLE,
 	STAGE_SKELETON, /* rules */
 	STAGE_LOAD,	/* a child puts them there */
-	STAGE_REWRITE,	/* the rule that the child cannot say */
+	STAGE_RULES,	/* those that the child cannot say */
 	STAGE_FORGET,	/* what the kernel had before */
 	STAGE_READ,	/* what the kernel has, set by set */
 	STAGE_COMPARE,
@@ -55,7 +56,7 @@ struct nft_table {
 	bool comparing;
 	size_t differences;
 	bool anew;     /* the tables were made by this commit: there is nothing to read */
-	bool rewriting; /* the kernel has not answered yet */
+	bool adding; /* such rules: the kernel has not answered yet */
 	struct nft_reader reader;
 	struct nft_transfer transfer;
 };
@@ -286,22 +287,25 @@ static int end_load(struct nft_table *table, struct base_error *error)
 		lose(table, true, false);
 	}
 	table->loaded = !table->forgotten;
-	table->stage = nft_skeleton_virtual(&table->skeleton) ? STAGE_REWRITE : STAGE_FORGET;
+	table->stage = STAGE_RULES;
 	return table->anew ? NFT_TABLE_ANEW : 0;
 }
 
-static int rewrite(struct nft_table *table)
+static int add_rules(struct nft_table *table)
 {
 	int r;
 
-	if (table->rewriting) {
+	if (table->adding) {
 		r = nft_wire_result(table->wire, false);
 	} else {
-		nft_rewrite_begin(table->wire);
+		nft_wire_begin(table->wire);
+		nft_errors_put(table->wire);
+		if (nft_skeleton_virtual(&table->skeleton))
+			nft_rewrite_put(table->wire);
 		r = nft_wire_submit(table->wire);
 	}
-	table->rewriting = r == -EINPROGRESS;
-	if (table->rewriting)
+	table->adding = r == -EINPROGRESS;
+	if (table->adding)
 		return NFT_TABLE_WAIT;
 	if (r == 0)
 		table->stage = STAGE_FORGET;
@@ -379,8 +383,8 @@ static int work(struct nft_table *table, const struct nft_skeleton *skeleton,
 		return begin_load(table, skeleton, error); /* has said why */
 	case STAGE_LOAD:
 		return end_load(table, error);
-	case STAGE_REWRITE:
-		r = rewrite(table);
+	case STAGE_RULES:
+		r = add_rules(table);
 		break;
 	case STAGE_FORGET:
 		r = forget(table);
@@ -411,7 +415,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		nft_ledger_end(table->ledger);
 		table->round = false;
 	}
-	if (table->stage == STAGE_LOAD || table->rewriting || table->transfer.under_way > 0) {
+	if (table->stage == STAGE_LOAD || table->adding || table->transfer.under_way > 0) {
 		/* To the end, whatever is wanted now; then it is looked at. */
 	} else if (!is_loaded(table, skeleton)) {
 		table->stage = STAGE_SKELETON;
@@ -544,9 +548,9 @@ int nft_table_remove(struct nft_table *table)
 	bool all[NFT_SETS];
 
 	nft_loader_cancel(&table->loader);
-	if (table->rewriting)
+	if (table->adding)
 		nft_wire_result(table->wire, true);
-	table->rewriting = false;
+	table->adding = false;
 	nft_transfer_cancel(&table->transfer);
 	memset(all, true, sizeof all);
 	nft_ledger_begin(table->ledger);

@@ -1,4 +1,5 @@
 """The rack under the whole-system tests: one a module, made whole again before each test."""
+import contextlib
 import pathlib
 import sys
 
@@ -69,6 +70,17 @@ class Rack:
 
     def watch(self, *addresses, **more):
         return self.cluster.watch(*(addresses or BOTH), port=80, **more)
+
+    @contextlib.contextmanager
+    def smaller_path(self, mtu=1280):
+        """Between the gateway and `far` frames are smaller than anywhere else."""
+        self.lab.gateway.run(["ip", "link", "set", "eth2", "mtu", mtu])
+        try:
+            yield
+        finally:
+            self.lab.gateway.run(["ip", "link", "set", "eth2", "mtu", "1500"])
+            for vm in self.lab.vms.values():
+                vm.run(["ip", "route", "flush", "cache"])
 
     def logs(self, lines=25):
         for name, daemon in self.cluster.daemons.items() if self.cluster else ():

@@ -71,6 +71,13 @@ def test_nat_reaches_from_everywhere_and_refuses_what_is_closed(nat_rack):
         assert rack.client.ask_udp(address, 80, text)[1] == text
 
 
+def test_nat_tells_the_vm_of_a_smaller_path(nat_rack):
+    text = "y" * 30000
+    with nat_rack.smaller_path():
+        for address in BOTH:
+            assert nat_rack.lab.far.ask(address, 22, text, timeout=3) == ("db", f"db {text}"), address
+
+
 def test_nat_outlives_a_restart_in_place_but_not_another_owner(nat_rack, record_property):
     """The owner's kernel knows the connections: it keeps them while it lives, and nobody else has them."""
     rack = nat_rack

@@ -83,6 +83,14 @@ def test_from_everywhere_and_large_datagrams(rack, whole):
         assert rack.client.ask_udp(address, 9999, text)[1] == text
 
 
+def test_a_smaller_path_is_told_to_the_vm(rack, whole):
+    text = "y" * 30000
+    with rack.smaller_path():
+        for address in WHOLE:
+            for port in (8022, 9999):
+                assert rack.lab.far.ask(address, port, text, timeout=3) == ("db", f"db {text}"), (address, port)
+
+
 def test_source_ranges_are_of_every_port(rack, whole):
     for address in SOME:
         for port in (8022, 9999, 22):
