@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/engine/node.h"
@@ -20,6 +21,18 @@ static void describe_hold(const struct router *router, cJSON *item)
 	cJSON_AddNumberToObject(item, "witnessesAnswering", answered);
 }
 
+static void describe_addresses(const struct router *router, cJSON *item)
+{
+	size_t size = router->wish.address_count * (BASE_ADDRESS_TEXT_SIZE + 1) + 1, at = 0;
+	char *text = malloc(size), one[BASE_ADDRESS_TEXT_SIZE];
+
+	for (uint32_t i = 0; text && i < router->wish.address_count; i++)
+		at += (size_t)snprintf(text + at, size - at, "%s%s", i ? "," : "",
+				       base_address_format(&router->wish.addresses[i], one));
+	cJSON_AddStringToObject(item, "addresses", at > 0 ? text : "");
+	free(text);
+}
+
 static void describe_routers(struct engine *engine, cJSON *tree)
 {
 	static const char *const dataplanes[MESSAGE_DATAPLANE_COUNT] = { "auto", "director", "nat",
@@ -28,18 +41,12 @@ static void describe_routers(struct engine *engine, cJSON *tree)
 
 	for (struct router *router = engine->routers; router; router = router->next) {
 		cJSON *item = cJSON_CreateObject();
-		char addresses[256] = "", one[BASE_ADDRESS_TEXT_SIZE], why[160];
+		char why[160];
 		struct base_mac virtual_mac = router_virtual_mac(router);
 		char mac[BASE_MAC_TEXT_SIZE];
 
-		for (uint32_t i = 0; i < router->wish.address_count && i < 4; i++) {
-			size_t at = strlen(addresses);
-
-			snprintf(addresses + at, sizeof addresses - at, "%s%s", i ? "," : "",
-				 base_address_format(&router->wish.addresses[i], one));
-		}
 		cJSON_AddStringToObject(item, "name", router->wish.name);
-		cJSON_AddStringToObject(item, "addresses", addresses);
+		describe_addresses(router, item);
 		cJSON_AddNumberToObject(item, "virtualRouterID", router->wish.virtual_router_id);
 		cJSON_AddStringToObject(item, "services", router->wish.services);
 		cJSON_AddStringToObject(item, "interface",

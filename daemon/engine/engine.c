@@ -344,6 +344,7 @@ static void stop(struct engine *engine)
 	traffic_free(engine->traffic);
 	served_free(engine->served);
 	store_free(engine->store);
+	nft_alive_free(&engine->alive);
 	nft_table_free(engine->table); /* what is in flight through the rules goes on */
 	vrrp_links_free(engine->links);
 	sd_event_source_disable_unref(engine->review);

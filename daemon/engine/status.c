@@ -172,13 +172,38 @@ static int width_of(const cJSON *list, const char *name, const char *title)
 	return (int)width;
 }
 
+/* Of many addresses the first ones, and how many more there are; -o json has all. */
+static void shorten_addresses(const cJSON *list)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, list) {
+		cJSON *whole = cJSON_GetObjectItemCaseSensitive(item, "addresses");
+		const char *end = cJSON_IsString(whole) ? whole->valuestring : "";
+		char text[256];
+		unsigned more = 0;
+
+		for (unsigned i = 0; i < 4 && end; i++)
+			end = strchr(end + (i > 0), ',');
+		if (!end)
+			continue;
+		for (const char *comma = end; comma; comma = strchr(comma + 1, ','))
+			more++;
+		snprintf(text, sizeof text, "%.*s +%u more", (int)(end - whole->valuestring),
+			 whole->valuestring, more);
+		cJSON_SetValuestring(whole, text);
+	}
+}
+
 static void print_routers(const cJSON *list)
 {
 	int names = width_of(list, "name", "ROUTER"), owners = width_of(list, "owner", "OWNER");
-	int addresses = width_of(list, "addresses", "ADDRESS");
+	int addresses;
 	const cJSON *item;
 	char age[16];
 
+	shorten_addresses(list);
+	addresses = width_of(list, "addresses", "ADDRESS");
 	printf("%-*s  %-*s  %-9s  %-*s  %-6s %-6s %-9s  %s\n", names, "ROUTER", addresses, "ADDRESS",
 	       "STATE", owners, "OWNER", "SINCE", "TERM", "DATAPLANE", "REASON");
 	cJSON_ArrayForEach(item, list) {

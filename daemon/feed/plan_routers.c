@@ -185,10 +185,7 @@ int plan_emit_router(struct plan *plan, const struct vip *vip)
 	snprintf(router->name, sizeof router->name, "%s.%s.%u", pool,
 		 vip->address.family == BASE_FAMILY_IPV4 ? "ipv4" : "ipv6", vip->id);
 	for (const struct vip *carried = vip; carried; carried = carried->next_carried) {
-		size_t at = strlen(router->services);
-
-		snprintf(router->services + at, sizeof router->services - at, "%s%s", at ? "," : "",
-			 carried->services);
+		translate_add_name(router->services, sizeof router->services, carried->services);
 		router->addresses[router->address_count++] = carried->address;
 	}
 	router->virtual_router_id = (uint8_t)vip->id;

@@ -164,4 +164,6 @@ bool attached_is_asked(const cJSON *service);
  */
 int translate_every_port(struct wish_set *set, const struct object *service, const struct unit *unit,
 			 const struct base_address *address, struct message_service_port *wish);
+/* Adds one to names, "a,b,..." when no more fit. */
+void translate_add_name(char *names, size_t size, const char *name);
 void translate_service_name(const char *namespace, const char *name, char *services, size_t size);

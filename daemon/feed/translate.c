@@ -65,12 +65,27 @@ int complain(struct wish_set *set, const struct object *object, const cJSON *ite
 			      item ? item->valueint : object->tree->valueint, what);
 }
 
+void translate_add_name(char *names, size_t size, const char *name)
+{
+	static const char more[] = ",...";
+	size_t at = strlen(names), room = size - at;
+
+	if (at == 0)
+		snprintf(names, size, "%s", name);
+	else if (!*name || (at >= sizeof more && strcmp(names + at - (sizeof more - 1), more) == 0))
+		return;
+	else if (1 + strlen(name) + sizeof more <= room)
+		snprintf(names + at, room, ",%s", name);
+	else if (sizeof more <= room)
+		snprintf(names + at, room, "%s", more);
+}
+
 void translate_service_name(const char *namespace, const char *name, char *services, size_t size)
 {
-	size_t at = strlen(services);
+	char text[2 * MESSAGE_NAME_SIZE];
 
-	snprintf(services + at, size - at, "%s%s/%s", at ? "," : "",
-		 *namespace ? namespace : "default", name);
+	snprintf(text, sizeof text, "%s/%s", *namespace ? namespace : "default", name);
+	translate_add_name(services, size, text);
 }
 
 /* --- nodes --- */

@@ -501,46 +501,9 @@ bool nft_table_present(struct nft_table *table)
 	       revision.found && is_there(table);
 }
 
-static void on_alive(void *userdata, const struct nft_found *found)
-{
-	struct nft_alive *alive = userdata;
-	enum base_family family = found->key_size == 4	  ? BASE_FAMILY_IPV4
-				  : found->key_size == 16 ? BASE_FAMILY_IPV6
-							  : BASE_FAMILY_NONE;
-
-	if (family != BASE_FAMILY_NONE && alive->count < NFT_ALIVE_MAX)
-		alive->addresses[alive->count++] = base_address_from_bytes(family, found->key);
-}
-
-static int compare_addresses(const void *left, const void *right)
-{
-	return base_address_compare(left, right);
-}
-
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive)
 {
-	static const char *const sets[] = { "alive4", "alive6" };
-
-	alive->count = 0;
-	for (size_t i = 0; i < BASE_COUNT_OF(sets); i++) {
-		size_t before = alive->count;
-		int r = 0;
-
-		for (int tries = 0; tries == 0 || (r == -EAGAIN && tries < 10); tries++) {
-			alive->count = before;
-			r = nft_wire_dump(table->asker, "netdev", sets[i], on_alive, alive);
-		}
-		if (r < 0 && r != -EAGAIN)
-			return r;
-	}
-	qsort(alive->addresses, alive->count, sizeof alive->addresses[0], compare_addresses);
-	return 0;
-}
-
-bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address)
-{
-	return bsearch(address, alive->addresses, alive->count, sizeof *address,
-		       compare_addresses);
+	return nft_alive_read(alive, table->asker);
 }
 
 int nft_table_remove(struct nft_table *table)

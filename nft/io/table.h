@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "nft/io/alive.h"
 #include "nft/desired.h"
 #include "nft/io/foreign.h"
 #include "nft/io/transfer.h"
@@ -76,14 +77,8 @@ int nft_table_drain(struct nft_table *table); /* enum nft_table_verdict */
 const char *nft_table_culprit(const struct nft_table *table);
 bool nft_table_present(struct nft_table *table);
 
-/* Is the fence open for the address? Asks the kernel; for status, not for decisions. */
-#define NFT_ALIVE_MAX 4096
-struct nft_alive {
-	size_t count;
-	struct base_address addresses[NFT_ALIVE_MAX]; /* sorted */
-};
+/* Whose fence is open. Asks the kernel; for status, not for decisions. 0 or -errno. */
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive);
-bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address);
 
 /* Takes our tables out of the kernel, and waits for it; nobody wishes anything any more. */
 int nft_table_remove(struct nft_table *table);

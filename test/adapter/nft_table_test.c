@@ -960,6 +960,35 @@ static void test_an_advert_of_another_interval_or_for_another_address_opens_noth
 	close(lan);
 }
 
+static void test_every_open_fence_is_known_of_thousands(void **state)
+{
+	const unsigned count = 6000;
+	struct nft_alive alive = { 0 };
+	struct base_address address = place_address("198.51.0.0");
+	FILE *nft;
+
+	(void)state;
+	fenced(&fences[0]);
+	nft = popen("nft -f -", "w");
+	assert_non_null(nft);
+	for (unsigned i = 0; i < count; i++)
+		fprintf(nft, "add element netdev vipd alive4 { 198.51.%u.%u timeout 60s }\n", i / 250, i % 250);
+	assert_int_equal(pclose(nft), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(nft_table_alive(table, &alive), 0);
+		assert_int_equal(alive.count, count);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		address.bytes[2] = (uint8_t)(i / 250);
+		address.bytes[3] = (uint8_t)(i % 250);
+		assert_true(nft_alive_has(&alive, &address));
+	}
+	address.bytes[3] = 250;
+	assert_false(nft_alive_has(&alive, &address));
+	nft_alive_free(&alive);
+	assert_false(nft_alive_has(&alive, &address));
+}
+
 static void test_an_interface_made_anew_is_fenced_again(void **state)
 {
 	struct base_address vip = place_address("192.0.2.100");
@@ -1010,6 +1039,7 @@ int main(void)
 		TEST(test_a_leaving_address_is_answered_for_until_a_member_is_heard),
 		TEST(test_packets_to_the_address_come_in_only_while_the_fence_is_open),
 		TEST(test_an_advert_of_another_interval_or_for_another_address_opens_nothing),
+		TEST(test_every_open_fence_is_known_of_thousands),
 		TEST(test_an_interface_made_anew_is_fenced_again),
 	};
 

@@ -88,13 +88,14 @@ PLACE_UNUSED void want_vip(const char *text, enum nft_dataplane dataplane)
 
 PLACE_UNUSED bool is_alive(const struct base_address *address)
 {
-	static struct nft_alive alive;
+	struct nft_alive alive = { 0 };
+	bool found = false;
 
 	assert_int_equal(nft_table_alive(table, &alive), 0);
-	for (size_t i = 0; i < alive.count; i++)
-		if (base_address_equal(&alive.addresses[i], address))
-			return true;
-	return false;
+	for (size_t i = 0; i < alive.count && !found; i++)
+		found = base_address_equal(&alive.addresses[i], address);
+	nft_alive_free(&alive);
+	return found;
 }
 
 /* An advert as the engine sends it: at the egress, or to the loopback. */

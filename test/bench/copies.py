@@ -57,6 +57,7 @@ class Original:
         self.name, self.address, self.cluster, self.endpoints = name, address, cluster, endpoints
         self.service, self.vip = map(etcd.get, (
             f"/registry/services/specs/vms/{name}", f"/registry/vipd.dev/virtualips/{address}"))
+        assert "nodePort" not in self.service  # the server would write an Event of each that has the same, again and again
         self.slice = etcd.get(f"/registry/endpointslices/vms/{endpoints}") if endpoints else None
         self.uid = json.loads(self.service)["metadata"]["uid"]
         self.taken = (of.renamed(of.taken, name, self.uid, address, cluster) if of

@@ -41,6 +41,7 @@ def expose(api, lab, name):
     service = manifests.service(name, [], selector={"nobody": "x"})
     del service["spec"]["selector"]  # no controller makes slices of its own then
     service["spec"]["clusterIP"] = "10.96.127.254"  # none of the copies' (copies.py)
+    service["spec"]["allocateLoadBalancerNodePorts"] = False
     api.create(SERVICES, service)
     made = api.create(SLICES, manifests.endpoint_slice(service, [lab.vms["test-vm-1"]]))
     return made["metadata"]["name"]
@@ -161,8 +162,11 @@ def power_lost(cluster):
 
 
 class Fleet:
-    def __init__(self, api, lab, nodes=None):
-        self.api, self.lab = api, lab
+    """Speakers on `nodes`. They own every address, or none of them but the first, and that only in the beginning: what one
+    node in a large cluster is."""
+
+    def __init__(self, api, lab, nodes=None, owners=True):
+        self.api, self.lab, self.owners = api, lab, owners
         self.cluster, self.ledger, self.grown = vipd.Speakers(lab, api, nodes), Ledger(api), False
 
     @contextlib.contextmanager
@@ -209,7 +213,11 @@ class Fleet:
         cluster.stop_controllers()
         api.manager.stop()  # what it would do about objects that nobody made is no part of this
         api.manager = None
-        lease = api.vips()[api.ingress("first")[0]]["spec"]["virtualRouter"]
+        lease = self.owners and api.vips()[api.ingress("first")[0]]["spec"]["virtualRouter"]
+        if not self.owners:
+            api.request("PATCH", f"{POOLS}/lab", {"spec": {"nodes": {"selector": {"matchLabels": {"is": "elsewhere"}}}}},
+                        "application/merge-patch+json")
+            self.settle()
         Copier(api, "first", self.endpoints, lease, self.away).fill(COUNT, self.settle)
         self.grown = True
         self.controller = cluster.start_controller()
@@ -217,6 +225,10 @@ class Fleet:
         self.ledger.settle()
 
     def everywhere(self):
+        if not self.owners:
+            wait_for("every node to have all rules", lambda: all(
+                rules_of(self.lab[name]) >= COUNT for name in self.cluster.daemons), LONG, 1)
+            return
         wait_for("every address to be on one node", lambda: sorted(on_nodes(self.lab).values()) == [1] * COUNT, 300 + LONG, 0.2)
 
     def restart(self, act):

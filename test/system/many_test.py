@@ -77,6 +77,9 @@ def test_link_of_many_addresses_down(record_property):
         daemon = cluster["n1"]
         routers = [router for router in daemon.status()["routers"] if router["addresses"] != OTHER]
         assert len(routers) > 200 and all(router["state"] == "Active" for router in routers)
+        assert {address for router in routers for address in router["addresses"].split(",")} == set(MANY)
+        table = node.run([vipd.program(), "status", "--runtime-dir", daemon.runtime]).stdout
+        assert re.search(r" 203\S*,203\S*,203\S*,203\S* \+1 more ", table), table
         before = len(daemon.log())
         probe = client.probe("ping", OTHER, 1)
         wait_for("its first answer", lambda: probe.events(), 5)

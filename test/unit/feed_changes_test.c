@@ -10,6 +10,7 @@
 
 #include "base/array.h"
 #include "base/random.h"
+#include "daemon/feed/set.h"
 #include "daemon/feed/wishes.h"
 
 /* What an engine would know: encoded messages by key. */
@@ -438,6 +439,28 @@ static void test_what_a_virtual_ip_says_reaches_the_router(void **state)
 	wish_set_free(set);
 }
 
+static void test_of_more_names_than_fit_the_first_ones_are_said(void **state)
+{
+	static const struct {
+		const char *before, *name, *after;
+	} rows[] = {
+		{ "", "a", "vms/a" },
+		{ "vms/a", "b", "vms/a,vms/b" },
+		{ "vms/first-of-all", "bc", "vms/first-of-all,..." },
+		{ "vms/first-of-all,...", "b", "vms/first-of-all,..." },
+		{ "", "as-long-as-it-may-be", "vms/as-long-as-it-may-be" },
+		{ "vms/as-long-as-it-may", "b", "vms/as-long-as-it-may" },
+	};
+	char names[25];
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		snprintf(names, sizeof names, "%s", rows[i].before);
+		translate_service_name("vms", rows[i].name, names, sizeof names);
+		assert_string_equal(names, rows[i].after);
+	}
+}
+
 static void test_a_change_without_meaning_is_no_change(void **state)
 {
 	struct wish_set *set = wish_set_new(true);
@@ -704,6 +727,7 @@ int main(void)
 		cmocka_unit_test(test_a_bad_edit_keeps_what_was_said_before),
 		cmocka_unit_test(test_of_two_services_with_one_port_the_first_keeps_it_until_it_goes),
 		cmocka_unit_test(test_what_a_virtual_ip_says_reaches_the_router),
+		cmocka_unit_test(test_of_more_names_than_fit_the_first_ones_are_said),
 		cmocka_unit_test(test_a_change_without_meaning_is_no_change),
 		cmocka_unit_test(test_the_last_endpoint_that_goes_is_told),
 		cmocka_unit_test(test_the_pods_of_one_vm_have_its_number),
