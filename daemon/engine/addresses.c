@@ -68,7 +68,7 @@ void engine_addresses_replace(struct router *router, const struct router_wish *n
 	}
 }
 
-bool engine_addresses_present(const struct router *router)
+static bool are_present(const struct router *router)
 {
 	for (uint32_t i = 0; i < router->wish.address_count; i++)
 		if (!router->segment ||
@@ -76,6 +76,17 @@ bool engine_addresses_present(const struct router *router)
 					  &router->wish.addresses[i]))
 			return false;
 	return true;
+}
+
+bool engine_addresses_present(struct router *router)
+{
+	uint64_t revision = vrrp_links_revision(router->engine->links);
+
+	if (router->looked_at != revision) {
+		router->looked_at = revision;
+		router->present = are_present(router);
+	}
+	return router->present;
 }
 
 /* Ours by their tag, and nobody wants them here: left behind by a predecessor. */

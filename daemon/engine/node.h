@@ -176,7 +176,7 @@ void engine_addresses_remove(struct engine *engine, struct segment *segment,
 			     const struct base_address *addresses, size_t count);
 /* Removes what is in the router's wish and not in `next`. */
 void engine_addresses_replace(struct router *router, const struct router_wish *next);
-bool engine_addresses_present(const struct router *router);
+bool engine_addresses_present(struct router *router); /* as the links were read last */
 void engine_addresses_remove_leftovers(struct engine *engine);
 
 /* adverts.c: what goes out, orders to the fence with it, and what comes in */

@@ -340,6 +340,7 @@ static void attach(struct router *router, struct segment *segment)
 		router->segment->router_count--;
 	}
 	router->segment = segment;
+	router->looked_at = 0;
 	if (!segment)
 		return;
 	if (segment->routers[family][router->wish.virtual_router_id]) {
@@ -419,6 +420,7 @@ static void change_wish(struct router *router, struct router_wish *wish)
 	if (!same_addresses && router->addresses_added)
 		engine_addresses_replace(router, wish);
 	router->wish = *wish;
+	router->looked_at = 0;
 	if (!same_addresses && virtual_router_owns(&router->core)) {
 		add_addresses(router);
 		router_start_announcing(router);

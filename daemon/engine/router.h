@@ -56,6 +56,8 @@ struct router {
 	bool listening;	    /* its segment takes frames to its virtual MAC; also a while after it has none */
 	uint64_t refused_us; /* when the kernel refused an address or adverts; 0: never */
 	uint64_t sent_us;    /* the last advert that left, or when the first was due */
+	uint64_t looked_at;  /* the revision of the links in which its addresses are `present`; 0: look */
+	bool present;
 	uint64_t renew_us;   /* its addresses do not stay by themselves for much longer then */
 	bool leaving; /* told to give up for good; `released` says that it did */
 	bool released;

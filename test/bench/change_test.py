@@ -133,7 +133,7 @@ def test_an_endpoint_moves_among_thousands(table):
         api.pool(**POOL)
         for host in (lab["n1"], lab.client):
             join(host)
-        fleet = Fleet(api, lab, ["n1"], COUNT <= OWNED)
+        fleet = Fleet(api, lab, ["n1"], COUNT <= OWNED, apart=True)
         fleet.grow()
         who = ours(fleet.cluster["n1"].process)
 

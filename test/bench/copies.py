@@ -59,6 +59,7 @@ class Original:
             f"/registry/services/specs/vms/{name}", f"/registry/vipd.dev/virtualips/{address}"))
         assert "nodePort" not in self.service  # the server would write an Event of each that has the same, again and again
         self.slice = etcd.get(f"/registry/endpointslices/vms/{endpoints}") if endpoints else None
+        self.endpoint = json.loads(self.slice)["endpoints"][0]["addresses"][0] if self.slice else None
         self.uid = json.loads(self.service)["metadata"]["uid"]
         self.taken = (of.renamed(of.taken, name, self.uid, address, cluster) if of
                       else etcd.get(f"/registry/ipaddresses/{cluster}"))
@@ -69,8 +70,8 @@ class Original:
             text = text.replace(old, new)
         return text
 
-    def copy(self, number, change=lambda vip: None):
-        """{key: text}; `change` may still do something to the VirtualIP."""
+    def copy(self, number, change=lambda vip: None, apart=False):
+        """{key: text}; `change` may still do something to the VirtualIP. `apart`: its endpoint is nobody else's."""
         name, uid = f"copy-{number}", str(uuid.uuid4())
         address = f"10.{64 + (64 + number // 250) // 256}.{(64 + number // 250) % 256}.{1 + number % 250}"
         cluster = f"10.96.{(128 + number // 250) % 256}.{2 + number % 250}"
@@ -84,7 +85,10 @@ class Original:
                 f"/registry/ipaddresses/{cluster}": renamed(self.taken),  # else the server would, with an Event
                 f"/registry/vipd.dev/virtualips/{address}": json.dumps(vip)}
         if self.slice:
-            made[f"/registry/endpointslices/vms/{name}"] = renamed(self.slice)
+            slice = renamed(self.slice)
+            if apart:
+                slice = slice.replace(f'"{self.endpoint}"', f'"10.{192 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"')
+            made[f"/registry/endpointslices/vms/{name}"] = slice
         return made
 
 
@@ -93,11 +97,12 @@ class Copier:
     copies of those.
 
     lease   the name of its virtual router's Lease, if there are speakers: others like it are made
+    apart   each has an endpoint of its own; else all have the first one's
     away    a context in which etcd is written to: thousands of objects at once are much for a server that watches
     """
 
-    def __init__(self, api, name, endpoints=None, lease=None, away=contextlib.nullcontext):
-        self.api, self.etcd, self.lease, self.away = api, Etcd(api), lease, away
+    def __init__(self, api, name, endpoints=None, lease=None, away=contextlib.nullcontext, apart=False):
+        self.api, self.etcd, self.lease, self.away, self.apart = api, Etcd(api), lease, away, apart
         self.first = Original(self.etcd, name, api.ingress(name)[0], api.service(name)["spec"]["clusterIP"], endpoints)
         self.originals = {}
         self.there = 1
@@ -108,13 +113,13 @@ class Copier:
         if self.there < end:
             with self.away():
                 self._give()
-                self._copy(range(self.there, end), lambda number: self.first.copy(number, self._spread(number)))
+                self._copy(range(self.there, end), lambda number: self.first.copy(number, self._spread(number), self.apart))
             run()
         if wanted > end:
             self.originals = self.originals or self._read()
             with self.away():
                 self._copy(range(max(self.there, end), wanted),
-                           lambda number: self.originals[router_of(number)].copy(number))
+                           lambda number: self.originals[router_of(number)].copy(number, apart=self.apart))
             run()  # the pool counts them
         self.there = wanted
 

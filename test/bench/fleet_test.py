@@ -165,8 +165,8 @@ class Fleet:
     """Speakers on `nodes`. They own every address, or none of them but the first, and that only in the beginning: what one
     node in a large cluster is."""
 
-    def __init__(self, api, lab, nodes=None, owners=True):
-        self.api, self.lab, self.owners = api, lab, owners
+    def __init__(self, api, lab, nodes=None, owners=True, apart=False):
+        self.api, self.lab, self.owners, self.apart = api, lab, owners, apart
         self.cluster, self.ledger, self.grown = vipd.Speakers(lab, api, nodes), Ledger(api), False
 
     @contextlib.contextmanager
@@ -218,7 +218,7 @@ class Fleet:
             api.request("PATCH", f"{POOLS}/lab", {"spec": {"nodes": {"selector": {"matchLabels": {"is": "elsewhere"}}}}},
                         "application/merge-patch+json")
             self.settle()
-        Copier(api, "first", self.endpoints, lease, self.away).fill(COUNT, self.settle)
+        Copier(api, "first", self.endpoints, lease, self.away, self.apart).fill(COUNT, self.settle)
         self.grown = True
         self.controller = cluster.start_controller()
         self.everywhere()

@@ -237,6 +237,7 @@ int vrrp_links_refresh(struct vrrp_links *links)
 		links->count = links->tagged.count = links->others.count = 0;
 		links->error = 0;
 		links->changed = false;
+		links->revision++;
 		r = vrrp_link_dump(links, RTM_GETLINK, sizeof(struct ifinfomsg), AF_UNSPEC, on_link);
 		if (r == 0)
 			r = vrrp_link_dump(links, RTM_GETADDR, sizeof(struct ifaddrmsg), AF_UNSPEC,
@@ -340,6 +341,11 @@ const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *c
 {
 	*count = links->count;
 	return links->items;
+}
+
+uint64_t vrrp_links_revision(const struct vrrp_links *links)
+{
+	return links->revision;
 }
 
 const struct vrrp_link_tagged *vrrp_links_tagged(const struct vrrp_links *links, size_t *count)

@@ -45,6 +45,9 @@ int vrrp_links_drain(struct vrrp_links *links);
 /* Asks the kernel anew; pointers from vrrp_links_get() end here. 0 or -errno. */
 int vrrp_links_refresh(struct vrrp_links *links);
 
+/* Another one after each refresh, never 0. */
+uint64_t vrrp_links_revision(const struct vrrp_links *links);
+
 const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *count);
 
 /*

@@ -22,6 +22,7 @@ struct filter {
 struct vrrp_links {
 	struct nl_sock *request, *events;
 	bool changed;
+	uint64_t revision;
 	size_t count, capacity;
 	struct vrrp_link *items;
 	struct list tagged, others; /* all addresses, by whose they are; sorted */
