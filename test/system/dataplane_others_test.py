@@ -1,0 +1,111 @@
+"""Tables of others on every node, as Docker and firewalld make them: nothing of ours is in their way, nor they in ours."""
+import contextlib
+import time
+
+import pytest
+
+from conftest import BOTH
+
+# What `iptables-save` says of Docker: nothing is forwarded but what is its own. The CNI allows its pods, as flannel does.
+DOCKER = """*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A DOCKER ! -i docker0 -p tcp -m tcp --dport 22 -j DNAT --to-destination 172.17.0.2:22
+-A DOCKER ! -i docker0 -p udp -m udp --dport 80 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+:DOCKER - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -s 10.244.0.0/16 -j ACCEPT
+-A FORWARD -d 10.244.0.0/16 -j ACCEPT
+-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -o docker0 -j DOCKER
+-A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+-A DOCKER -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 22 -j ACCEPT
+-A DOCKER-USER -j RETURN
+COMMIT
+"""
+
+# What firewalld loads for a zone with ssh and protocol vrrp, in short, and for nodes and pods in the zone "trusted".
+FIREWALLD = """
+table inet firewalld {
+  chain nat_PREROUTING { type nat hook prerouting priority dstnat + 10; policy accept; }
+  chain nat_POSTROUTING { type nat hook postrouting priority srcnat + 10; policy accept; }
+  chain filter_PREROUTING {
+    type filter hook prerouting priority filter + 10; policy accept;
+    icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept
+    meta nfproto ipv6 fib saddr . mark . iif oif missing drop
+  }
+  chain filter_INPUT {
+    type filter hook input priority filter + 10; policy accept;
+    ct state { established, related } accept
+    ct status dnat accept
+    iifname "lo" accept
+    ct state invalid drop
+    icmp type echo-request accept
+    meta l4proto ipv6-icmp accept
+    tcp dport 22 ct state { new, untracked } accept
+    meta l4proto 112 accept
+    ip saddr { 192.0.2.0/29, 10.244.0.0/16 } accept
+    ip6 saddr { 2001:db8::/125, fd00:10:244::/48 } accept
+    reject with icmpx admin-prohibited
+  }
+  chain filter_FORWARD {
+    type filter hook forward priority filter + 10; policy accept;
+    ct state { established, related } accept
+    ct status dnat accept
+    iifname "lo" accept
+    ct state invalid drop
+    ip saddr { 192.0.2.0/29, 10.244.0.0/16 } accept
+    ip6 saddr { 2001:db8::/125, fd00:10:244::/48 } accept
+    reject with icmpx admin-prohibited
+  }
+}
+"""
+
+
+@contextlib.contextmanager
+def others(rack, kind):
+    nodes = rack.lab.nodes.values()
+    try:
+        for node in nodes:
+            if kind == "docker":
+                node.run(["iptables-nft-restore", "-n"], text=DOCKER)
+            else:
+                node.run(["nft", "-f", "-"], text=FIREWALLD)
+        yield
+    finally:
+        for node in nodes:
+            if kind == "docker":
+                node.run(["iptables-nft", "-P", "FORWARD", "ACCEPT"], check=False)
+                for table in ("nat", "filter"):
+                    node.run(["nft", "delete", "table", "ip", table], check=False)
+            else:
+                node.run(["nft", "delete", "table", "inet", "firewalld"], check=False)
+
+
+@pytest.mark.parametrize("kind", ["docker", "firewalld"])
+def test_connections_and_ownership_go_on_beside(rack, kind):
+    watch = rack.watch(kinds=("arp", "stream", "udp"))
+    hosts = [rack.client, rack.lab.far, *rack.lab.nodes.values(), *rack.lab.vms.values()]
+    with others(rack, kind):
+        for address in BOTH:
+            for host in hosts:
+                assert host.reaches(address, 22) == "db", (host.name, address)
+                assert host.ask_udp(address, 80, "x") == ("db", "x"), (host.name, address)
+            with pytest.raises(ConnectionRefusedError):
+                rack.client.connect(address, 23)
+            assert rack.client.pings(address)
+        gone = rack.owner()
+        rack[gone].kill()
+        for address in BOTH:
+            rack.cluster.owner(address, other_than=gone)
+            rack.cluster.serves(address, vm="db")
+        time.sleep(1)
+    for by in watch.stop().values():
+        assert by["arp"]["two"] == 0 and not by["arp"]["dark"] and not by["udp"]["dark"], by
+        assert (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0), by
