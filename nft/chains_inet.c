@@ -180,6 +180,8 @@ static void put_early(struct nft_text *t, const struct nft_skeleton *s, bool six
  * again. By a member: the owner knows already that the VM is here now, this node does not yet, and known as the
  * old endpoint's it would stay so for good. From the LAN: on an owner that should have passed it on, when what
  * somebody flushed comes back: the packet passed the director before the elements stood there, and comes here after.
+ * By an interface that is no segment (yet) and no pod's: one made anew has no fence and no director until the rules
+ * are loaded for it, and nobody owns an address there.
  */
 static void put_midstream(struct nft_text *t, const struct nft_skeleton *s)
 {
@@ -195,6 +197,13 @@ static void put_midstream(struct nft_text *t, const struct nft_skeleton *s)
 				   "drop\n",
 				ip, f, ip, f, ip, f);
 	}
+	nft_put(t, "\t\tmeta iifkind " POD_KINDS " return\n");
+	put_segments(t, s, "\t\tiifname {");
+	if (s->segment_count > 0)
+		nft_put(t, " return\n");
+	for (int six = 0; six < 2; six++)
+		nft_put(t, "\t\tct original %s daddr @vips%s %s daddr != @local%s counter drop\n", six ? "ip6" : "ip",
+			six ? "6" : "4", six ? "ip6" : "ip", six ? "6" : "4");
 	nft_put(t, "\t}\n");
 }
 

@@ -68,6 +68,8 @@ static enum nft_dataplane dataplane_of(const struct router *router)
 {
 	switch ((enum message_dataplane)engine_dataplane(router)) {
 	case MESSAGE_DATAPLANE_NAT:
+		if (router->wish.dataplane != MESSAGE_DATAPLANE_NAT && router->subnet.length > 0)
+			break; /* it will be back: subnet_of() */
 		return NFT_DATAPLANE_NAT;
 	case MESSAGE_DATAPLANE_ANNOUNCE:
 		return NFT_DATAPLANE_ANNOUNCE;
@@ -100,6 +102,18 @@ static void note_lengths(struct rules *rules, const struct base_prefix *ranges, 
 			rules->source6[ranges[i].length] = true;
 		else
 			rules->source4[ranges[i].length] = true;
+}
+
+/*
+ * Where nodes reach each other. An interface made anew takes its segment away for a moment: what stands there stays, or
+ * a client's packets that come by the new one would be translated and masqueraded here, and its connections reset.
+ */
+static bool subnet_of(struct router *router, const struct base_address *address, struct base_prefix *subnet)
+{
+	if (router->segment && segment_subnet(router->segment, address, subnet))
+		router->subnet = *subnet;
+	*subnet = router->subnet;
+	return subnet->length > 0 && base_prefix_contains(subnet, address);
 }
 
 static int want_port(struct engine *engine, const struct message_service_port *wish)
@@ -143,8 +157,7 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 						      .attached = from->attached,
 						      .held = i >= now.held_from };
 		endpoints[i].local = strcmp(from->node, engine->node) == 0;
-		if (router->segment && from->node[0] &&
-		    segment_subnet(router->segment, &wish->address, &subnet))
+		if (from->node[0] && subnet_of(router, &wish->address, &subnet))
 			endpoints[i].node = engine_node_on(engine_node_named(engine, from->node), &subnet);
 	}
 	for (uint32_t i = 0; i < wish->prepared_count; i++)

@@ -220,6 +220,50 @@ def test_the_interface_goes_and_comes_back(rack):
     rack.cluster.serves(V4, 80)
 
 
+def made_anew(node, kind):
+    """eth1 deleted, and another one of its name, MAC and addresses: a cable, or a macvlan on one."""
+    lan, switch = f"lan-{node.name}", node.lab.switch.namespace
+    yield ip_batch(switch, f"link delete {lan}")
+    if kind == "veth":
+        ip_batch(switch, f"link add {lan} type veth peer name eth1 address {node.mac} netns {node.namespace}")
+    else:
+        ip_batch(switch, f"link add {lan} type veth peer name trunk netns {node.namespace}")
+        ip_batch(node.namespace, "link set trunk up", f"link add link trunk name eth1 address {node.mac} type macvlan")
+    ip_batch(switch, f"link set {lan} master lan up")
+    yield ip_batch(node.namespace, "link set eth1 up", *node.lan_lines())
+
+
+@pytest.mark.parametrize("kind, pause", [("veth", True), ("macvlan", True), ("macvlan", False)])
+@pytest.mark.parametrize("who", ["owner", "member"])
+def test_an_interface_is_made_anew(rack, who, kind, pause):
+    """On the owner, or on the VM's node: `ip link del` and `add` by whatever configures the network. Connections go on,
+    and the new one is one to own addresses on, to pass packets on over, and to answer from."""
+    node = rack.lab[rack.owner() if who == "owner" else "n3"]
+    watch = rack.watch(kinds=("arp", "stream"))
+    try:
+        steps = made_anew(node, kind)
+        next(steps)
+        for address in BOTH if pause else []:
+            rack.cluster.owner(address, other_than=node.name)
+        next(steps)
+        wait_for("it to be a segment again", lambda: all(rack[node.name].eligible(address) for address in BOTH))
+        for address in BOTH:
+            rack.cluster.serves(address, vm="db")
+            assert rack.client.ask_udp(address, 80, "x" * 4000) == ("db", "x" * 4000)
+        for by in watch.stop().values():
+            assert by["arp"]["two"] == 0 and (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0)
+        for other in rack.cluster.daemons:
+            if other not in (node.name, "n3"):
+                rack[other].stop()
+        for address in BOTH:
+            if node.name != "n3":
+                wait_for("it to own again", lambda: rack.cluster.owner(address) == node.name)
+            rack.cluster.serves(address, vm="db")
+            assert rack.client.ask_udp(address, 80, "x" * 4000) == ("db", "x" * 4000)
+    finally:
+        list(made_anew(node, "veth"))
+
+
 def test_another_mac_is_announced(rack):
     """As when a bond takes its second port: who has the old MAC in mind is told, and nothing moves."""
     owner = rack.owner()
