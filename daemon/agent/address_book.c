@@ -355,22 +355,27 @@ static void arm(struct address_book *book, uint64_t when_us)
 	sd_event_source_set_enabled(book->timer, SD_EVENT_ONESHOT);
 }
 
+static bool may_write(const struct address_book *book)
+{
+	return book->writing < WRITING_MAX && book->budget >= 1;
+}
+
+/* Thousands may be due, and each answer leads here: those behind the last that may be written are not looked at. */
 void address_book_flush(struct address_book *book)
 {
 	uint64_t now_us = agent_now(book->agent), next_us = BASE_USEC_NEVER;
-	struct address *list = book->due;
+	struct address *list = book->due, **end = &book->due;
 
 	if (!list || !book->agent->synced)
 		return;
 	refill(book, now_us);
 	book->due = NULL;
-	while (list) {
+	while (list && may_write(book)) {
 		struct address *address = list;
-		bool ready = address->not_before_us <= now_us && !address->request;
 
 		list = address->next_due;
 		address->due = false;
-		if (ready && book->writing < WRITING_MAX && book->budget >= 1) {
+		if (address->not_before_us <= now_us && !address->request) {
 			address->not_before_us = 0;
 			if (address_write(address, now_us))
 				book->budget--;
@@ -378,14 +383,17 @@ void address_book_flush(struct address_book *book)
 				next_us = base_usec_earlier(next_us, address->not_before_us);
 			continue;
 		}
-		address->due = true; /* again later, when its time, an answer or budget comes */
+		address->due = true; /* again later, when its time or an answer comes */
 		address->next_due = book->due;
 		book->due = address;
-		if (!ready && !address->request)
+		if (!address->request)
 			next_us = base_usec_earlier(next_us, address->not_before_us);
-		else if (ready && book->writing < WRITING_MAX)
-			next_us = base_usec_earlier(next_us, now_us + BUDGET_REFILL_US);
 	}
+	while (*end)
+		end = &(*end)->next_due;
+	*end = list;
+	if (list && book->writing < WRITING_MAX)
+		next_us = base_usec_earlier(next_us, now_us + BUDGET_REFILL_US);
 	arm(book, next_us);
 }
 

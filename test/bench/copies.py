@@ -98,11 +98,12 @@ class Copier:
 
     lease   the name of its virtual router's Lease, if there are speakers: others like it are made
     apart   each has an endpoint of its own; else all have the first one's
+    owner   the node that all copies belong to; else they belong to those that the first one may belong to, in turn
     away    a context in which etcd is written to: thousands of objects at once are much for a server that watches
     """
 
-    def __init__(self, api, name, endpoints=None, lease=None, away=contextlib.nullcontext, apart=False):
-        self.api, self.etcd, self.lease, self.away, self.apart = api, Etcd(api), lease, away, apart
+    def __init__(self, api, name, endpoints=None, lease=None, away=contextlib.nullcontext, apart=False, owner=None):
+        self.api, self.etcd, self.lease, self.away, self.apart, self.owner = api, Etcd(api), lease, away, apart, owner
         self.first = Original(self.etcd, name, api.ingress(name)[0], api.service(name)["spec"]["clusterIP"], endpoints)
         self.originals = {}
         self.there = 1
@@ -137,7 +138,7 @@ class Copier:
         def change(vip):
             spec, owner = vip["spec"], vip.get("status", {}).get("owner")
             spec.update(virtualRouter=f"lab.ipv4.{router}", virtualRouterID=router,
-                        candidates=rotated(spec["candidates"], router))
+                        candidates=[{"node": self.owner, "priority": 254}] if self.owner else rotated(spec["candidates"], router))
             if owner:  # it is named in the conditions, too
                 vip["status"] = json.loads(json.dumps(vip["status"]).replace(owner, spec["candidates"][0]["node"]))
         return change

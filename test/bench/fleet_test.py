@@ -162,8 +162,8 @@ def power_lost(cluster):
 
 
 class Fleet:
-    """Speakers on `nodes`. They own every address, or none of them but the first, and that only in the beginning: what one
-    node in a large cluster is."""
+    """Speakers on `nodes`. They own every address, or, without `owners`, only the first: all others belong to a node that
+    is not here, as for most nodes of a large cluster, and no controller runs, which would miss that node."""
 
     def __init__(self, api, lab, nodes=None, owners=True, apart=False):
         self.api, self.lab, self.owners, self.apart = api, lab, owners, apart
@@ -214,13 +214,11 @@ class Fleet:
         api.manager.stop()  # what it would do about objects that nobody made is no part of this
         api.manager = None
         lease = self.owners and api.vips()[api.ingress("first")[0]]["spec"]["virtualRouter"]
-        if not self.owners:
-            api.request("PATCH", f"{POOLS}/lab", {"spec": {"nodes": {"selector": {"matchLabels": {"is": "elsewhere"}}}}},
-                        "application/merge-patch+json")
-            self.settle()
-        Copier(api, "first", self.endpoints, lease, self.away, self.apart).fill(COUNT, self.settle)
+        Copier(api, "first", self.endpoints, lease, self.away, self.apart, None if self.owners else "elsewhere").fill(
+            COUNT, self.settle if self.owners else lambda: None)
         self.grown = True
-        self.controller = cluster.start_controller()
+        if self.owners:
+            self.controller = cluster.start_controller()
         self.everywhere()
         self.ledger.settle()
 
