@@ -16,6 +16,7 @@ from lab import ROOT, wait_for
 CLIENT = {False: "192.0.2.150", True: "2001:db8::150"}
 FLAPPING, MOVING = ["192.0.2.30", "2001:db8::1:30"], ["192.0.2.31", "2001:db8::1:31"]
 LARGE = ["192.0.2.32", "2001:db8::1:32"]
+HERE = ["192.0.2.36", "2001:db8::1:36"]
 OWNERS = ["n1", "n2", "n3"]
 
 
@@ -174,6 +175,41 @@ def test_auto_says_what_it_found(rack):
     wait_for("n2 to go back", lambda: planes(rack)["n2"][0] == "director", 10)
     for address in BOTH:
         assert rack.client.reaches(address, 22) == "db"
+
+
+def test_a_pool_s_data_plane_changes_while_clients_are_served(rack):
+    """By editing the pool. New connections and UDP from the same port go on, and so does TCP to a VM on the owner; not TCP to
+    one elsewhere, which in `nat` knows its client by the owner's address."""
+    vms = ("db", rack.lab.nodes[rack.owner()].vms[0].name)
+    here = Exposed(rack, "here", HERE, ports=(22, "80/UDP")).behind(vms[1])
+    try:
+        for address in HERE:
+            rack.cluster.serves(address, vm=vms[1])
+        for address in BOTH + HERE:
+            assert rack.cluster.owner(address) == rack.owner(), "the VM of `here` is not where it is owned"
+        stays = {address: rack.client.probe("stream", address, 22, 10, 10) for address in HERE}
+        for probe in stays.values():
+            wait_for("connections", lambda: sum(e["event"] == "connected" for e in probe.events()) == 10)
+        talks = {address: rack.client.probe("udp", address, 80, 10) for address in BOTH + HERE}
+        for plane in ("nat", "director", "nat", "auto"):
+            rack.cluster.pool(**({} if plane == "auto" else {"dataplane": plane}))
+            wait_for(plane, lambda: {now for now, why in planes(rack).values()} == {plane.replace("auto", "director")})
+            for address in BOTH:
+                rack.cluster.serves(address, vm="db", seconds=3)
+                owner = rack.lab[rack.cluster.owner(address)]
+                source = own(owner, address) if plane == "nat" else CLIENT[":" in address]
+                wait_for("the rules", lambda: rack.client.ask(address, 22, "whoami") == ("db", f"db {source}"))
+        for address, probe in stays.items():
+            seen = probe.stop()
+            assert (seen["kept"], seen["lost"]) == (10, 0), address
+        for address, probe in talks.items():
+            probe.end()
+            seen = probe.stop()
+            assert not seen["dark"] and seen["longest_ms"] < 1000, (address, seen)
+    finally:
+        rack.cluster.pool()
+        here.hide()
+        rack.cluster.gone(*HERE)
 
 
 # --- endpoints that go for a while

@@ -13,7 +13,7 @@ MANY, STICKY, NAMED = ["192.0.2.20", "2001:db8::1:20"], ["192.0.2.21", "2001:db8
 FENCED, EMPTY = ["192.0.2.23", "2001:db8::1:23"], ["192.0.2.24", "2001:db8::1:24"]
 ENDING, PARTLY, HUNDREDS = "192.0.2.25", "192.0.2.26", "192.0.2.27"
 LOCAL, ASTRAY = ["192.0.2.28", "2001:db8::1:28"], ["192.0.2.29", "2001:db8::1:29"]
-SPLIT = ["192.0.2.35", "2001:db8::1:35"]
+SPLIT, HALF, MIXED = [[f"192.0.2.{i}", f"2001:db8::1:{i}"] for i in (35, 37, 38)]
 OWNERS = ["n1", "n2", "n3"]
 CLIENT = {False: "192.0.2.150", True: "2001:db8::150"}
 
@@ -57,6 +57,13 @@ def exposed(rack_of_module):
     expose("hundreds", [HUNDREDS], ["db"], [f"{port}:22" for port in range(30000, 30200)])
     expose("local", LOCAL, ["db"], externalTrafficPolicy="Local")
     expose("astray", ASTRAY, ["db"], change=elsewhere)
+    expose("half", HALF, ["db"], change=lambda each: each["addressType"] == "IPv6" and each.update(endpoints=[]))
+
+    def near_elsewhere(each):
+        for endpoint in each["endpoints"]:
+            if "near" in endpoint["targetRef"]["name"]:
+                endpoint["nodeName"] = "rack7"
+    expose("mixed", MIXED, ALL, change=near_elsewhere)
     split = [(manifests.service(f"split-{vm}", SPLIT, [port], annotations={"vipd.dev/sharing-key": "split"}), vm)
              for port, vm in ((22, "db"), (80, "near"), ("8022:22", "local"))]
     shared = [manifests.virtual_ip(address, split[0][0], OWNERS) for address in SPLIT]
@@ -69,7 +76,7 @@ def exposed(rack_of_module):
     db["metadata"]["name"] += "-new"
     db["ports"][0]["port"] = 80
     manifests.write(cluster.folder / "service-named.yaml", named, near, db, manifests.virtual_ip(NAMED[0], named, OWNERS))
-    for address in [MANY[0], STICKY[1], ENDING, PARTLY, *LOCAL, *ASTRAY, *SPLIT]:
+    for address in [MANY[0], STICKY[1], ENDING, PARTLY, *LOCAL, *ASTRAY, *SPLIT, *MIXED, HALF[0]]:
         cluster.serves(address, seconds=40)
     cluster.serves(HUNDREDS, 30199, seconds=40)
     cluster.serves(NAMED[0], 8022, seconds=40)
@@ -200,6 +207,24 @@ def test_a_vm_whose_node_is_not_on_the_segment(rack, exposed):
         assert rack.client.ask_udp(address, 80, "whoami") == ("db", own)
         for host in [*rack.lab.nodes.values(), *rack.lab.vms.values()]:
             assert host.reaches(address, 22) == "db", host.name
+
+
+def test_a_vm_off_the_segment_beside_others(rack, exposed):
+    """Of three VMs one is reached by the owner alone; so may be the owner's own, which it translates for, too."""
+    for host in [rack.client, rack.lab.far, *rack.lab.nodes.values(), *rack.lab.vms.values()]:
+        for address in MIXED:
+            found = [host.reaches(address, 22) for _ in range(30)]
+            assert set(found) == set(ALL), (host.name, address, found)
+            assert host.ask_udp(address, 80, "x" * 4000)[1] == "x" * 4000, (host.name, address)
+
+
+@pytest.mark.parametrize("place", ["client", "far"])
+def test_a_family_without_a_vm_is_refused_and_the_other_one_served(rack, exposed, place):
+    host = getattr(rack.lab, place)
+    assert host.reaches(HALF[0], 22) == "db" and host.ask_udp(HALF[0], 80)[0] == "db"
+    for ask in (lambda: host.connect(HALF[1], 22), lambda: host.ask_udp(HALF[1], 80)):
+        with pytest.raises(ConnectionRefusedError):
+            ask()
 
 
 def test_several_vms_from_nodes_and_from_themselves(rack, exposed):
