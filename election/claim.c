@@ -32,7 +32,7 @@ void elector_try_claim(struct election_elector *e, struct election_actions *acti
 		e->claim_at_us = now_us + elector_interval_us(e);
 		return;
 	}
-	if (!e->ever_heard && !e->was_probed) {
+	if (elector_must_look(e, now_us)) {
 		elector_become_probing(e, actions, now_us);
 		return;
 	}
@@ -79,8 +79,12 @@ void elector_take_offer(struct election_elector *e, struct election_actions *act
 		return;
 	case ELECTION_CLAIM_FREE:
 	case ELECTION_CLAIM_RETURN:
-		if (!e->witnessed || !elector_quorum(e) || (!e->ever_heard && !e->was_probed))
+		if (!e->witnessed || !elector_quorum(e))
 			return;
+		if (elector_must_look(e, now_us)) {
+			elector_become_probing(e, actions, now_us);
+			return;
+		}
 		break;
 	case ELECTION_CLAIM_SUCCESSOR:
 		break;
@@ -124,8 +128,8 @@ void elector_consider(struct election_elector *e, struct election_actions *actio
 		e->witnessed = false;
 		elector_add(actions, ELECTION_ACTION_PROBE_WITNESSES);
 	}
-	if ((claim == ELECTION_CLAIM_FREE || claim == ELECTION_CLAIM_RETURN) && !e->ever_heard &&
-	    !e->was_probed)
+	if ((claim == ELECTION_CLAIM_FREE || claim == ELECTION_CLAIM_RETURN) &&
+	    elector_must_look(e, now_us))
 		elector_become_probing(e, actions, now_us);
 	elector_take_offer(e, actions, now_us);
 }

@@ -13,6 +13,7 @@ static void on_adopt(struct election_elector *e, struct election_actions *action
 	if (e->lease_seen && !elector_unheld(e) && !elector_holds(e, e->config.self))
 		return; /* it was given to somebody meanwhile: rule 7 */
 	e->last_owner = e->config.self;
+	e->established = true; /* our predecessor had it */
 	e->claim = ELECTION_CLAIM_RETURN;
 	/* Confirmed only by a write of our own: somebody may be about to win a claim. */
 	elector_become_owning(e, actions, BASE_REASON_STARTED, false, now_us);
@@ -134,48 +135,6 @@ static void on_witnesses(struct election_elector *e, const struct election_event
 		elector_try_claim(e, actions, now_us);
 	}
 	e->isolated_us = 0;
-}
-
-static void become_conflict(struct election_elector *e, uint64_t until_us)
-{
-	e->state = ELECTION_STATE_CONFLICT;
-	elector_forget_offer(e);
-	e->claim_at_us = until_us;
-}
-
-/* Whoever had it may be failing over, or restart: a gap is none of ours to fill. */
-static void on_address_free(struct election_elector *e, struct election_actions *actions,
-			    uint64_t now_us)
-{
-	bool offered = e->offered, due = e->offer_due;
-	uint64_t offer_at_us = e->offer_at_us;
-
-	if (e->state != ELECTION_STATE_PROBING)
-		return;
-	if (e->doubts > 0 && --e->doubts > 0) {
-		become_conflict(e, now_us + ELECTION_FREE_LOOK_US);
-		return;
-	}
-	elector_become_following(e);
-	e->was_probed = true;
-	e->offered = offered;
-	e->offer_due = due;
-	e->offer_at_us = offer_at_us;
-	elector_take_offer(e, actions, now_us);
-	if (elector_listening(e))
-		elector_consider(e, actions, now_us); /* the Lease may have come meanwhile */
-	if (elector_listening(e) && e->silent)
-		elector_try_claim(e, actions, now_us);
-}
-
-static void on_address_taken(struct election_elector *e, struct election_actions *actions,
-			     uint64_t now_us)
-{
-	if (e->state != ELECTION_STATE_PROBING)
-		return;
-	become_conflict(e, now_us + ELECTION_CONFLICT_US);
-	e->doubts = ELECTION_FREE_LOOKS;
-	elector_transition(actions, BASE_REASON_FOREIGN_ADDRESS, ELECTION_NOBODY, ELECTION_NOBODY);
 }
 
 static void on_overslept(struct election_elector *e, struct election_actions *actions,
@@ -488,10 +447,10 @@ static void dispatch(struct election_elector *e, const struct election_event *ev
 		on_eligible(e, event, actions);
 		return;
 	case ELECTION_EVENT_ADDRESS_FREE:
-		on_address_free(e, actions, now_us);
+		elector_on_free(e, actions, now_us);
 		return;
 	case ELECTION_EVENT_ADDRESS_TAKEN:
-		on_address_taken(e, actions, now_us);
+		elector_on_taken(e, event, actions);
 		return;
 	case ELECTION_EVENT_HANDOVER:
 		elector_begin_handover(e, actions, event->to,

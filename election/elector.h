@@ -26,6 +26,9 @@
 #define ELECTION_CONFLICT_US      (10 * BASE_USEC_PER_SEC)   /* then look for the foreigner again */
 #define ELECTION_FREE_LOOKS       3 /* in a row without him, each a second after the other: he is gone */
 #define ELECTION_FREE_LOOK_US     (1 * BASE_USEC_PER_SEC)
+#define ELECTION_YOUNG_US         (3 * BASE_USEC_PER_SEC)    /* so long after its first owner a stranger's word counts */
+#define ELECTION_GIVE_IN_US        (100 * BASE_USEC_PER_MSEC) /* and an interval: by then who is to has given in */
+#define ELECTION_CONTEST_US       (1 * BASE_USEC_PER_SEC)    /* for the weaker of two to give in */
 #define ELECTION_PROBE_US         (100 * BASE_USEC_PER_MSEC) /* bound for an answer to a probe */
 #define ELECTION_SPACING_MAX_US   (50 * BASE_USEC_PER_MSEC)  /* between the ranks, rule 3 */
 #define ELECTION_WATCH_US         (1 * BASE_USEC_PER_SEC)    /* an owner looks at its witnesses */
@@ -116,7 +119,7 @@ enum election_event_type {
 	ELECTION_EVENT_WITNESSES,
 	ELECTION_EVENT_ELIGIBLE, /* .eligible, .why */
 	ELECTION_EVENT_ADDRESS_FREE,
-	ELECTION_EVENT_ADDRESS_TAKEN,
+	ELECTION_EVENT_ADDRESS_TAKEN, /* a foreign host says that it has it; .address_higher */
 	ELECTION_EVENT_HANDOVER, /* .to (ELECTION_NOBODY: the best), .why */
 	ELECTION_EVENT_RELEASE,
 	ELECTION_EVENT_ADOPT, /* restarted in place, the fence still open: nobody else can have it */
@@ -136,7 +139,7 @@ struct election_event {
 	uint64_t now_us;
 	uint8_t from, to; /* candidate index or ELECTION_OTHER */
 	uint8_t priority;
-	bool address_higher; /* HEARD: the sender's address is higher than ours (RFC's tie-break) */
+	bool address_higher; /* the sender's address, or MAC, is higher than ours (RFC's tie-break) */
 	bool reachable, eligible;
 	enum base_reason why;
 	enum election_result result;
@@ -261,6 +264,9 @@ struct election_elector {
 	bool releasing;
 	bool was_probed; /* no foreign holder was found for this silence */
 	unsigned doubts; /* so often more a foreign holder must be missed before he is gone */
+	uint64_t since_us;   /* since when it has an owner, without a break; 0: it has none */
+	bool established;    /* it had one for long, once: not young any more */
+	uint64_t foreign_us; /* when a foreign host said, while it was young, that it has it; an owner: first */
 	uint8_t last_owner;
 
 	/* flapping */
@@ -300,6 +306,9 @@ bool election_elector_believes(const struct election_elector *elector, uint8_t f
 
 /* How many candidates would take over before us, were whom we hear now to fall silent. */
 unsigned election_elector_rank(const struct election_elector *elector);
+
+/* It has had no owner for long, as far as we heard: what foreign hosts say of it counts. */
+bool election_elector_young(const struct election_elector *elector, uint64_t now_us);
 
 bool election_elector_owns(const struct election_elector *elector);
 uint8_t election_elector_owner(const struct election_elector *elector); /* index, OTHER, NOBODY */

@@ -7,6 +7,8 @@ void elector_on_silence(struct election_elector *e, struct election_actions *act
 {
 	e->silent = true;
 	e->speaker = ELECTION_NOBODY;
+	if (!elector_owning(e))
+		elector_note_unowned(e, now_us);
 	if (e->state == ELECTION_STATE_CLAIMING && e->claimed)
 		elector_become_owning(e, actions, e->claim_why, true, now_us);
 	else if (elector_succeeds(e))
@@ -184,6 +186,7 @@ static void note_speaker(struct election_elector *e, const struct election_event
 {
 	e->config.peers[event->from].heard_us = event->now_us;
 	e->ever_heard = true;
+	elector_note_member(e, event->now_us);
 	if (e->leaver == event->from)
 		e->leaver = ELECTION_NOBODY;
 	if (!elector_owning(e)) {

@@ -258,6 +258,8 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	e->successor = e->speaker = ELECTION_NOBODY;
 	e->silent = false;
 	e->last_owner = e->config.self;
+	elector_note_owned(e, now_us);
+	e->foreign_us = 0;
 	e->claim_at_us = e->retry_at_us = BASE_USEC_NEVER;
 	e->watch_us = now_us + ELECTION_WATCH_US;
 	elector_forget_offer(e);
@@ -273,6 +275,7 @@ void elector_leave(struct election_elector *e, struct election_actions *actions,
 	elector_add(actions, resign ? ELECTION_ACTION_RESIGN : ELECTION_ACTION_YIELD);
 	elector_become_following(e);
 	note_loss(e, now_us);
+	elector_note_unowned(e, now_us);
 	e->last_owner = to < ELECTION_CANDIDATES_MAX ? to : ELECTION_NOBODY;
 	elector_transition(actions, why, e->config.self, to);
 	elector_listen_anew(e, actions);

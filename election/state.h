@@ -98,6 +98,18 @@ void elector_doubt_aloud(struct election_elector *e, struct election_actions *ac
 /* It did not answer. Nobody may tell that it does again, if its other connections never broke. */
 void elector_distrust(struct election_elector *e, struct election_actions *actions);
 
+/* foreign.c */
+/* The address has an owner, or, as we hear, none. */
+void elector_note_owned(struct election_elector *e, uint64_t now_us);
+/* A member has it, and goes on whatever a foreign host said. */
+void elector_note_member(struct election_elector *e, uint64_t now_us);
+void elector_note_unowned(struct election_elector *e, uint64_t now_us);
+/* A foreign host may have it: nobody claims it before he looked. */
+bool elector_must_look(const struct election_elector *e, uint64_t now_us);
+void elector_on_free(struct election_elector *e, struct election_actions *actions, uint64_t now_us);
+void elector_on_taken(struct election_elector *e, const struct election_event *event,
+		      struct election_actions *actions);
+
 /* lan.c */
 void elector_on_silence(struct election_elector *e, struct election_actions *actions,
 			uint64_t now_us);

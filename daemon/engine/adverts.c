@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "daemon/engine/node.h"
+#include "daemon/engine/router_holder.h"
 #include "vrrp/io/socket.h"
 
 static struct base_address virtual_link_local(uint8_t id)
@@ -336,8 +337,11 @@ void engine_advert_received(struct segment *segment, const struct vrrp_packet_me
 				 vrrp_verdict_text(verdict));
 		return;
 	}
-	if (six && !resolve_sender(segment, &source))
+	if (six && !resolve_sender(segment, &source)) {
 		keep_waiting(segment, &source, &advert);
-	else
-		hear(router, &source, advert.priority, advert.interval_us);
+		return;
+	}
+	if (router->wish.virtual_mac && !engine_node_at(engine, &source))
+		router_advertised(router, &advert, &source);
+	hear(router, &source, advert.priority, advert.interval_us);
 }

@@ -207,6 +207,7 @@ void engine_ask_candidates(struct router *router, uint64_t now_us);
 void engine_count_witnesses(const struct router *router, unsigned *known, unsigned *answered);
 /* Their MACs, which loop protection and IPv6 adverts need. */
 void engine_ask_members(struct engine *engine);
+bool engine_members_known(struct segment *segment); /* of each that has an address there */
 /* For a foreign holder, changing nobody's cache. */
 void engine_probe_addresses(struct router *router);
 

@@ -220,6 +220,8 @@ static void apply_all(struct router *router, const struct virtual_router_actions
 		apply(router, &actions->items[i], now_us);
 	}
 	arm(router);
+	if (router->core.elector.speaker != ELECTION_NOBODY)
+		router->conflict = false; /* a member has it after all */
 	if (routine)
 		router_report_routine(router);
 	else
@@ -493,7 +495,10 @@ struct router *router_new(struct engine *engine, const struct message_router *me
 	}
 	virtual_router_init(&router->core, &config, now_us,
 			    base_hash(router->wish.name, strlen(router->wish.name)) ^
-				    base_hash(engine->node, strlen(engine->node)));
+				    base_hash(engine->node, strlen(engine->node)) ^
+				    (router->segment ? base_hash(&router->segment->mac,
+								 sizeof router->segment->mac)
+						     : 0)); /* two clusters may be named alike */
 	arm(router);
 	router_set_timer(router, &router->refresh_timer, now_us + ENGINE_REFRESH_US);
 	return router;

@@ -1,9 +1,12 @@
 #include "daemon/engine/router_holder.h"
 
+#include <string.h>
+
 #include "daemon/engine/node.h"
 #include "daemon/engine/router.h"
 #include "daemon/engine/segment.h"
 #include "daemon/log.h"
+#include "vrrp/packet.h"
 
 void router_probe_end(struct timer *timer, uint64_t due_us)
 {
@@ -28,6 +31,34 @@ void router_probe_addresses(struct router *router, uint64_t now_us)
 	router_set_timer(router, &router->probe_timer, now_us + ENGINE_PROBE_WAIT_US);
 }
 
+/* Of two that began at once the one with the higher MAC goes on, if every member's is known: it is none of theirs. */
+static bool is_stronger(const struct router *router, const struct base_mac *mac)
+{
+	struct base_mac own = router->rules_virtual ? router_virtual_mac(router)
+						    : router->segment->mac;
+
+	return memcmp(mac, &own, sizeof own) > 0 && engine_members_known(router->segment);
+}
+
+/* What he says is for the core to judge; true: it gave the address up, or its claim. */
+static bool tell_foreigner(struct router *router, const struct base_mac *mac, bool stronger)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN,
+					      .now_us = engine_now(router->engine),
+					      .higher = stronger };
+	enum election_state before = router->core.elector.state;
+
+	if (!election_elector_young(&router->core.elector, event.now_us))
+		return false;
+	router->conflict_mac = *mac;
+	router_feed(router, &event);
+	if (router->core.elector.state != ELECTION_STATE_CONFLICT || before == ELECTION_STATE_CONFLICT)
+		return false;
+	router->conflict = true;
+	router_report(router);
+	return true;
+}
+
 static void log_foreigner(struct router *router, const struct base_address *address,
 			  const struct base_mac *mac, const char *what)
 {
@@ -41,6 +72,13 @@ static void log_foreigner(struct router *router, const struct base_address *addr
 			    { "PEER", base_mac_format(mac, peer) },
 			    { "INTERFACE", router->segment->name }),
 		 "%s answers for %s too: %s", peer, text, what);
+}
+
+/* A member, or of this virtual router, whoever that is. */
+static bool is_known(const struct router *router, const struct base_mac *mac)
+{
+	return router_is_said_by_itself(router, mac) ||
+	       segment_member_by_mac(router->segment, BASE_FAMILY_NONE, mac);
 }
 
 void router_seen(struct router *router, struct base_address address, struct base_mac mac,
@@ -76,15 +114,18 @@ void router_seen(struct router *router, struct base_address address, struct base
 		router_feed(router, &event);
 		return;
 	}
-	if (!virtual_router_owns(&router->core))
+	if (!virtual_router_owns(&router->core)) {
+		if (!is_known(router, &mac))
+			tell_foreigner(router, &mac, false);
 		return;
+	}
 	if (member) { /* a rival that does more than advertise */
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
 		event.now_us = engine_now(router->engine);
 		event.advert.source = member->address;
 		router_feed(router, &event);
 	}
-	if (by_itself || segment_member_by_mac(router->segment, BASE_FAMILY_NONE, &mac)) {
+	if (is_known(router, &mac)) {
 		/* Two began at once: adverts settle it within an interval, then ours is the last word. */
 		uint64_t now_us = engine_now(router->engine);
 
@@ -96,10 +137,34 @@ void router_seen(struct router *router, struct base_address address, struct base
 			router->announced = 1;
 			router_set_timer(router, &router->announce_timer, router->crossed_until_us);
 		}
-	} else {
+	} else if (!tell_foreigner(router, &mac, is_stronger(router, &mac))) {
 		log_foreigner(router, &address, &mac, "announced again in defence");
 		if (router->announced == ROUTER_ANNOUNCE_TIMES)
 			router_start_announcing(router);
 	}
 }
 
+static bool has_one_of(const struct vrrp_advert *advert, const struct router *router)
+{
+	for (unsigned i = 0; i < advert->address_count; i++)
+		for (uint32_t j = 0; j < router->wish.address_count; j++)
+			if (base_address_equal(&advert->addresses[i], &router->wish.addresses[j]))
+				return true;
+	return false;
+}
+
+void router_advertised(struct router *router, const struct vrrp_advert *advert,
+		       const struct base_address *source)
+{
+	struct base_address own = router->wish.family == BASE_FAMILY_IPV6
+					  ? segment_link_local(router->segment)
+					  : segment_own_address(router->segment, source);
+	struct base_mac mac = router_virtual_mac(router);
+
+	if (router->frozen || router->probing || advert->priority == 0 ||
+	    !has_one_of(advert, router))
+		return;
+	tell_foreigner(router, &mac,
+		       base_address_compare(source, &own) > 0 &&
+			       engine_members_known(router->segment));
+}

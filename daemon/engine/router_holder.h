@@ -7,6 +7,7 @@
 
 struct router;
 struct timer;
+struct vrrp_advert;
 
 /*
  * Who else has a virtual router's addresses: asked for before it takes them, and noticed while it has them. A member
@@ -24,3 +25,10 @@ void router_probe_end(struct timer *timer, uint64_t due_us); /* of its probe_tim
  */
 void router_seen(struct router *router, struct base_address address, struct base_mac mac,
 		 bool answered);
+
+/*
+ * An advert of this virtual router from `source`, a stranger: if it has one of the addresses in it, he says so. With the
+ * virtual MAC that both have nothing else does.
+ */
+void router_advertised(struct router *router, const struct vrrp_advert *advert,
+		       const struct base_address *source);

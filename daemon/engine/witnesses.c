@@ -37,21 +37,38 @@ void engine_probe_addresses(struct router *router)
 		ask_for_addresses(router, router->wish.address_count, &nobody);
 }
 
+/* How many members' MACs are not known there; asks them, if told to. */
+static unsigned count_unknown(struct segment *segment, bool ask)
+{
+	struct engine *engine = segment->engine;
+	uint64_t now_us = engine_now(engine);
+	unsigned count = 0;
+
+	for (struct engine_node *node = engine->nodes; node; node = node->next)
+		for (unsigned i = 0; i < node->address_count; i++) {
+			struct base_prefix subnet;
+
+			if (strcmp(node->name, engine->node) == 0 ||
+			    !segment_subnet(segment, &node->addresses[i], &subnet) ||
+			    segment_peer(segment, &node->addresses[i])->mac_known)
+				continue;
+			count++;
+			if (ask)
+				segment_ask(segment, &node->addresses[i], now_us);
+		}
+	return count;
+}
+
 /* Learns the members' MACs, which loop protection and IPv6 adverts need. */
 void engine_ask_members(struct engine *engine)
 {
-	uint64_t now_us = engine_now(engine);
-
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
-		for (struct engine_node *node = engine->nodes; node; node = node->next)
-			for (unsigned i = 0; i < node->address_count; i++) {
-				struct base_prefix subnet;
+		count_unknown(segment, true);
+}
 
-				if (strcmp(node->name, engine->node) != 0 &&
-				    segment_subnet(segment, &node->addresses[i], &subnet) &&
-				    !segment_peer(segment, &node->addresses[i])->mac_known)
-					segment_ask(segment, &node->addresses[i], now_us);
-			}
+bool engine_members_known(struct segment *segment)
+{
+	return count_unknown(segment, false) == 0;
 }
 
 /*

@@ -561,8 +561,13 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 		feed(world, n, &event);
 		return;
 	}
-	if (virtual_router_owns(&node->router) && packet.from < SIM_NODES_MAX &&
-	    node->mac_known[packet.from]) {
+	if (packet.from >= SIM_NODES_MAX || !node->mac_known[packet.from]) {
+		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN;
+		event.higher = packet.from == SIM_STRANGER && world->foreign_higher;
+		feed(world, n, &event);
+		return;
+	}
+	if (virtual_router_owns(&node->router)) {
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
 		event.advert.source = address_of(packet.from);
 		feed(world, n, &event);

@@ -188,6 +188,18 @@ static void hide(struct sim_world *world, const struct sim_active *active, bool 
 		world->nodes[a].paused_until_us = active->end_us;
 }
 
+static bool is_young(const struct sim_world *world)
+{
+	for (unsigned n = 0; n < world->config.nodes; n++) {
+		const struct virtual_router *router = &world->nodes[n].router;
+
+		if (virtual_router_owns(router) &&
+		    election_elector_young(&router->elector, world->now_us))
+			return true;
+	}
+	return false;
+}
+
 static void toggle(struct sim_world *world, const struct sim_active *active, bool begin)
 {
 	struct sim_node *node = &world->nodes[active->a];
@@ -308,6 +320,11 @@ static void toggle(struct sim_world *world, const struct sim_active *active, boo
 		return;
 	case SIM_FAULT_FOREIGN:
 		world->foreign = begin;
+		world->foreign_higher = active->mask & 1;
+		if (begin) {
+			world->foreign_young = is_young(world);
+			sim_lan_claim(world);
+		}
 		return;
 	case SIM_FAULT_PRIORITIES:
 		if (begin)

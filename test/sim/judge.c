@@ -28,6 +28,8 @@ uint64_t sim_settle_us(const struct sim_world *world)
 {
 	uint64_t interval_us = world->config.interval_us;
 	uint64_t limit_us = 4 * interval_us + 2 * lan_us(world) + 100 * BASE_USEC_PER_MSEC;
+	uint64_t foreign_us = /* he is looked for again, and missed several times */
+		ELECTION_CONFLICT_US + (ELECTION_FREE_LOOKS - 1) * ELECTION_FREE_LOOK_US;
 
 	if (world->config.regime != SIM_REGIME_SINGLE)
 		limit_us += 2 * interval_us; /* what is still under way may undo it once */
@@ -36,10 +38,10 @@ uint64_t sim_settle_us(const struct sim_world *world)
 		if (world->last[i].fault == SIM_FAULT_KERNEL)
 			limit_us += ENGINE_REFUSED_US + ENGINE_REFRESH_US;
 		if (world->last[i].fault == SIM_FAULT_FOREIGN)
-			limit_us += ELECTION_CONFLICT_US;
+			limit_us += foreign_us;
 	}
 	if (world->config.regime == SIM_REGIME_CHAOS)
-		limit_us += ENGINE_REFUSED_US + ENGINE_REFRESH_US + ELECTION_CONFLICT_US;
+		limit_us += ENGINE_REFUSED_US + ENGINE_REFRESH_US + foreign_us;
 	/* processes start, agents connect again, with a back-off */
 	limit_us += 200 * BASE_USEC_PER_MSEC;
 	if (world->config.leased)
@@ -315,6 +317,8 @@ static void judge_single(struct sim_world *world)
 		statistics->outage_max_us[fault->fault] = outage_us;
 	if (world->episode_transitions > statistics->moves_max[fault->fault])
 		statistics->moves_max[fault->fault] = world->episode_transitions;
+	if (fault->fault == SIM_FAULT_FOREIGN && world->foreign_young)
+		return; /* two that have it at once: one of them gives in */
 	if (world->config.nodes == 2 && !world->config.gateway && promise->splits)
 		return; /* who of the two is cut off? Nobody can tell without a third */
 	if (world->episode_transitions > moves_allowed(world, fault))

@@ -78,6 +78,17 @@ void sim_lan_replay(struct sim_world *world, unsigned pick)
 		sim_lan_broadcast(world, &world->history[pick % kept]);
 }
 
+void sim_lan_claim(struct sim_world *world)
+{
+	struct sim_packet packet = { .type = SIM_PACKET_ANNOUNCE,
+				     .from = SIM_STRANGER,
+				     .target = SIM_TARGET_VIP };
+
+	for (unsigned to = 0; to < SIM_NODES_MAX; to++)
+		if (plugged(world, to))
+			sim_lan_send(world, to, &packet);
+}
+
 void sim_lan_arrive(struct sim_world *world, unsigned host, const struct sim_packet *packet)
 {
 	if (!sim_lan_open(world, packet->from, host))
@@ -100,6 +111,8 @@ void sim_lan_arrive(struct sim_world *world, unsigned host, const struct sim_pac
 		/* Only to who looks for it: what it does to clients is not for us to mend. */
 		if (world->foreign && packet->type == SIM_PACKET_ASK && packet->probe)
 			sim_lan_send(world, packet->from, &answer);
+		if (world->foreign && packet->type == SIM_PACKET_ANNOUNCE)
+			sim_lan_claim(world);
 	} else {
 		sim_client_packet(world, host - SIM_CLIENT, packet);
 	}

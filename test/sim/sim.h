@@ -399,6 +399,8 @@ struct sim_world {
 	uint32_t api_down;
 	struct sim_wish wish;
 	bool stranger, foreign, forged, hidden;
+	bool foreign_young; /* he said so while an owner had it for a few seconds only: it may give it up */
+	bool foreign_higher; /* the MAC of whoever has the address as well is higher than everybody's */
 	uint8_t forged_as, hidden_as;
 
 	/* plan */
@@ -461,6 +463,8 @@ void sim_lan_send(struct sim_world *world, unsigned to, const struct sim_packet 
 void sim_lan_broadcast(struct sim_world *world, const struct sim_packet *packet);
 void sim_lan_arrive(struct sim_world *world, unsigned host, const struct sim_packet *packet);
 void sim_lan_replay(struct sim_world *world, unsigned pick);
+/* A foreign host says to all nodes that it has the address. */
+void sim_lan_claim(struct sim_world *world);
 
 /* kernel.c: what a node's kernel does by itself */
 bool sim_kernel_answers(const struct sim_world *world, unsigned node); /* ARP for the address */

@@ -446,6 +446,7 @@ void virtual_router_step(struct virtual_router *router, const struct virtual_rou
 		break;
 	case VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN:
 		election.type = ELECTION_EVENT_ADDRESS_TAKEN;
+		election.address_higher = event->higher;
 		break;
 	case VIRTUAL_ROUTER_EVENT_ADDRESS_HELD:
 		election.type = ELECTION_EVENT_HELD;

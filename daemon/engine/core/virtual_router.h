@@ -64,7 +64,7 @@ enum virtual_router_event_type {
 	VIRTUAL_ROUTER_EVENT_ELIGIBLE,      /* .eligible/.why: link, segment, fence, rules */
 	VIRTUAL_ROUTER_EVENT_WITNESSES,     /* answer to PROBE_WITNESSES, or a change of it */
 	VIRTUAL_ROUTER_EVENT_ADDRESS_FREE,  /* answer to PROBE_ADDRESSES: nobody answered */
-	VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN, /* somebody foreign answers for one of the addresses */
+	VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN, /* somebody foreign says that it has one of them; .higher */
 	VIRTUAL_ROUTER_EVENT_ADDRESS_HELD, /* .advert.source: a candidate answers for one of them */
 	VIRTUAL_ROUTER_EVENT_LEASE,        /* the Lease was seen; also the first time (absent) */
 	VIRTUAL_ROUTER_EVENT_RENEWED,      /* .node gave a sign of life: renews what it holds */
@@ -116,6 +116,7 @@ struct virtual_router_event {
 		struct virtual_router_lease lease;
 		char node[VIRTUAL_ROUTER_NODE_SIZE];
 		bool reachable;
+		bool higher; /* his MAC is higher than ours: he goes on, should he have begun just now */
 		struct {
 			char node[VIRTUAL_ROUTER_NODE_SIZE];
 			enum base_reason why; /* HANDOVER, REBALANCED, MAINTENANCE, DRILL_STARTED */

@@ -41,6 +41,13 @@ static void describe(const struct virtual_router *router, const struct election_
 		snprintf(message, size, "%s owns %s", to, router->config.name);
 		return;
 	case BASE_REASON_FOREIGN_ADDRESS:
+		if (from[0]) {
+			snprintf(message, size,
+				 "%s gave up %s, which it had just taken: a host outside the cluster has it "
+				 "as well",
+				 from, router->config.name);
+			return;
+		}
 		snprintf(message, size,
 			 "a host outside the cluster answers for %s: not taken, looked at again "
 			 "in %u s",
