@@ -58,6 +58,26 @@ def test_upgrade_is_a_handover_and_a_start(rack):
     assert rack.owner() != owner
 
 
+@pytest.mark.parametrize("who", ["owner", "member"])
+def test_over_tables_of_another_making_connections_go_on(rack, who):
+    """As after an upgrade from a version one of whose sets is of another type: everything is made anew."""
+    name = rack.owner() if who == "owner" else "n3"
+    watch = rack.watch(kinds=("arp", "stream"), streams=50)
+    rack[name].kill()
+    rack.lab[name].run(["nft", "-f", "-"], text="""
+flush chain inet vipd reply4
+delete set inet vipd wholedoubtful4
+add set inet vipd wholedoubtful4 { type ether_addr; }
+""")
+    rack[name].start()
+    rack[name].process.wait_output("ready:")
+    time.sleep(1)
+    for address, by in watch.stop().items():
+        assert by["arp"]["two"] == 0
+        assert (by["stream"]["kept"], by["stream"]["lost"]) == (50, 0), address
+    assert "type ipv4_addr" in rack.lab[name].run(["nft", "list", "set", "inet", "vipd", "wholedoubtful4"]).stdout
+
+
 def test_the_engine_alone_crashes(rack):
     """Its feeder does not outlive it, and the start after it is a restart in place."""
     owner = rack.owner()
