@@ -194,6 +194,24 @@ def test_rules_of_ours_edited_by_hand(rack, name, command):
     rack.cluster.serves(V4, 80)
 
 
+def test_a_change_that_no_event_tells_of_is_found(rack):
+    """More notices than the kernel keeps for a process that does not read: those that are lost are a reason to look."""
+    node, daemon = rack.lab["n3"], rack["n3"]
+    before, said = rules_of(node), len(daemon.log())
+    elements = ", ".join(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}" for i in range(60000))
+    daemon.hang()
+    try:
+        node.run(["nft", "-f", "-"], text="table ip other { set many { type ipv4_addr; }; }\n"
+                 f"add element ip other many {{ {elements} }}\n")
+        node.run(["nft", "delete", "element", "inet", "vipd", "service4", f"{{ {V4} . tcp . 80 }}"])
+        node.run(["nft", "delete", "table", "ip", "other"])
+    finally:
+        daemon.wake()
+    wait_for("the rules to be as before", lambda: rules_of(node) == before, 15)
+    assert "nobody was seen to change them: put right" in daemon.log()[said:]
+    rack.cluster.serves(V4, 80)
+
+
 def test_an_address_deleted_by_hand_comes_back(rack):
     owner = rack.lab[rack.owner()]
     for address, length in ((V4, 32), (V6, 128)):
