@@ -7,7 +7,7 @@ import pytest
 import manifests
 import vipd
 from cluster import GROUP, Cluster
-from lab import Lab, wait_for
+from lab import Lab, ip_batch, wait_for
 
 SERVICES = "/api/v1/namespaces/vms/services"
 IDS = range(100, 200)
@@ -172,3 +172,44 @@ def test_the_same_address_is_served_by_the_cluster_that_had_it(clusters):
     wait_for("kubectl to say so", lambda: owner_told(two, address))
     wait_for("no conflict to be left", lambda: condition(vip(two, address), "Conflict").get("status") == "False"
              and condition(two.api.service("ssh"), "vipd.dev/Serving").get("status") == "True")
+
+
+def test_the_same_addresses_claimed_in_the_same_instant(clusters):
+    """Each finds them free and takes them; then one cluster gives in and says who has it, and so it stays."""
+    one, two = clusters
+    client = one.lab.client
+    addresses = [f"192.0.2.{number}" for number in range(20, 24)]
+    for cluster in clusters:
+        cluster.api.pool(addresses=addresses, vrrp=VRRP)
+    arp = {address: client.probe("arp", "eth1", address, 2) for address in addresses}
+    lab = one.lab
+    # Nobody can claim before all can: within the 10 ms in which a foreign holder is looked for.
+    for node in lab.nodes.values():
+        node.cut()
+    for cluster, vm in ((one, "vm2"), (two, "vm4")):
+        for number, address in enumerate(addresses):
+            cluster.api.create(SERVICES, manifests.service(f"ssh-{number}", [address], selector={"vmi.kubevirt.io/id": vm}))
+    wait_for("every node to know of them", lambda: all(
+        len(daemon.status()["routers"]) == len(addresses) for cluster in clusters for daemon in cluster.daemons.values()), 20)
+    began = time.monotonic()
+    ip_batch(lab.switch.namespace, *[f"link set lan-{name} master lan up" for name in lab.nodes])
+
+    def winner(address):
+        """The cluster that serves it, once the other one has given in and said so."""
+        for cluster, other, vm in ((one, two, "vm2"), (two, one, "vm4")):
+            if owner_told(cluster, address) and vip(other, address)["status"].get("state") == "Conflict":
+                assert condition(vip(other, address), "Conflict")["reason"] == "ForeignAddress"
+                return cluster, other, vm
+        return None
+
+    won = {address: wait_for(f"one cluster to have {address}", lambda: winner(address), 25) for address in addresses}
+    settled = time.monotonic() - began
+    time.sleep(23)  # the loser looks again every ten seconds
+    for address, (cluster, other, vm) in won.items():
+        seen = arp[address].stop()
+        print(address, "one" if cluster is one else "two", f"settled within {settled:.1f} s:", seen)
+        assert not seen["dark"], seen
+        # A busy machine may make its owner oversleep: then it is another node of that cluster.
+        assert wait_for("an owner that all name", lambda: owner_told(cluster, address)) in cluster.daemons
+        assert vip(other, address)["status"]["state"] == "Conflict" and other.holders(address) == []
+        assert cluster.serves(address, vm=vm)
