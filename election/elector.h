@@ -253,6 +253,8 @@ struct election_elector {
 	uint32_t term;         /* of the Lease when we took it, or our own when confirmed */
 	uint64_t confirmed_us; /* when the Lease last proved it */
 	uint64_t rival_us;     /* since when a weaker rival goes on: rule 5 */
+	bool contested;        /* while a claim is in flight somebody else says that the Lease is his */
+	bool contest_settled;  /* by a second write: once a claim, or forged adverts would cost many */
 	bool proving;          /* the write in flight decides between two confirmed owners */
 	unsigned proofs;       /* in a row, to rivals that go on: not so often, then */
 	uint64_t prove_at_us;  /* by then */

@@ -284,6 +284,9 @@ void elector_on_heard(struct election_elector *e, const struct election_event *e
 			elector_on_resigned(e, event, actions);
 		return;
 	}
+	if (e->state == ELECTION_STATE_CLAIMING && !e->claimed && event->from != e->lease.holder &&
+	    event->priority >= ELECTION_CONFIRMED_MIN)
+		e->contested = !e->contest_settled; /* it may have taken it after us: lease.c */
 	if (e->resigning && event->from == e->leaver) /* that was not its own word */
 		elector_disbelieve(e, actions, event->from, event->now_us);
 	if (!elector_owning(e)) {

@@ -90,6 +90,8 @@ void elector_on_lease(struct election_elector *e, const struct election_lease *l
 		owner_lease(e, actions, named, now_us);
 		return;
 	case ELECTION_STATE_CLAIMING:
+		if (e->writing && e->contested)
+			return; /* the answer tells */
 		if (elector_holds(e, e->config.self)) {
 			win(e, actions, now_us);
 		} else if (e->claimed) {
@@ -138,6 +140,16 @@ void elector_fall_back(struct election_elector *e, struct election_actions *acti
 		elector_listen_anew(e, actions);
 }
 
+/*
+ * Our claim landed, but before its answer came somebody else was heard to own what he did not own when we asked for it: he
+ * may have seen our write, and silence, and have claimed on top of it. Another write tells.
+ */
+static bool is_contested(const struct election_elector *e, const struct election_lease *lease)
+{
+	return e->state == ELECTION_STATE_CLAIMING && !e->claimed && e->contested &&
+	       lease->holder == e->config.self;
+}
+
 void elector_on_written(struct election_elector *e, const struct election_event *event,
 			struct election_actions *actions)
 {
@@ -153,6 +165,13 @@ void elector_on_written(struct election_elector *e, const struct election_event 
 		if (event->result == ELECTION_RESULT_OK)
 			learn(e, &event->lease, now_us);
 		elector_become_released(e, actions);
+		return;
+	}
+	if (event->result == ELECTION_RESULT_OK && is_contested(e, &event->lease)) {
+		learn(e, &event->lease, now_us);
+		e->contested = false;
+		e->contest_settled = true;
+		elector_write_holder(e, actions, e->config.self, now_us);
 		return;
 	}
 	if (event->result == ELECTION_RESULT_OK) {

@@ -317,7 +317,7 @@ void elector_become_claiming(struct election_elector *e, struct election_actions
 	e->state = ELECTION_STATE_CLAIMING;
 	e->claim = claim;
 	e->claim_why = elector_takeover_reason(e); /* by the Lease before ours */
-	e->claimed = false;
+	e->claimed = e->contested = e->contest_settled = false;
 	e->claim_at_us = now_us + ELECTION_CLAIM_BOUND_US;
 	if (elector_succeeds(e))
 		e->claim_at_us = now_us + ELECTION_HANDOVER_US;

@@ -266,6 +266,47 @@ static void test_a_claim_that_lands_although_the_owner_is_heard_waits_for_it(voi
 	assert_true(e.confirmed);
 }
 
+/* Its answer came late, and says nothing of who claimed on top of it. */
+static void test_a_claim_whose_answer_comes_after_another_owner_is_made_sure_of(void **state)
+{
+	static const struct {
+		const char *name;
+		uint8_t from, priority;
+		bool again; /* it is written once more */
+		enum election_result then;
+		enum election_state end;
+	} rows[] = {
+		{ "overtaken", C, 178, true, ELECTION_RESULT_CONFLICT, ELECTION_STATE_FOLLOWING },
+		{ "not overtaken: it waits for that one's silence", C, 178, true, ELECTION_RESULT_OK,
+		  ELECTION_STATE_CLAIMING },
+		{ "one that does not say it has the Lease", C, 50, false, ELECTION_RESULT_OK,
+		  ELECTION_STATE_CLAIMING },
+		{ "who had the Lease before", A, 178, false, ELECTION_RESULT_OK, ELECTION_STATE_CLAIMING },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		follow(true);
+		fall_silent();
+		assert_int_equal(e.state, ELECTION_STATE_CLAIMING);
+		now_us += 20 * MS;
+		hear(rows[i].from, rows[i].priority);
+		if (rows[i].again) {
+			see(B, 6, 60); /* the watch is quicker: no answer yet */
+			ASSERT_ROW(rows[i].name, e.state == ELECTION_STATE_CLAIMING);
+		}
+		answer(ELECTION_RESULT_OK, lease_of(B, 6), 60);
+		ASSERT_ROW(rows[i].name, did(ELECTION_ACTION_WRITE) == rows[i].again);
+		if (rows[i].again) {
+			ASSERT_ROW(rows[i].name, e.state == ELECTION_STATE_CLAIMING && written().holder == B);
+			hear(rows[i].from, rows[i].priority); /* as often as he likes */
+			answer(rows[i].then, lease_of(B, 6), 61);
+			ASSERT_ROW(rows[i].name, !did(ELECTION_ACTION_WRITE));
+		}
+		ASSERT_ROW(rows[i].name, e.state == rows[i].end);
+	}
+}
+
 static void test_without_contact_nobody_waits_for_the_api_server(void **state)
 {
 	(void)state;
@@ -597,6 +638,7 @@ int main(void)
 		cmocka_unit_test(test_a_claim_that_lost_the_race_follows),
 		cmocka_unit_test(test_a_claim_that_landed_before_somebody_elses_is_lost),
 		cmocka_unit_test(test_a_claim_that_lands_although_the_owner_is_heard_waits_for_it),
+		cmocka_unit_test(test_a_claim_whose_answer_comes_after_another_owner_is_made_sure_of),
 		cmocka_unit_test(test_without_contact_nobody_waits_for_the_api_server),
 		cmocka_unit_test(test_the_first_owner_probes_asks_and_claims_in_one_go),
 		cmocka_unit_test(test_what_is_free_is_claimed_by_rank),
