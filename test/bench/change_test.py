@@ -3,7 +3,7 @@
 Three nodes with speakers; the node that is looked at alone, and with kube-proxy itself (nftables), which changes its own
 table at each change, too. "Event": a watch of the bench's own, on a connection of its own, has it. VIPD_BENCH_SERVICES
 says how many Services there are: made one by one, or, by the thousand, copies (fleet_test.py) with one speaker, which
-owns them all, or, of more than 10,000, none: one node of many.
+owns them all, or, of more than 10,000, hardly any: one node of many.
 """
 import json
 import os
@@ -25,7 +25,7 @@ from processes import ours, scheduled
 SIZES = [int(n) for n in os.environ.get("VIPD_BENCH_SERVICES", "10,1000").split(",")]
 NETLINK_NETFILTER, NFTABLES_GROUP = 12, 1 << 6
 NEW_ELEMENT = 10 << 8 | 12  # NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM
-OWNED = 10_000  # of more its one node owns none
+OWNED = 10_000  # of more its one node owns hardly any
 WHAT = [f"{what}: {word}" for what in ("PATCH to event", "PATCH to rules", "event to rules")
         for word in ("median", "p95", "max")]
 

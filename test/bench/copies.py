@@ -13,6 +13,7 @@ from cluster import ApiError, Cluster
 from controllers import POOLS, SERVICES, SPEAKERS, VIPS
 
 ROUTERS = 255
+LAN = 20_000  # so many addresses on one, of which the first one is here: no more than 90 in one virtual router
 AT_ONCE = 100  # objects in one transaction of etcd's, which takes 128
 
 
@@ -72,8 +73,9 @@ class Original:
 
     def copy(self, number, change=lambda vip: None, apart=False):
         """{key: text}; `change` may still do something to the VirtualIP. `apart`: its endpoint is nobody else's."""
-        name, uid = f"copy-{number}", str(uuid.uuid4())
-        address = f"10.{64 + (64 + number // 250) // 256}.{(64 + number // 250) % 256}.{1 + number % 250}"
+        name, uid, lan, at = f"copy-{number}", str(uuid.uuid4()), number // LAN, number % LAN
+        address = (f"172.{16 + lan}.{at // 250}.{1 + at % 250}" if lan else
+                   f"10.{64 + (64 + number // 250) // 256}.{(64 + number // 250) % 256}.{1 + number % 250}")
         cluster = f"10.96.{(128 + number // 250) % 256}.{2 + number % 250}"
 
         def renamed(text):
@@ -81,6 +83,9 @@ class Original:
         vip = json.loads(renamed(self.vip))
         vip["metadata"]["uid"] = str(uuid.uuid4())
         change(vip)
+        if lan:
+            spec = vip["spec"]
+            spec.update(pool=f"{spec['pool']}-{lan}", virtualRouter=spec["virtualRouter"].replace(".", f"-{lan}.", 1))
         made = {f"/registry/services/specs/vms/{name}": renamed(self.service),
                 f"/registry/ipaddresses/{cluster}": renamed(self.taken),  # else the server would, with an Event
                 f"/registry/vipd.dev/virtualips/{address}": json.dumps(vip)}

@@ -162,8 +162,8 @@ def power_lost(cluster):
 
 
 class Fleet:
-    """Speakers on `nodes`. They own every address, or, without `owners`, only the first: all others belong to a node that
-    is not here, as for most nodes of a large cluster, and no controller runs, which would miss that node."""
+    """Speakers on `nodes`. They own every address, or, without `owners`, those in the first one's virtual router: all others belong
+    to a node that is not here, as for most nodes of a large cluster, and no controller runs, which would miss that node."""
 
     def __init__(self, api, lab, nodes=None, owners=True, apart=False):
         self.api, self.lab, self.owners, self.apart = api, lab, owners, apart
