@@ -123,6 +123,12 @@ cJSON *engine_describe(void *userdata)
 	cJSON_AddBoolToObject(tree, "apiReachable", engine->api_reachable);
 	cJSON_AddStringToObject(tree, "rules", engine->rules_present ? "present" : "missing");
 	cJSON_AddStringToObject(tree, "message", engine->rules_message);
+	cJSON_AddNumberToObject(tree, "rulesVerified", engine->verified.times);
+	if (engine->verified.times) {
+		cJSON_AddNumberToObject(tree, "rulesVerifiedSecondsAgo",
+					seconds_since(engine, engine->verified.when_us));
+		cJSON_AddNumberToObject(tree, "rulesDiffered", (double)engine->verified.differed);
+	}
 	describe_routers(engine, tree);
 	describe_peers(engine, tree);
 	drops = cJSON_AddObjectToObject(tree, "adverts");
@@ -161,5 +167,15 @@ cJSON *engine_describe_health(void *userdata)
 				: *engine->rules_message ? engine->rules_message
 							   : "what is wanted was not read yet, or the "
 							     "fence is not in place; vipd status says more");
+	return tree;
+}
+
+cJSON *engine_describe_verify(void *userdata)
+{
+	struct engine *engine = userdata;
+	cJSON *tree = cJSON_CreateObject();
+
+	cJSON_AddNumberToObject(tree, "rulesVerified", engine->verified.times);
+	engine_rules_verify(engine);
 	return tree;
 }

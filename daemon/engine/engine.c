@@ -298,6 +298,8 @@ static int start(struct engine *engine)
 	if (r >= 0)
 		r = serve(engine, &engine->status, STATUS_SOCKET, engine_describe);
 	if (r >= 0)
+		r = serve(engine, &engine->verify, VERIFY_SOCKET, engine_describe_verify);
+	if (r >= 0)
 		r = serve(engine, &engine->health, HEALTH_SOCKET, engine_describe_health);
 	if (r >= 0) {
 		page_new(&engine->page, engine);
@@ -339,6 +341,7 @@ static void stop(struct engine *engine)
 		engine->nodes = next;
 	}
 	status_server_free(engine->status);
+	status_server_free(engine->verify);
 	status_server_free(engine->health);
 	engine_rules_free(engine);
 	traffic_free(engine->traffic);

@@ -79,7 +79,7 @@ struct engine {
 	struct served *served;
 	struct traffic *traffic;
 	const struct balancer *balancer; /* somebody else who would balance; NULL: nobody */
-	struct status_server *status, *health;
+	struct status_server *status, *health, *verify;
 	struct page *page;
 	struct prober *prober;
 	struct fault *fault;
@@ -116,6 +116,11 @@ struct engine {
 	uint64_t told; /* hash of the status of this node; 0: nothing */
 	uint64_t verdicts[VRRP_VERDICT_COUNT];
 	struct record_counts counts;
+	struct engine_verified {
+		unsigned times;
+		uint64_t when_us;
+		size_t differed; /* elements, then; put right since */
+	} verified; /* what the kernel has of the rules, with what is wanted */
 	uint64_t rules_restored_us; /* when somebody's change of our rules was undone last */
 	struct log_gate packet_gate, send_gate, rules_gate, foreign_gate;
 	int exit_code;
@@ -166,6 +171,7 @@ void engine_report_node(struct engine *engine); /* if it is news */
 /* describe.c: everything this node knows, for `vipd status` */
 cJSON *engine_describe(void *userdata);
 cJSON *engine_describe_health(void *userdata); /* for probes */
+cJSON *engine_describe_verify(void *userdata); /* and begins to verify the rules */
 
 /* addresses.c; the router's segment is not NULL */
 int engine_addresses_add(struct router *router);

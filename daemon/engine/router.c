@@ -79,7 +79,10 @@ void router_start_announcing(struct router *router)
 static void on_announce(struct timer *timer, uint64_t due_us)
 {
 	struct router *router = TIMER_ITEM(timer, struct router, announce_timer);
-	uint64_t wait = ANNOUNCE_REFRESH_US, now_us = engine_now(router->engine);
+	/* Each at a time of its own: thousands that were taken at once would all be told of at once, again and again. */
+	uint64_t wait = ANNOUNCE_REFRESH_US / 2 +
+			ANNOUNCE_REFRESH_US * router->wish.virtual_router_id / 256;
+	uint64_t now_us = engine_now(router->engine);
 
 	if (!virtual_router_owns(&router->core) || !router->segment)
 		return;

@@ -28,6 +28,7 @@ struct rules {
 	bool waiting; /* and it goes on when its fd says so */
 	bool source4[33], source6[129]; /* lengths of source ranges, of now or earlier */
 	uint64_t verified_us; /* when the kernel's elements were asked for last */
+	bool verifying;	      /* and not compared yet */
 	bool failed; /* no memory, or the kernel refused: everything anew, later */
 };
 
@@ -400,7 +401,14 @@ static void done(struct engine *engine)
 		else
 			log_gate_clear(&engine->rules_gate);
 	}
-	if (engine->table && (count = nft_table_differences(engine->table)) > 0)
+	count = engine->table ? nft_table_differences(engine->table) : 0;
+	if (engine->rules->verifying) {
+		engine->rules->verifying = false;
+		engine->verified = (struct engine_verified){ .times = engine->verified.times + 1,
+							     .when_us = engine_now(engine),
+							     .differed = count };
+	}
+	if (count > 0)
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "%zu elements of table vipd were not as they should be, and nobody was seen "
 			 "to change them: put right", count);
@@ -526,6 +534,7 @@ void engine_rules_verify(struct engine *engine)
 	if (!engine->table || !engine->rules_present)
 		return;
 	engine->rules->verified_us = engine_now(engine);
+	engine->rules->verifying = true;
 	nft_table_retry(engine->table);
 	nft_table_compare(engine->table);
 	engine_rules_soon(engine);

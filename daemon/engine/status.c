@@ -14,6 +14,8 @@
 #include "daemon/options.h"
 
 #define ANSWER_MAX  (64 * 1024 * 1024)
+#define VERIFY_US   (100 * 1000) /* then it is looked whether the rules are verified */
+#define VERIFY_MAX  100
 
 struct status_server {
 	sd_event_source *io;
@@ -286,8 +288,17 @@ static void print_table(const cJSON *tree)
 	int names = width_of(list, "router", "");
 	char age[16];
 
-	printf("node %s   fence %s   feeder %s   rules %s%s%s\n\n", text_of(tree, "node"),
-	       text_of(tree, "fence"), text_of(tree, "feeder"), text_of(tree, "rules"),
+	printf("node %s   fence %s   feeder %s   rules %s", text_of(tree, "node"),
+	       text_of(tree, "fence"), text_of(tree, "feeder"), text_of(tree, "rules"));
+	if (cJSON_HasObjectItem(tree, "rulesDiffered")) {
+		print_age(age, number_of(tree, "rulesVerifiedSecondsAgo"));
+		printf(", verified %s ago: ", age);
+		if (number_of(tree, "rulesDiffered") > 0)
+			printf("%.0f elements differed, put right", number_of(tree, "rulesDiffered"));
+		else
+			printf("as wanted");
+	}
+	printf("%s%s\n\n",
 	       *text_of(tree, "message") == '-' ? "" : "   ",
 	       *text_of(tree, "message") == '-' ? "" : text_of(tree, "message"));
 	print_routers(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
@@ -319,12 +330,34 @@ static int probe(const char *runtime, bool readiness)
 	return readiness && !ready;
 }
 
+/* What the node says when it has compared its rules with what is wanted, begun now. NULL has said why. */
+static cJSON *verify(const char *runtime)
+{
+	cJSON *before = ask(runtime, VERIFY_SOCKET), *tree = NULL;
+	double times = number_of(before, "rulesVerified");
+
+	for (unsigned i = 0; before && i < VERIFY_MAX; i++) {
+		usleep(VERIFY_US);
+		tree = ask(runtime, STATUS_SOCKET);
+		if (!tree || number_of(tree, "rulesVerified") > times)
+			break;
+		cJSON_Delete(tree);
+		tree = NULL;
+	}
+	if (before && !tree)
+		fprintf(stderr, "the rules could not be verified within 10 s: vipd status says why\n");
+	cJSON_Delete(before);
+	return tree;
+}
+
 int status_main(int argc, char **argv)
 {
 	const char *runtime = "/run/vipd", *output = "table", *healthz = "false", *readyz = "false";
+	const char *verified = "false";
 	const struct option_spec specs[] = {
 		{ "runtime-dir", &runtime, false, "DIR", "of the vipd to ask" },
 		{ "o", &output, false, "FORMAT", "table or json" },
+		{ "verify", &verified, true, NULL, "first compares the kernel's rules with what is wanted" },
 		{ "healthz", &healthz, true, NULL, "only: does its loop turn? exit 0 or 1" },
 		{ "readyz", &readyz, true, NULL, "only: may it own addresses? exit 0 or 1" },
 		{ NULL, NULL, false, NULL, NULL },
@@ -340,7 +373,7 @@ int status_main(int argc, char **argv)
 	}
 	if (strcmp(readyz, "true") == 0 || strcmp(healthz, "true") == 0)
 		return probe(runtime, strcmp(readyz, "true") == 0);
-	tree = ask(runtime, STATUS_SOCKET);
+	tree = strcmp(verified, "true") == 0 ? verify(runtime) : ask(runtime, STATUS_SOCKET);
 	if (!tree)
 		return 1;
 	if (strcmp(output, "json") == 0) {

@@ -6,10 +6,11 @@
 /*
  * The node's own view over a local socket, also when Kubernetes is gone: whoever connects to
  * RUNTIME_DIR/status.sock gets one JSON document and the end of the stream; at health.sock a short one,
- * for probes: {"ready", "message"}.
+ * for probes: {"ready", "message"}; at verify.sock how often the rules were verified, which begins then once more.
  */
 #define STATUS_SOCKET "status.sock"
 #define HEALTH_SOCKET "health.sock"
+#define VERIFY_SOCKET "verify.sock"
 
 struct status_server;
 
@@ -18,5 +19,5 @@ int status_server_new(struct status_server **server, sd_event *event, const char
 		      int64_t priority, cJSON *(*describe)(void *userdata), void *userdata);
 void status_server_free(struct status_server *server); /* removes the socket */
 
-/* `vipd status [--runtime-dir DIR] [-o table|json | --healthz | --readyz]` */
+/* `vipd status [--runtime-dir DIR] [-o table|json] [--verify] | --healthz | --readyz` */
 int status_main(int argc, char **argv);

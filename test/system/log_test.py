@@ -104,6 +104,8 @@ def test_the_status_an_engineer_needs(rack):
     table = rack.lab[new].run([vipd.program(), "status", "--runtime-dir", rack[new].runtime]).stdout
     lines = table.splitlines()
     assert lines[0].startswith(f"node {new}   fence egress   feeder running   rules present")
+    verified = rack.lab[new].run([vipd.program(), "status", "--verify", "--runtime-dir", rack[new].runtime]).stdout
+    assert re.search(r"rules present, verified [0-2]s ago: as wanted$", verified.splitlines()[0]), verified
     assert re.search(r"^ROUTER +ADDRESS +STATE +OWNER +SINCE +TERM +DATAPLANE +REASON$", table, re.M)
     assert re.search(rf"^lab\.ipv4\.10 +192\.0\.2\.10 +Active +{new} +\d+s +0 +[a-z]+ +OwnerResigned$", table, re.M)
     assert re.search(rf"^lab\.ipv6\.16 +2001:db8::1:10 +Active +{new} ", table, re.M)
