@@ -333,21 +333,21 @@ static int probe(const char *runtime, bool readiness)
 /* What the node says when it has compared its rules with what is wanted, begun now. NULL has said why. */
 static cJSON *verify(const char *runtime)
 {
-	cJSON *before = ask(runtime, VERIFY_SOCKET), *tree = NULL;
+	cJSON *before = ask(runtime, VERIFY_SOCKET), *tree;
 	double times = number_of(before, "rulesVerified");
 
-	for (unsigned i = 0; before && i < VERIFY_MAX; i++) {
+	if (!before)
+		return NULL;
+	cJSON_Delete(before);
+	for (unsigned i = 0; i < VERIFY_MAX; i++) {
 		usleep(VERIFY_US);
 		tree = ask(runtime, STATUS_SOCKET);
 		if (!tree || number_of(tree, "rulesVerified") > times)
-			break;
+			return tree;
 		cJSON_Delete(tree);
-		tree = NULL;
 	}
-	if (before && !tree)
-		fprintf(stderr, "the rules could not be verified within 10 s: vipd status says why\n");
-	cJSON_Delete(before);
-	return tree;
+	fprintf(stderr, "the rules could not be verified within 10 s: vipd status says why\n");
+	return NULL;
 }
 
 int status_main(int argc, char **argv)

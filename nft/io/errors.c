@@ -8,7 +8,6 @@
 #include <netinet/udp.h>
 
 #include <linux/netfilter.h>
-#include <linux/netlink.h>
 
 #include "nft/chains.h"
 #include "nft/io/expression.h"
@@ -73,10 +72,8 @@ static void put_rule(struct nft_wire *wire, bool six, enum nft_set_id map, bool 
 	struct nft_expression expression;
 	size_t opened;
 
-	nft_wire_message(wire, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, NFPROTO_NETDEV);
-	nft_wire_put_text(wire, NFTA_RULE_TABLE, "vipd");
-	nft_wire_put_text(wire, NFTA_RULE_CHAIN, six ? NFT_ERRORS_CHAIN "6" : NFT_ERRORS_CHAIN "4");
-	opened = nft_wire_open(wire, NFTA_RULE_EXPRESSIONS);
+	opened = nft_expression_rule(wire, NFPROTO_NETDEV, "vipd",
+				     six ? NFT_ERRORS_CHAIN "6" : NFT_ERRORS_CHAIN "4");
 	if (hash != HASH_NONE)
 		put_slot(wire, layout, hash);
 	nft_expression_load_to(wire, KEY, NFT_PAYLOAD_NETWORK_HEADER, layout->to, layout->size);

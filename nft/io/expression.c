@@ -1,5 +1,7 @@
 #include "nft/io/expression.h"
 
+#include <linux/netlink.h>
+
 struct nft_expression nft_expression_begin(struct nft_wire *wire, const char *name)
 {
 	struct nft_expression expression = { .element = nft_wire_open(wire, NFTA_LIST_ELEM) };
@@ -21,6 +23,14 @@ void nft_expression_value(struct nft_wire *wire, uint16_t type, const void *valu
 
 	nft_wire_put(wire, NFTA_DATA_VALUE, value, size);
 	nft_wire_close(wire, opened);
+}
+
+size_t nft_expression_rule(struct nft_wire *wire, uint8_t family, const char *table, const char *chain)
+{
+	nft_wire_message(wire, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family);
+	nft_wire_put_text(wire, NFTA_RULE_TABLE, table);
+	nft_wire_put_text(wire, NFTA_RULE_CHAIN, chain);
+	return nft_wire_open(wire, NFTA_RULE_EXPRESSIONS);
 }
 
 void nft_expression_load_to(struct nft_wire *wire, uint32_t reg, uint32_t base, uint32_t offset, uint32_t size)

@@ -21,6 +21,9 @@ void nft_expression_end(struct nft_wire *wire, struct nft_expression expression)
 /* A value among its attributes. */
 void nft_expression_value(struct nft_wire *wire, uint16_t type, const void *value, size_t size);
 
+/* A rule at the end of the chain: expressions go into it until nft_wire_close() of what is answered. */
+size_t nft_expression_rule(struct nft_wire *wire, uint8_t family, const char *table, const char *chain);
+
 /* Bytes of the packet come into the register. `base`: enum nft_payload_bases */
 void nft_expression_load(struct nft_wire *wire, uint32_t base, uint32_t offset, uint32_t size);
 void nft_expression_load_to(struct nft_wire *wire, uint32_t reg, uint32_t base, uint32_t offset, uint32_t size);

@@ -106,10 +106,7 @@ static void put_rule(struct nft_wire *wire, const char *chain, bool six, uint8_t
 {
 	size_t opened;
 
-	nft_wire_message(wire, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, NFPROTO_INET);
-	nft_wire_put_text(wire, NFTA_RULE_TABLE, NFT_GUARD);
-	nft_wire_put_text(wire, NFTA_RULE_CHAIN, chain);
-	opened = nft_wire_open(wire, NFTA_RULE_EXPRESSIONS);
+	opened = nft_expression_rule(wire, NFPROTO_INET, NFT_GUARD, chain);
 	put_meta(wire, NFT_META_NFPROTO, six ? NFPROTO_IPV6 : NFPROTO_IPV4);
 	put_lookup(wire, six);
 	put_meta(wire, NFT_META_L4PROTO, protocol);

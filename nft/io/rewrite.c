@@ -6,7 +6,6 @@
 
 #include <linux/if_ether.h>
 #include <linux/netfilter.h>
-#include <linux/netlink.h>
 
 #include "nft/io/expression.h"
 #include "nft/skeleton.h"
@@ -67,10 +66,7 @@ void nft_rewrite_put(struct nft_wire *wire)
 {
 	size_t opened;
 
-	nft_wire_message(wire, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, NFPROTO_NETDEV);
-	nft_wire_put_text(wire, NFTA_RULE_TABLE, "vipd");
-	nft_wire_put_text(wire, NFTA_RULE_CHAIN, NFT_REWRITE_CHAIN);
-	opened = nft_wire_open(wire, NFTA_RULE_EXPRESSIONS);
+	opened = nft_expression_rule(wire, NFPROTO_NETDEV, "vipd", NFT_REWRITE_CHAIN);
 	put_expressions(wire);
 	nft_wire_close(wire, opened);
 }

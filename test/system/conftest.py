@@ -71,6 +71,18 @@ class Rack:
     def watch(self, *addresses, **more):
         return self.cluster.watch(*(addresses or BOTH), port=80, **more)
 
+    @property
+    def hosts(self):
+        """Everybody who may ask for an address: on the LAN and beyond it, nodes, VMs."""
+        return [self.client, self.lab.far, *self.lab.nodes.values(), *self.lab.vms.values()]
+
+    def is_reached_from_everywhere(self, address):
+        for host in self.hosts:
+            assert host.reaches(address, 22) == "db", (host.name, address)
+            assert host.ask_udp(address, 80, "x") == ("db", "x"), (host.name, address)
+        with pytest.raises(ConnectionRefusedError):
+            self.client.connect(address, 23)
+
     @contextlib.contextmanager
     def smaller_path(self, mtu=1280):
         """Between the gateway and `far` frames are smaller than anywhere else."""

@@ -63,13 +63,8 @@ def test_nat_translates_on_the_owner_alone(nat_rack):
 
 def test_nat_reaches_from_everywhere_and_refuses_what_is_closed(nat_rack):
     rack = nat_rack
-    hosts = [rack.client, rack.lab.far, *rack.lab.nodes.values(), *rack.lab.vms.values()]
     for address in BOTH:
-        for host in hosts:
-            assert host.reaches(address, 22) == "db", (host.name, address)
-            assert host.ask_udp(address, 80, "x") == ("db", "x"), (host.name, address)
-        with pytest.raises(ConnectionRefusedError):
-            rack.client.connect(address, 23)
+        rack.is_reached_from_everywhere(address)
         text = "x" * 4000
         assert rack.client.ask_udp(address, 80, text)[1] == text
 

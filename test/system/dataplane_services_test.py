@@ -211,7 +211,7 @@ def test_a_vm_whose_node_is_not_on_the_segment(rack, exposed):
 
 def test_a_vm_off_the_segment_beside_others(rack, exposed):
     """Of three VMs one is reached by the owner alone; so may be the owner's own, which it translates for, too."""
-    for host in [rack.client, rack.lab.far, *rack.lab.nodes.values(), *rack.lab.vms.values()]:
+    for host in rack.hosts:
         for address in MIXED:
             found = [host.reaches(address, 22) for _ in range(30)]
             assert set(found) == set(ALL), (host.name, address, found)
@@ -326,7 +326,7 @@ def foreign_table(rack, kind):
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_rules_of_others_capture_nothing(rack, exposed, kind):
-    hosts = [rack.client, rack.lab.far, *rack.lab.nodes.values(), *rack.lab.vms.values()]
+    hosts = rack.hosts
     with foreign_table(rack, kind):
         # The rules are live: a node's own address is caught by its node port.
         assert rack.client.reaches(rack.lab["n1"].address4, 30022) == "local"

@@ -75,7 +75,7 @@ def test_the_owner_s_own_daemons_are_not_reached(rack, whole):
 
 
 def test_from_everywhere_and_large_datagrams(rack, whole):
-    for host in [rack.client, rack.lab.far, *rack.lab.nodes.values(), *rack.lab.vms.values()]:
+    for host in rack.hosts:
         for address in WHOLE:
             assert host.reaches(address, 9999) == "db", (host.name, address)
     for address in WHOLE:
