@@ -408,8 +408,9 @@ def test_an_sctp_association_begins_and_is_translated_both_ways(rack, plane):
                 raw_sctp, CLIENT[bool(six)], six, address, 9000, 2, 0.5)))
             server.join(10)
             assert answer == (address, 9000)
-            assert heard[0][0] == (own(rack.lab[rack.cluster.owner(address)], address) if plane == "nat" else
-                                   CLIENT[bool(six)])
+            owner = rack.lab[rack.cluster.owner(address)]
+            # An owner that has the VM itself asks it in the client's name in either plane.
+            assert heard[0][0] == (own(owner, address) if plane == "nat" and owner is not vm.node else CLIENT[bool(six)])
     finally:
         exposed.hide()
         rack.cluster.pool()
