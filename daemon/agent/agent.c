@@ -207,6 +207,9 @@ static void on_message(void *userdata, const struct message *message)
 		address_book_transition(agent->addresses, &message->transition);
 		event_queue_transition(agent->events, &message->transition);
 		return;
+	case MESSAGE_REFUSAL:
+		event_queue_refusal(agent->events, &message->refusal);
+		return;
 	case MESSAGE_SHUTDOWN:
 		shut_down(agent);
 		return;

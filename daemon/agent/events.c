@@ -203,26 +203,29 @@ static void tell(const struct story *story, const struct object *about)
 	add(queue, series, false, make_body(story, about, series));
 }
 
+/* `name`: "namespace/name", cut up here. */
+static void tell_service(const struct story *story, char *name)
+{
+	char *slash = strchr(name, '/'), uid[64];
+
+	if (!slash)
+		return;
+	*slash = '\0';
+	wish_set_uid(story->queue->agent->wishes, name, slash + 1, uid);
+	if (uid[0])
+		tell(story, &(struct object){ "v1", "Service", name, slash + 1, uid });
+}
+
 static void on_address(void *userdata, const char *name, const char *uid, const char *services)
 {
 	struct story *story = userdata;
-	struct wish_set *wishes = story->queue->agent->wishes;
 	char text[4096];
 
 	snprintf(text, sizeof text, "%s", services ? services : "");
 	tell(story, &(struct object){ "vipd.dev/v1alpha1", "VirtualIP", "", name, uid });
 	for (char *save, *one = strtok_r(text, ",", &save); one;
-	     one = strtok_r(NULL, ",", &save)) {
-		char *slash = strchr(one, '/'), service_uid[64];
-
-		if (!slash)
-			continue;
-		*slash = '\0';
-		wish_set_uid(wishes, one, slash + 1, service_uid);
-		if (service_uid[0])
-			tell(story,
-			     &(struct object){ "v1", "Service", one, slash + 1, service_uid });
-	}
+	     one = strtok_r(NULL, ",", &save))
+		tell_service(story, one);
 }
 
 /* A planned move is told by the node that has it now; trouble also by the node that had it. */
@@ -254,6 +257,20 @@ void event_queue_transition(struct event_queue *queue, const struct message_tran
 			 "; outage about %llu ms",
 			 (unsigned long long)(transition->outage_us / 1000));
 	address_book_each(queue->agent->addresses, transition->router, on_address, &story);
+	agent_flush_soon(queue->agent);
+}
+
+void event_queue_refusal(struct event_queue *queue, const struct message_refusal *refusal)
+{
+	struct message_transition transition = { .reason = BASE_REASON_KERNEL_REFUSED };
+	struct story story = { .queue = queue, .transition = &transition };
+	char service[MESSAGE_SERVICE_SIZE];
+
+	wall_time(story.time, 0, true);
+	snprintf(transition.to, sizeof transition.to, "%s", queue->agent->node); /* a series of each node */
+	snprintf(story.note, sizeof story.note, "%s", refusal->message);
+	snprintf(service, sizeof service, "%s", refusal->service);
+	tell_service(&story, service);
 	agent_flush_soon(queue->agent);
 }
 

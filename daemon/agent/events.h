@@ -13,5 +13,7 @@ void event_queue_free(struct event_queue *queue);
 
 /* A change of owner, as the node it happened to tells it: about the router's VIPs and Services. */
 void event_queue_transition(struct event_queue *queue, const struct message_transition *transition);
+/* The kernel of this node refuses a rule of a Service: about that Service. */
+void event_queue_refusal(struct event_queue *queue, const struct message_refusal *refusal);
 
 void event_queue_flush(struct event_queue *queue);

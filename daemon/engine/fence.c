@@ -86,6 +86,7 @@ static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *use
 		return 0;
 	}
 	nft_table_forget(engine->table);
+	nft_table_retry(engine->table); /* it may have been what a refusal was for */
 	engine->counts.rules_restored++;
 	engine->rules_due = true;
 	if (base_usec_since(now_us, engine->rules_restored_us) > BASE_USEC_PER_SEC) {

@@ -104,7 +104,8 @@ struct engine {
 	enum engine_review reviewing;
 	unsigned review_round; /* of a look at each router */
 	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
-	char rules_message[256];
+	char rules_message[2 * MESSAGE_TEXT_SIZE];
+	size_t rules_refused; /* elements that the kernel does not take */
 	sd_event_source *review, *refresh, *links_look, *save, *state_wait, *stop_limit, *release;
 	int lock;
 	pid_t saver;

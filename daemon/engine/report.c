@@ -81,7 +81,7 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 {
 	memset(status, 0, sizeof *status);
 	status->ready = engine->ready;
-	status->programmed = engine->rules_present;
+	status->programmed = engine->rules_present && engine->rules_refused == 0;
 	status->unshown = page_refused(engine->page);
 	status->safe_to_reboot = safe_to_reboot(engine);
 	status->fence = !engine->table		     ? MESSAGE_FENCE_NONE

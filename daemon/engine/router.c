@@ -376,7 +376,7 @@ void router_segment_gone(struct router *router)
 
 static bool has_rules(const struct router *router)
 {
-	return engine_fence_ready(router->engine) && router->rules_present;
+	return engine_fence_ready(router->engine) && router->rules_present && !router->rules_refused;
 }
 
 void router_review(struct router *router)
@@ -391,7 +391,7 @@ void router_review(struct router *router)
 	if (!router->segment && why == BASE_REASON_NONE)
 		why = BASE_REASON_INVALID_CONFIGURATION;
 	if (why == BASE_REASON_NONE && !has_rules(router)) {
-		if (!router->engine->rules_message[0])
+		if (router->engine->rules_present ? !router->rules_refused : !router->engine->rules_message[0])
 			return; /* they are on their way: not before they are there, and no refusal */
 		why = BASE_REASON_KERNEL_REFUSED;
 	}

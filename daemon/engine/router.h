@@ -53,6 +53,7 @@ struct router {
 	bool lingering;	      /* handed over; what still comes is passed on for a grace time */
 	bool addresses_added; /* by us, as far as we know; the kernel is asked for the status */
 	bool rules_present;
+	bool rules_refused; /* some of its address: there is no fence, or nothing is translated */
 	bool rules_virtual; /* they answer with its virtual MAC */
 	bool listening;	    /* its segment takes frames to its virtual MAC; also a while after it has none */
 	uint64_t refused_us; /* when the kernel refused an address or adverts; 0: never */

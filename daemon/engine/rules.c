@@ -5,23 +5,17 @@
 
 #include "daemon/engine/balancer.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/refusals.h"
 #include "daemon/engine/served.h"
 #include "vrrp/packet.h"
 
 /* From what is wanted to what must stand in the kernel: rules of every VIP on every node. */
 
-/* Who wants an element, as nft/io/table.h keeps it: a port, an address (no protocol), the members (nothing). */
-struct source {
-	struct base_address address;
-	uint8_t protocol;
-	uint16_t port;
-};
-
 /* What is to be looked at, in pieces that leave the loop to others in between. */
 struct rules {
 	struct engine *engine;
 	sd_event_source *work;
-	struct source *queue;
+	struct refusals_source *queue;
 	size_t count, at, capacity;
 	bool all;    /* a round over everything is to begin */
 	bool busy;   /* the table has not done yet what it was told: the rest waits for it */
@@ -83,9 +77,9 @@ static enum nft_dataplane dataplane_of(const struct router *router)
 }
 
 /* Padding included: it is compared as bytes. */
-static struct source source_of(const struct base_address *address, uint8_t protocol, uint16_t port)
+static struct refusals_source source_of(const struct base_address *address, uint8_t protocol, uint16_t port)
 {
-	struct source source;
+	struct refusals_source source;
 
 	memset(&source, 0, sizeof source);
 	if (address)
@@ -202,7 +196,7 @@ static int want_vip(struct engine *engine, const struct base_address *address)
 }
 
 /* What one source wants now, instead of what it wanted before. */
-static int want(struct engine *engine, const struct source *source)
+static int want(struct engine *engine, const struct refusals_source *source)
 {
 	const struct message_service_port *port;
 	int r = nft_table_source(engine->table, source, sizeof *source);
@@ -229,7 +223,7 @@ static void enqueue(struct rules *rules, const struct base_address *address, uin
 		return; /* it is among everything */
 	if (rules->count == rules->capacity) {
 		size_t capacity = rules->capacity ? rules->capacity * 2 : 64;
-		struct source *grown = realloc(rules->queue, capacity * sizeof *grown);
+		struct refusals_source *grown = realloc(rules->queue, capacity * sizeof *grown);
 
 		if (!grown) {
 			rules->failed = true;
@@ -355,6 +349,7 @@ static void failed(struct engine *engine, const struct base_error *error)
 	engine->rules->failed = false;
 	engine->rules->all = true; /* with the next refresh */
 	engine->rules_present = false;
+	engine->rules_refused = 0;
 	snprintf(engine->rules_message, sizeof engine->rules_message, "%s", error->message);
 	if (log_gate_pass(&engine->rules_gate, &suppressed))
 		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
@@ -362,44 +357,15 @@ static void failed(struct engine *engine, const struct base_error *error)
 			 (unsigned long long)(ENGINE_REFRESH_US / BASE_USEC_PER_SEC));
 }
 
-/* What is left out because the kernel does not take it, and whose it is. */
-static void tell_refusals(struct engine *engine, const struct nft_refusal *refusal, size_t count)
-{
-	const struct message_service_port *port = NULL;
-	struct source source;
-
-	if (refusal->source_size == sizeof source) {
-		memcpy(&source, refusal->source, sizeof source);
-		if (source.protocol)
-			port = store_port(engine->store, &source.address, source.protocol,
-					  source.port);
-	}
-	snprintf(engine->rules_message, sizeof engine->rules_message,
-		 "the kernel refuses %zu elements of table vipd, all others are there; one, of %s%s: "
-		 "%.100s: %s",
-		 count, port ? "Service " : "", port ? port->service : "an address",
-		 refusal->element, strerror(-refusal->error));
-	if (log_gate_pass(&engine->rules_gate, NULL))
-		log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED,
-			 LOG_FIELDS({ "SERVICE", port ? port->service : "" }), "%s",
-			 engine->rules_message);
-}
-
-/* The kernel has what is wanted. */
+/* The kernel has what is wanted, but what it refuses. */
 static void done(struct engine *engine)
 {
-	const struct nft_refusal *refusals;
 	size_t count;
 
 	engine->rules_present = true;
-	engine->rules_message[0] = '\0';
 	if (engine->table) {
 		served_end(engine->served); /* the flows of who is gone: not before the rules */
-		count = nft_table_refusals(engine->table, &refusals);
-		if (count > 0)
-			tell_refusals(engine, &refusals[0], count);
-		else
-			log_gate_clear(&engine->rules_gate);
+		refusals_review(engine);
 	}
 	count = engine->table ? nft_table_differences(engine->table) : 0;
 	if (engine->rules->verifying) {

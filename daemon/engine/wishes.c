@@ -322,6 +322,7 @@ static void on_message(void *userdata, const struct message *message)
 	case MESSAGE_ROUTER_STATUS:
 	case MESSAGE_NODE_STATUS:
 	case MESSAGE_TRANSITION:
+	case MESSAGE_REFUSAL:
 	case MESSAGE_SHUTDOWN:
 	case MESSAGE_ALIVE:
 	case MESSAGE_PROBE_RESULT:

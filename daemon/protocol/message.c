@@ -422,6 +422,10 @@ static void code_payload(struct coder *coder, struct message *message)
 	case MESSAGE_TRANSITION:
 		code_transition(coder, &message->transition);
 		return;
+	case MESSAGE_REFUSAL:
+		code_text(coder, message->refusal.service, sizeof message->refusal.service);
+		code_text(coder, message->refusal.message, sizeof message->refusal.message);
+		return;
 	case MESSAGE_TYPE_COUNT:
 		break;
 	}
@@ -481,6 +485,7 @@ const char *message_type_name(enum message_type type)
 		[MESSAGE_ROUTER_STATUS] = "router-status",
 		[MESSAGE_NODE_STATUS] = "node-status",
 		[MESSAGE_TRANSITION] = "transition",
+		[MESSAGE_REFUSAL] = "refusal",
 		[MESSAGE_SHUTDOWN] = "shutdown",
 		[MESSAGE_ALIVE] = "alive",
 		[MESSAGE_PROBE] = "probe",

@@ -61,6 +61,7 @@ enum message_type {
 	MESSAGE_ROUTER_STATUS,
 	MESSAGE_NODE_STATUS,
 	MESSAGE_TRANSITION,
+	MESSAGE_REFUSAL,
 	MESSAGE_SHUTDOWN, /* the engine is done: write last status and end */
 	MESSAGE_ALIVE,	  /* every few seconds: its loop turns, what it owns it stands behind */
 	/* of drills: to the engine, and back when it begins and when it ends */
@@ -288,9 +289,15 @@ struct message_node_status {
 	uint8_t dataplane;
 	uint32_t owned;
 	uint32_t eligible;
-	char message[MESSAGE_TEXT_SIZE]; /* what is wrong, "" if nothing */
+	char message[2 * MESSAGE_TEXT_SIZE]; /* what is wrong, "" if nothing */
 	uint32_t segment_count;
 	struct message_segment segments[MESSAGE_SEGMENTS_MAX];
+};
+
+/* For an Event of the Service of whose rules the kernel of this node refuses one. */
+struct message_refusal {
+	char service[MESSAGE_SERVICE_SIZE];
+	char message[2 * MESSAGE_TEXT_SIZE];
 };
 
 /* For Events and VirtualIP.status.lastTransition; said once, by the node it happened to. */
@@ -372,6 +379,7 @@ struct message {
 		struct message_router_status router_status;
 		struct message_node_status node_status;
 		struct message_transition transition;
+		struct message_refusal refusal;
 		struct message_probe probe;
 		struct message_probe_result probe_result;
 		struct message_fault fault;

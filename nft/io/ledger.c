@@ -119,8 +119,8 @@ static void withdraw(struct nft_ledger *ledger, struct source *source)
 		source->records = record->sister;
 		record->sister = NULL;
 		record->source = NULL;
-		ledger->refusals -= record->refused;
-		record->refused = false;
+		ledger->refusals -= record->refused != 0;
+		record->refused = 0;
 		mark(ledger, record); /* without memory it stays in the kernel until the next resync */
 	}
 }
@@ -426,12 +426,12 @@ void nft_ledger_done(const struct nft_change *change)
 		change->new->present = true;
 }
 
-void nft_ledger_refused(struct nft_ledger *ledger, const struct nft_change *change)
+void nft_ledger_refused(struct nft_ledger *ledger, const struct nft_change *change, int error)
 {
 	struct nft_record *record = change->new ? change->new : change->old;
 
-	ledger->refusals += !record->refused;
-	record->refused = true;
+	ledger->refusals += record->refused == 0;
+	record->refused = (uint8_t)-error;
 }
 
 bool nft_ledger_dirty(const struct nft_ledger *ledger)
@@ -453,7 +453,7 @@ void nft_ledger_settle(struct nft_ledger *ledger)
 		record->queued = false;
 		if (record->source || record->torn || record->present)
 			continue;
-		ledger->refusals -= record->refused;
+		ledger->refusals -= record->refused != 0;
 		nft_shelf_remove(&ledger->shelf, record);
 	}
 	ledger->dirty_count = kept;
@@ -473,7 +473,7 @@ void nft_ledger_retry(struct nft_ledger *ledger)
 	for (size_t i = 0; i < ledger->shelf.bucket_count && ledger->refusals > 0; i++)
 		for (struct nft_record *record = ledger->shelf.buckets[i]; record; record = record->next)
 			if (record->refused) {
-				record->refused = false;
+				record->refused = 0;
 				ledger->refusals--;
 				mark(ledger, record);
 			}
@@ -490,7 +490,16 @@ size_t nft_ledger_count(const struct nft_ledger *ledger)
 	return ledger->shelf.count;
 }
 
-size_t nft_ledger_refusals(const struct nft_ledger *ledger)
+void nft_ledger_each_refusal(const struct nft_ledger *ledger,
+			     void (*tell)(void *userdata, const struct nft_record *record, int error),
+			     void *userdata)
 {
-	return ledger->refusals;
+	size_t left = ledger->refusals;
+
+	for (size_t i = 0; i < ledger->shelf.bucket_count && left > 0; i++)
+		for (struct nft_record *record = ledger->shelf.buckets[i]; record; record = record->next)
+			if (record->refused) {
+				tell(userdata, record, -record->refused);
+				left--;
+			}
 }

@@ -48,8 +48,8 @@ struct nft_change {
 int nft_ledger_changes(struct nft_ledger *ledger, size_t limit, struct nft_change **changes,
 		       size_t *count);
 void nft_ledger_done(const struct nft_change *change);
-/* The kernel will not have it: it is not tried again before its source says something new. */
-void nft_ledger_refused(struct nft_ledger *ledger, const struct nft_change *change);
+/* The kernel will not have it (-errno): it is not tried again before its source says something new. */
+void nft_ledger_refused(struct nft_ledger *ledger, const struct nft_change *change, int error);
 void nft_ledger_settle(struct nft_ledger *ledger);
 bool nft_ledger_dirty(const struct nft_ledger *ledger);
 /* What was refused is a difference again. */
@@ -60,4 +60,7 @@ void nft_record_element(const struct nft_record *record, struct nft_element *ele
 const void *nft_record_source(const struct nft_record *record, size_t *size);
 
 size_t nft_ledger_count(const struct nft_ledger *ledger); /* records */
-size_t nft_ledger_refusals(const struct nft_ledger *ledger);
+/* Each that is refused; looks at every record there is, if there are any. */
+void nft_ledger_each_refusal(const struct nft_ledger *ledger,
+			     void (*tell)(void *userdata, const struct nft_record *record, int error),
+			     void *userdata);

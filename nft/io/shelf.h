@@ -19,7 +19,7 @@ struct nft_record {
 	bool present; /* in the kernel */
 	bool dirty;   /* its key is to be looked at */
 	bool queued;  /* in ledger->dirty */
-	bool refused;
+	uint8_t refused; /* by the kernel: errno; 0: it was not */
 	bool torn;	 /* claimed by nobody, but by a contradiction */
 	uint8_t bytes[]; /* key, data */
 };

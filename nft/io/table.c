@@ -190,10 +190,30 @@ int nft_table_want(void *userdata, const struct nft_element *element)
 	return nft_ledger_claim(table->ledger, element);
 }
 
-size_t nft_table_refusals(const struct nft_table *table, const struct nft_refusal **refusals)
+struct listener {
+	void (*tell)(void *userdata, const struct nft_refusal *refusal);
+	void *userdata;
+};
+
+static void tell_refusal(void *userdata, const struct nft_record *record, int error)
 {
-	*refusals = table->transfer.refusals;
-	return nft_ledger_refusals(table->ledger);
+	const struct listener *listener = userdata;
+	struct nft_refusal refusal = { .error = error };
+	struct nft_element element;
+
+	nft_record_element(record, &element);
+	nft_element_format(&element, refusal.element);
+	refusal.source = nft_record_source(record, &refusal.source_size);
+	listener->tell(listener->userdata, &refusal);
+}
+
+void nft_table_each_refusal(const struct nft_table *table,
+			    void (*tell)(void *userdata, const struct nft_refusal *refusal),
+			    void *userdata)
+{
+	struct listener listener = { tell, userdata };
+
+	nft_ledger_each_refusal(table->ledger, tell_refusal, &listener);
 }
 
 void nft_table_retry(struct nft_table *table)

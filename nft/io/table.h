@@ -52,8 +52,17 @@ int nft_table_want(void *userdata, const struct nft_element *element);
 int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleton,
 		     struct base_error *error);
 
-/* How many elements are refused; of up to NFT_REFUSALS_MAX of them, which, and whose. */
-size_t nft_table_refusals(const struct nft_table *table, const struct nft_refusal **refusals);
+/* An element that the kernel does not take, and whose it is. */
+struct nft_refusal {
+	char element[NFT_ELEMENT_TEXT_SIZE];
+	int error;	    /* -errno */
+	const void *source; /* its key; NULL: nobody claims the element, it cannot be removed */
+	size_t source_size;
+};
+/* Tells of each that is refused now. */
+void nft_table_each_refusal(const struct nft_table *table,
+			    void (*tell)(void *userdata, const struct nft_refusal *refusal),
+			    void *userdata);
 /* The next commit tries them again. */
 void nft_table_retry(struct nft_table *table);
 

@@ -51,25 +51,6 @@ static int transact(struct nft_transfer *transfer, size_t count)
 	return nft_wire_submit(transfer->wire);
 }
 
-static void refuse(struct nft_transfer *transfer, const struct nft_change *change, int error)
-{
-	const struct nft_record *record = change->new ? change->new : change->old;
-	struct nft_refusal *refusal;
-	struct nft_element element;
-	const void *source;
-	size_t size;
-
-	nft_ledger_refused(transfer->ledger, change);
-	refusal = &transfer->refusals[transfer->refusal_count++ % NFT_REFUSALS_MAX];
-	nft_record_element(record, &element);
-	nft_element_format(&element, refusal->element);
-	refusal->error = error;
-	source = nft_record_source(record, &size);
-	refusal->source_size = size <= NFT_SOURCE_MAX ? size : 0;
-	if (refusal->source_size > 0)
-		memcpy(refusal->source, source, size);
-}
-
 /* It is not the element's fault. */
 static bool is_general(int error)
 {
@@ -110,7 +91,7 @@ static void narrow(struct nft_transfer *transfer, size_t count, int error)
 		transfer->share = count / 2;
 		return;
 	}
-	refuse(transfer, &transfer->changes[transfer->at++], error);
+	nft_ledger_refused(transfer->ledger, &transfer->changes[transfer->at++], error);
 	if (transfer->at < transfer->suspects_end)
 		transfer->share = transfer->suspects_end - transfer->at;
 }

@@ -8,16 +8,6 @@
 #include "nft/io/ledger.h"
 #include "nft/io/wire.h"
 
-/* An element that the kernel does not take, and whose it is. */
-#define NFT_REFUSALS_MAX 8
-#define NFT_SOURCE_MAX	 64
-struct nft_refusal {
-	char element[NFT_ELEMENT_TEXT_SIZE];
-	int error; /* -errno */
-	size_t source_size;
-	uint8_t source[NFT_SOURCE_MAX];
-};
-
 /*
  * What the ledger says is to be done goes to the kernel, in transactions of some milliseconds each. What the kernel
  * does not take is found by halving, and left out; all others go there.
@@ -31,8 +21,6 @@ struct nft_transfer {
 	bool waited;	  /* for a foreign one */
 	uint64_t sent_us;
 	size_t suspects_end, share; /* up to there one is refused; so many at a time until it is found */
-	unsigned refusal_count;
-	struct nft_refusal refusals[NFT_REFUSALS_MAX];
 };
 
 void nft_transfer_init(struct nft_transfer *transfer, struct nft_ledger *ledger, struct nft_wire *wire);
