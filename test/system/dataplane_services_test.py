@@ -6,6 +6,8 @@ import pytest
 
 import manifests
 from conftest import BOTH, V4, Rack
+from dataplane_modes_test import Exposed
+from dataplane_modes_test import Exposed
 from lab import LabError, wait_for
 
 ALL = ["local", "near", "db"]
@@ -14,6 +16,8 @@ FENCED, EMPTY = ["192.0.2.23", "2001:db8::1:23"], ["192.0.2.24", "2001:db8::1:24
 ENDING, PARTLY, HUNDREDS = "192.0.2.25", "192.0.2.26", "192.0.2.27"
 LOCAL, ASTRAY = ["192.0.2.28", "2001:db8::1:28"], ["192.0.2.29", "2001:db8::1:29"]
 SPLIT, HALF, MIXED = [[f"192.0.2.{i}", f"2001:db8::1:{i}"] for i in (35, 37, 38)]
+SHUT = ["192.0.2.39", "2001:db8::1:39"]
+SHUT = ["192.0.2.39", "2001:db8::1:39"]
 OWNERS = ["n1", "n2", "n3"]
 CLIENT = {False: "192.0.2.150", True: "2001:db8::150"}
 
@@ -159,6 +163,57 @@ def test_thousands_of_source_ranges(rack, exposed, place):
         else:
             with pytest.raises(TimeoutError):
                 host.ask_udp(address, 80, timeout=0.3)
+
+
+@contextlib.contextmanager
+def talks(host, address):
+    """A connection and a datagram socket that have been answered; yields whether each is again."""
+    def datagrams():
+        client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        client.connect((address, 80))
+        return client
+
+    def answered():
+        return [answers(each, end) for each, end in ((stream, b"\n"), (flow, b""))]
+
+    def answers(client, end):
+        client.settimeout(1)
+        try:
+            client.send(b"more" + end)
+            return client.recv(100) == b"db more" + end
+        except TimeoutError:
+            return False
+    with host.connect(address, 22) as stream, host.inside(datagrams) as flow:
+        stream.recv(100)  # its greeting
+        assert answered() == [True, True]
+        yield answered
+
+
+def test_a_client_that_is_shut_out_keeps_what_it_has_and_gets_nothing_new(rack):
+    """As with kube-proxy: the ranges say who may begin. What is known goes on until conntrack is told to forget it."""
+    far = ["198.51.100.0/24", "2001:db8:f::/48"]
+    shut = Exposed(rack, "shut", SHUT, loadBalancerSourceRanges=[f"{CLIENT[False]}/32", f"{CLIENT[True]}/128", *far])
+    shut.behind("db")
+    with contextlib.ExitStack() as stack:
+        stack.callback(rack.cluster.gone, *SHUT)
+        stack.callback(shut.hide)
+        for address in SHUT:
+            rack.cluster.serves(address)
+        known = {address: stack.enter_context(talks(rack.client, address)) for address in SHUT}
+        shut.service["spec"]["loadBalancerSourceRanges"] = far
+        shut.behind("db")
+        for address in SHUT:
+            rack.cluster.refuses(address)
+            with pytest.raises(TimeoutError):
+                rack.client.ask_udp(address, 80, timeout=0.3)
+            assert rack.lab.far.reaches(address, 22) == "db" and rack.lab.far.ask_udp(address, 80)[0] == "db"
+            assert known[address]() == [True, True], address
+        # What README advises who wants to be rid of it at once, where the VM is; it ends what is of this client alone.
+        others = {address: stack.enter_context(talks(rack.lab.far, address)) for address in SHUT}
+        for address in SHUT:
+            rack.lab["n3"].run(["conntrack", "-D", "-d", address, "-s", CLIENT[":" in address]])
+            assert known[address]() == [False, False], address
+            assert others[address]() == [True, True], address
 
 
 @pytest.mark.parametrize("place", ["client", "far"])
