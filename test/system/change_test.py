@@ -299,6 +299,33 @@ def test_another_mac_is_announced(rack):
     assert rack.owner() == owner
 
 
+def test_another_mac_of_the_vm_s_node_is_followed(rack):
+    """The owner passes on to the new one, nobody passes on what comes from it, and connections go on."""
+    owner, node = rack.owner(), rack.lab["n3"]
+    other = "02:00:00:00:aa:03"
+    watch = rack.watch(kinds=("arp", "stream"))
+
+    def known(name, table):
+        return rack.lab[name].run(["nft", "list", "set", *table]).stdout
+    try:
+        for mac, gone in ((other, node.mac), (node.mac, other)):
+            node.run(["ip", "link", "set", "eth1", "address", mac])
+            for name in ("n1", "n2"):
+                for table in (("netdev", "vipd", "peers"), ("inet", "vipd", "members")):
+                    wait_for(f"{name} to know {mac}", lambda: mac in (found := known(name, table)) and gone not in found)
+            for address in BOTH:
+                assert rack.client.ask(address, 22)[0] == "db"
+                assert rack.client.ask_udp(address, 80, "x" * 4000) == ("db", "x" * 4000)
+            time.sleep(1.5)  # the owner would ask by itself after some seconds
+    finally:
+        node.run(["ip", "link", "set", "eth1", "address", node.mac])
+    for by in watch.stop().values():
+        assert by["arp"]["two"] == 0 and not by["arp"]["dark"]
+        assert (by["stream"]["kept"], by["stream"]["lost"], by["stream"]["stuck"]) == (5, 0, 0)
+        assert by["stream"]["longest_ms"] < 1500, by
+    assert rack.owner() == owner
+
+
 def large_answer(host, address, text):
     try:
         return host.ask_udp(address, 80, text)
