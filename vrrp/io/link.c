@@ -186,24 +186,56 @@ static int on_address(struct nl_msg *message, void *userdata)
 	return NL_OK;
 }
 
+/* The best one by each interface; a table that only rules ask says where a gateway is, and no more. */
+static void put_route(struct vrrp_links *links, unsigned index, int family, uint64_t route,
+		      const struct nlattr *gateway)
+{
+	struct vrrp_link *link = find(links, index);
+	int six = family == AF_INET6;
+
+	if (!link || (link->routes[six] && link->routes[six] <= route))
+		return;
+	link->routes[six] = route;
+	if (!read_address(gateway, family, &link->gateways[six]))
+		link->gateways[six] = (struct base_address){ 0 };
+}
+
+/* One route by several interfaces. */
+static void put_ways(struct vrrp_links *links, int family, uint64_t route, struct nlattr *ways)
+{
+	struct rtnexthop *way = nla_data(ways);
+	int left = nla_len(ways);
+
+	/* RTNH_OK() reads a length before it asks whether there is one. */
+	for (; left >= (int)sizeof *way && RTNH_OK(way, left); left -= RTNH_ALIGN(way->rtnh_len), way = RTNH_NEXT(way))
+		put_route(links, (unsigned)way->rtnh_ifindex, family, route,
+			  nla_find((struct nlattr *)RTNH_DATA(way), way->rtnh_len - (int)sizeof *way,
+				   RTA_GATEWAY));
+}
+
 static int on_route(struct nl_msg *message, void *userdata)
 {
 	struct vrrp_links *links = userdata;
 	struct nlmsghdr *header = nlmsg_hdr(message);
 	struct rtmsg *info = nlmsg_data(header);
 	struct nlattr *attributes[RTA_MAX + 1];
-	struct base_address gateway;
-	struct vrrp_link *link;
+	uint64_t route = 1; /* and its metric */
+	uint32_t table;
 
 	if (header->nlmsg_type != RTM_NEWROUTE ||
 	    nlmsg_parse(header, sizeof *info, attributes, RTA_MAX, NULL) < 0 ||
-	    info->rtm_dst_len != 0 || info->rtm_type != RTN_UNICAST || !attributes[RTA_OIF] ||
-	    (info->rtm_table != RT_TABLE_MAIN && info->rtm_table != RT_TABLE_DEFAULT) ||
-	    !read_address(attributes[RTA_GATEWAY], info->rtm_family, &gateway))
+	    info->rtm_dst_len != 0 || info->rtm_type != RTN_UNICAST)
 		return NL_SKIP;
-	link = find(links, nla_get_u32(attributes[RTA_OIF]));
-	if (link)
-		link->gateways[info->rtm_family == AF_INET6] = gateway;
+	table = attributes[RTA_TABLE] ? nla_get_u32(attributes[RTA_TABLE]) : info->rtm_table;
+	if (attributes[RTA_PRIORITY])
+		route += nla_get_u32(attributes[RTA_PRIORITY]);
+	if (table != RT_TABLE_MAIN && table != RT_TABLE_DEFAULT)
+		route += VRRP_LINK_ROUTE_BY_RULE;
+	if (attributes[RTA_OIF])
+		put_route(links, nla_get_u32(attributes[RTA_OIF]), info->rtm_family, route,
+			  attributes[RTA_GATEWAY]);
+	else if (attributes[RTA_MULTIPATH])
+		put_ways(links, info->rtm_family, route, attributes[RTA_MULTIPATH]);
 	return NL_OK;
 }
 

@@ -25,8 +25,11 @@ struct vrrp_link {
 	bool ethernet, up; /* up: administratively, and with carrier */
 	unsigned address_count; /* without those of ours */
 	struct base_prefix addresses[VRRP_LINK_ADDRESSES_MAX];
-	struct base_address gateways[2]; /* default route through it: IPv4, IPv6; family NONE */
+	/* Of the best default route through it, IPv4 and IPv6: where to (family NONE: no gateway), and which one that is. */
+	struct base_address gateways[2];
+	uint64_t routes[2]; /* 0: none; else the smaller the better, those of tables that only rules ask come last */
 };
+#define VRRP_LINK_ROUTE_BY_RULE (UINT64_C(1) << 33)
 
 struct vrrp_links;
 
@@ -91,6 +94,12 @@ int vrrp_links_ignore_unwanted(struct vrrp_links *links, vrrp_link_unwanted unwa
  */
 int vrrp_links_keep_group(struct vrrp_links *links, unsigned index, enum base_family family);
 int vrrp_links_forget_group(struct vrrp_links *links, unsigned index, enum base_family family);
+
+/*
+ * The kernel finds out where this neighbour is, or whether it is there still, as if there was something to send to it.
+ * Who does this again and again has it known always: the kernel clears away whom nobody asked for in a minute. 0 or -errno.
+ */
+int vrrp_links_use(struct vrrp_links *links, unsigned index, const struct base_address *address);
 
 /* Every address with our tag as of the last refresh, sorted by index and address. */
 struct vrrp_link_tagged {

@@ -12,8 +12,8 @@
 #include "vrrp/packet.h"
 
 /*
- * What the kernel keeps of neighbours: the filter of an interface, in which virtual MACs are, and the group of
- * adverts as an entry that stays.
+ * What the kernel keeps of neighbours: the filter of an interface, in which virtual MACs are, the group of
+ * adverts as an entry that stays, and a gateway that is known before there is something to send to it.
  */
 
 static int request_filter(struct vrrp_links *links, int type, unsigned index,
@@ -85,6 +85,23 @@ int vrrp_links_forget_group(struct vrrp_links *links, unsigned index, enum base_
 	int r = request_group(links, RTM_DELNEIGH, index, family);
 
 	return r == -ENODEV || r == -ENOENT ? 0 : r; /* no such interface, or none there */
+}
+
+int vrrp_links_use(struct vrrp_links *links, unsigned index, const struct base_address *address)
+{
+	struct ndmsg info = { .ndm_family = address->family == BASE_FAMILY_IPV4 ? AF_INET : AF_INET6,
+			      .ndm_ifindex = (int)index,
+			      .ndm_flags = NTF_USE };
+	struct nl_msg *message = nlmsg_alloc_simple(RTM_NEWNEIGH, NLM_F_CREATE);
+
+	if (!message)
+		return -ENOMEM;
+	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
+	    nla_put(message, NDA_DST, (int)base_address_size(address), address->bytes) < 0) {
+		nlmsg_free(message);
+		return -ENOMEM;
+	}
+	return vrrp_link_error(nl_send_sync(links->request, message)); /* takes the message */
 }
 
 static int on_filter(struct nl_msg *message, void *userdata)
