@@ -1,5 +1,7 @@
 #include "nft/chains.h"
 
+#include <string.h>
+
 /*
  * What an advert that leaves does, one rule per interval and address: it keeps its addresses alive
  * for 2.5 intervals. The interval stands in the advert itself (version 3: 12 bits of centiseconds
@@ -220,6 +222,37 @@ static void put_segment(struct nft_text *t, bool egress, bool virtual_macs, cons
 	}
 }
 
+/*
+ * What leaves by an interface with a default route, and has an address that is asked by another segment: a reply, which
+ * was translated back after its way was chosen, by where the VM is. Its client is beyond that segment, and so is its way.
+ */
+static void put_exit(struct nft_text *t, const struct nft_skeleton *s, const char *interface)
+{
+	bool begun = false;
+
+	for (unsigned i = 0; i < s->return_count; i++) {
+		const struct nft_return *way = &s->returns[i];
+		bool six = way->gateway.family == BASE_FAMILY_IPV6;
+		struct base_prefix subnet = { base_prefix_first(&way->subnet), way->subnet.length };
+		char from[BASE_PREFIX_TEXT_SIZE], to[BASE_ADDRESS_TEXT_SIZE];
+
+		if (strcmp(way->segment, interface) == 0)
+			continue;
+		if (!begun)
+			nft_put(t, "\tchain exit-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; policy "
+				   "accept;\n",
+				interface, interface);
+		begun = true;
+		/* The subnet first: it is no look-up, and what else leaves here pays for it alone. */
+		nft_put(t, "\t\t%s saddr %s %s fwd %s to %s device \"%s\"\n", six ? "ip6" : "ip",
+			base_prefix_format(&subnet, from),
+			six ? "@nh,64,128 @vips6" : "ip saddr @vips4", six ? "ip6" : "ip",
+			base_address_format(&way->gateway, to), way->segment);
+	}
+	if (begun)
+		nft_put(t, "\t}\n");
+}
+
 void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 {
 	put_advert_chains(t, s);
@@ -236,4 +269,6 @@ void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 	}
 	for (unsigned i = 0; i < s->segment_count; i++)
 		put_segment(t, s->egress, s->virtual_macs[i], s->segments[i]);
+	for (unsigned i = 0; i < s->exit_count; i++)
+		put_exit(t, s, s->exits[i]);
 }

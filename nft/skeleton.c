@@ -101,8 +101,7 @@ static void put_sets(struct nft_text *t, const char *table)
 				nft_sets[i].definition);
 }
 
-/* What nft takes as a word and as a quoted name; Linux would allow more. */
-static bool is_sayable(const char *interface)
+bool nft_is_sayable(const char *interface)
 {
 	return *interface && !interface[strspn(interface, "abcdefghijklmnopqrstuvwxyz"
 							  "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")];
@@ -122,9 +121,12 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 	struct nft_text t = { .at = text, .size = size };
 
 	for (unsigned i = 0; i < s->segment_count; i++)
-		if (!is_sayable(s->segments[i]))
+		if (!nft_is_sayable(s->segments[i]))
 			return -EINVAL;
-	assert(s->egress || !nft_skeleton_virtual(s));
+	for (unsigned i = 0; i < s->exit_count; i++)
+		if (!nft_is_sayable(s->exits[i]))
+			return -EINVAL;
+	assert(s->egress || (!nft_skeleton_virtual(s) && s->exit_count == 0));
 	nft_put(&t, "%stable netdev vipd {\n", before);
 	put_sets(&t, "netdev");
 	for (int six = 0; six < 2; six++) {
@@ -155,7 +157,8 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton)
 	int length = render(skeleton, "", 0, text, sizeof text);
 	uint64_t hash = length < 0 ? 0 : base_hash(text, (size_t)length);
 
-	return hash ^ base_hash(skeleton->indices, skeleton->segment_count * sizeof(unsigned));
+	hash ^= base_hash(skeleton->indices, skeleton->segment_count * sizeof(unsigned));
+	return hash * 3 ^ base_hash(skeleton->exit_indices, skeleton->exit_count * sizeof(unsigned));
 }
 
 int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *text, size_t size)

@@ -15,6 +15,8 @@
  */
 #define NFT_SEGMENTS_MAX  16
 #define NFT_INTERVALS_MAX 32
+#define NFT_EXITS_MAX	  8
+#define NFT_RETURNS_MAX	  32
 #define NFT_SLOTS	  251 /* Maglev slots of a port with several endpoints; prime */
 
 /* Orders of the daemon to the fence: adverts of these "versions" are dropped on their way out. */
@@ -35,6 +37,13 @@
  */
 #define NFT_EARLY_MS 5000
 
+/* The way back to clients beyond a segment, of addresses in `subnet`. */
+struct nft_return {
+	struct base_prefix subnet;
+	struct base_address gateway;
+	char segment[16]; /* interface name */
+};
+
 struct nft_skeleton {
 	bool egress; /* the kernel has the netdev egress hook; else the loopback fence */
 	unsigned segment_count;
@@ -45,12 +54,24 @@ struct nft_skeleton {
 	unsigned addresses_per_router;		  /* the most addresses one advert carries, >= 1 */
 	bool source4[33], source6[129];		  /* lengths of source ranges in use */
 	bool virtual_macs[NFT_SEGMENTS_MAX]; /* some address there has one; needs the egress hook */
+	/*
+	 * Interfaces with a default route: what leaves by one of them with an address of another segment takes that
+	 * one's way back. Needs the egress hook. No default route but by the segment itself: no chain.
+	 */
+	unsigned exit_count;
+	char exits[NFT_EXITS_MAX][16];
+	unsigned exit_indices[NFT_EXITS_MAX];
+	unsigned return_count;
+	struct nft_return returns[NFT_RETURNS_MAX];
 	unsigned range_count;
 	struct base_prefix pod_ranges[64]; /* of the cluster; clients in them keep their address */
 };
 
 /* The fence lasts this long after an advert: 2.5 intervals, before any backup may take over. */
 uint32_t nft_fence_ms(uint32_t interval_cs);
+
+/* Can nft say the name of this interface, as a word and quoted? Linux would allow more. */
+bool nft_is_sayable(const char *interface);
 
 #define NFT_SKELETON_SIZE (2 * 1024 * 1024) /* room enough: 32 intervals, 90 addresses, 16 segments */
 

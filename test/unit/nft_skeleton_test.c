@@ -148,6 +148,44 @@ static void test_only_a_segment_with_a_virtual_mac_has_rules_for_it(void **state
 	assert_false(says("ether saddr set")); /* nft would ask for an interface that it came in on */
 }
 
+static void add_return(struct nft_skeleton *skeleton, const char *subnet, const char *gateway, const char *segment)
+{
+	struct nft_return *way = &skeleton->returns[skeleton->return_count++];
+
+	assert_true(base_prefix_parse(subnet, &way->subnet));
+	assert_true(base_address_parse(gateway, &way->gateway));
+	strcpy(way->segment, segment);
+}
+
+/* Replies leave by the segment that was asked, whichever interface has the default route; what else leaves there stays. */
+static void test_replies_to_beyond_a_segment_leave_by_it(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	skeleton.exit_count = 1;
+	strcpy(skeleton.exits[0], "eth1");
+	add_return(&skeleton, "192.0.2.7/24", "192.0.2.254", "eth1");
+	render(&skeleton, false);
+	assert_false(says("chain exit-")); /* the default route is by the one segment */
+	skeleton.exit_count = 2;
+	strcpy(skeleton.exits[1], "bond0.7");
+	add_return(&skeleton, "2001:db8::7/64", "fe80::1", "eth1");
+	skeleton.segment_count = 2;
+	strcpy(skeleton.segments[1], "eth2");
+	add_return(&skeleton, "198.51.100.0/25", "198.51.100.1", "eth2");
+	render(&skeleton, false);
+	assert_true(says("\tchain exit-eth1 {\n\t\ttype filter hook egress device \"eth1\" priority 0; policy accept;\n"
+			 "\t\tip saddr 198.51.100.0/25 ip saddr @vips4 fwd ip to 198.51.100.1 device \"eth2\"\n\t}\n"
+			 "\tchain exit-bond0.7 {\n\t\ttype filter hook egress device \"bond0.7\" priority 0; policy accept;\n"
+			 "\t\tip saddr 192.0.2.0/24 ip saddr @vips4 fwd ip to 192.0.2.254 device \"eth1\"\n"
+			 "\t\tip6 saddr 2001:db8::/64 @nh,64,128 @vips6 fwd ip6 to fe80::1 device \"eth1\"\n"
+			 "\t\tip saddr 198.51.100.0/25 ip saddr @vips4 fwd ip to 198.51.100.1 device \"eth2\"\n\t}\n"
+			 "}\ntable inet vipd {"));
+	strcpy(skeleton.exits[1], "a b");
+	assert_int_equal(nft_skeleton_render(&skeleton, false, text, sizeof text), -EINVAL);
+}
+
 static void test_new_rules_go_into_the_old_tables_unless_told_otherwise(void **state)
 {
 	struct nft_skeleton skeleton = plain();
@@ -243,7 +281,7 @@ static void test_the_revision_moves_with_everything_that_changes_the_rules(void 
 	unsigned count = 0;
 
 	(void)state;
-	for (int change = 0; change < 9; change++) {
+	for (int change = 0; change < 12; change++) {
 		struct nft_skeleton skeleton = plain();
 
 		if (change == 1)
@@ -265,6 +303,12 @@ static void test_the_revision_moves_with_everything_that_changes_the_rules(void 
 		if (change == 8) {
 			skeleton.interval_count = 2;
 			skeleton.intervals_cs[1] = 100;
+		}
+		if (change >= 9) {
+			skeleton.exit_count = 1;
+			strcpy(skeleton.exits[0], "eth0");
+			skeleton.exit_indices[0] = change == 10 ? 4 : 3; /* eth0 was made anew */
+			add_return(&skeleton, "192.0.2.0/24", change == 11 ? "192.0.2.254" : "192.0.2.253", "eth1");
 		}
 		seen[count] = nft_skeleton_revision(&skeleton);
 		assert_int_equal(seen[count], nft_skeleton_revision(&skeleton));
@@ -314,6 +358,12 @@ static void test_the_largest_skeleton_has_room_and_a_small_buffer_is_told(void *
 	for (unsigned i = 0; i < skeleton.range_count; i++)
 		assert_true(
 			base_prefix_parse("2001:db8:1234:5678:9abc::/80", &skeleton.pod_ranges[i]));
+	skeleton.exit_count = NFT_EXITS_MAX;
+	for (unsigned i = 0; i < NFT_EXITS_MAX; i++)
+		snprintf(skeleton.exits[i], sizeof skeleton.exits[i], "exit-to-%07u", i);
+	for (unsigned i = 0; i < NFT_RETURNS_MAX; i++)
+		add_return(&skeleton, "2001:db8:1234:5678:9abc::/80", "2001:db8:1234:5678:9abc:def0:1234:5678",
+			   skeleton.segments[i % NFT_SEGMENTS_MAX]);
 	render(&skeleton, false);
 	length = (int)strlen(text);
 	print_message("largest skeleton: %d bytes of %d\n", length, NFT_SKELETON_SIZE);
@@ -337,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_a_router_with_many_addresses_keeps_all_of_them_alive),
 		cmocka_unit_test(test_the_fence_is_at_the_egress_or_else_at_the_loopback),
 		cmocka_unit_test(test_only_a_segment_with_a_virtual_mac_has_rules_for_it),
+		cmocka_unit_test(test_replies_to_beyond_a_segment_leave_by_it),
 		cmocka_unit_test(test_new_rules_go_into_the_old_tables_unless_told_otherwise),
 		cmocka_unit_test(test_source_ranges_are_looked_for_by_their_lengths),
 		cmocka_unit_test(test_rules_name_only_sets_that_exist_and_all_of_them),
