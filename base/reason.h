@@ -166,7 +166,10 @@
 	  "Set spec.disabled to false when it should give addresses again.") \
 	X(REMOVED, "Removed", NORMAL, "7c77833f338fcaabf1c8046a3c6dd345", \
 	  "The address is no longer wanted and was taken down.", \
-	  "Nothing to do.")
+	  "Nothing to do.") \
+	X(NO_WAY_BACK, "NoWayBack", WARNING, "5b1f0d7c2ce84a0fb9c36fb0a52d9e41", \
+	  "The node's default route is not by the LAN, and clients beyond the LAN get no replies from it.", \
+	  "Add a default route by the LAN's interface with a larger metric; set its rp_filter to 2.")
 /* clang-format on */
 
 enum base_severity {

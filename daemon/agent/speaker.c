@@ -234,6 +234,14 @@ static void add_conditions(const struct speaker *speaker, const cJSON *existing,
 					       ? status->message
 					       : "the rules wanted are not in the kernel",
 				       now));
+	cJSON_AddItemToArray(
+		list, status_condition(old, "RemoteClientsServed", !status->no_way_back[0],
+				       status->no_way_back[0] ? BASE_REASON_NO_WAY_BACK
+							      : BASE_REASON_AS_EXPECTED,
+				       status->no_way_back[0]
+					       ? status->no_way_back
+					       : "clients beyond the LAN are answered by way of the LAN",
+				       now));
 }
 
 static cJSON *make_patch(const struct speaker *speaker, bool counted)

@@ -123,6 +123,7 @@ cJSON *engine_describe(void *userdata)
 	cJSON_AddBoolToObject(tree, "apiReachable", engine->api_reachable);
 	cJSON_AddStringToObject(tree, "rules", engine->rules_present ? "present" : "missing");
 	cJSON_AddStringToObject(tree, "message", engine->rules_message);
+	cJSON_AddStringToObject(tree, "noWayBack", engine->no_way_back);
 	cJSON_AddNumberToObject(tree, "rulesVerified", engine->verified.times);
 	if (engine->verified.times) {
 		cJSON_AddNumberToObject(tree, "rulesVerifiedSecondsAgo",

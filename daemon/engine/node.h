@@ -106,6 +106,8 @@ struct engine {
 	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
 	char rules_message[2 * MESSAGE_TEXT_SIZE];
 	size_t rules_refused; /* elements that the kernel does not take */
+	char no_way_back[256]; /* why clients beyond a LAN get no replies: way_back.h; "": they do */
+	uint64_t ways, ways_revision; /* hash of what way_back.h wants of the rules, and of which links */
 	sd_event_source *review, *refresh, *links_look, *save, *state_wait, *stop_limit, *release;
 	int lock;
 	pid_t saver;

@@ -89,6 +89,7 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 						   : MESSAGE_FENCE_LOOPBACK;
 	status->dataplane = MESSAGE_DATAPLANE_DIRECTOR;
 	snprintf(status->message, sizeof status->message, "%s", engine->rules_message);
+	snprintf(status->no_way_back, sizeof status->no_way_back, "%s", engine->no_way_back);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		status->owned += virtual_router_owns(&router->core);
 		status->eligible += router_is_eligible(router);

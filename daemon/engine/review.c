@@ -5,6 +5,7 @@
 #include "daemon/engine/balancer.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/realtime.h"
+#include "daemon/engine/way_back.h"
 
 /*
  * Of its time a review may have a fifth, and so may reading the links anew (8 ms with 4000 addresses, each of which
@@ -147,6 +148,7 @@ static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
 	if (!engine->synced)
 		return 0;
 	segments_review(engine);
+	way_back_review(engine);
 	/* Restarted in place it owns nothing yet, and what it adopts was left alone for long enough. */
 	whole = go_on(engine, engine->restarted ? UINT64_MAX : begun_us + TURN_US);
 	if (whole)
@@ -220,6 +222,8 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	else if (!engine->rules_present || engine->rules_due)
 		engine_rules_soon(engine);
 	engine_ask_members(engine);
+	way_back_keep(engine);
+	way_back_look(engine);
 	engine_report_node(engine);
 	if (engine->trimmed_revision != store_revision(engine->store)) {
 		engine->trimmed_revision = store_revision(engine->store);

@@ -7,6 +7,7 @@
 #include "daemon/engine/node.h"
 #include "daemon/engine/refusals.h"
 #include "daemon/engine/served.h"
+#include "daemon/engine/way_back.h"
 #include "vrrp/packet.h"
 
 /* From what is wanted to what must stand in the kernel: rules of every VIP on every node. */
@@ -330,6 +331,7 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 			router->segment->virtual_macs = true;
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		add_segment(skeleton, segment);
+	way_back_fill(engine, skeleton);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		add_interval(skeleton, router->wish.interval_ms / 10);
 		if (router->wish.address_count > skeleton->addresses_per_router)

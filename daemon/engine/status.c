@@ -301,6 +301,8 @@ static void print_table(const cJSON *tree)
 	printf("%s%s\n\n",
 	       *text_of(tree, "message") == '-' ? "" : "   ",
 	       *text_of(tree, "message") == '-' ? "" : text_of(tree, "message"));
+	if (*text_of(tree, "noWayBack") != '-')
+		printf("clients beyond the LAN get no replies: %s\n\n", text_of(tree, "noWayBack"));
 	print_routers(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_holds(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_dataplanes(cJSON_GetObjectItemCaseSensitive(tree, "routers"));

@@ -22,9 +22,10 @@ class Rack:
     """
     vms = [("local", "n1", [22, 80]), ("near", "n2", [22, 80]), ("db", "n3", [22, 80])]
     ports = (22, "80", "80/UDP")
+    management = False
 
     def __init__(self, **pool):
-        self.lab = Lab(nodes=3, vms=self.vms)
+        self.lab = Lab(nodes=3, vms=self.vms, management=self.management)
         self.pool = pool
         self.cluster = None
 

@@ -1,0 +1,225 @@
+#include "daemon/engine/way_back.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "daemon/engine/node.h"
+
+static struct segment *segment_of(struct engine *engine, const struct vrrp_link *link)
+{
+	struct segment *segment = engine->segments;
+
+	while (segment && segment->index != link->index)
+		segment = segment->next;
+	return segment;
+}
+
+/* A way that everybody's packets may take, not only those that a rule sends there. */
+static bool leads_out(const struct vrrp_link *link, int six)
+{
+	return link->routes[six] && link->routes[six] < VRRP_LINK_ROUTE_BY_RULE;
+}
+
+static void add_returns(struct nft_skeleton *skeleton, const struct vrrp_link *link)
+{
+	for (unsigned i = 0; i < link->address_count; i++) {
+		const struct base_prefix *own = &link->addresses[i];
+		const struct base_address *gateway = &link->gateways[own->address.family == BASE_FAMILY_IPV6];
+		struct base_address first = base_prefix_first(own);
+		struct nft_return *way = &skeleton->returns[skeleton->return_count];
+		bool there = base_address_is_link_local(&own->address) ||
+			     own->length == base_address_size(&own->address) * 8;
+
+		for (unsigned j = 0; j < skeleton->return_count; j++)
+			there |= skeleton->returns[j].subnet.length == own->length &&
+				 base_address_equal(&skeleton->returns[j].subnet.address, &first);
+		if (there || gateway->family == BASE_FAMILY_NONE || skeleton->return_count == NFT_RETURNS_MAX)
+			continue;
+		way->subnet.address = first;
+		way->subnet.length = own->length;
+		way->gateway = *gateway;
+		memcpy(way->segment, link->name, sizeof way->segment);
+		skeleton->return_count++;
+	}
+}
+
+/* Is this a way out for addresses of another segment? A name that nft cannot say is as good as none: see why_not(). */
+static void add_exit(struct nft_skeleton *skeleton, const struct vrrp_link *link)
+{
+	bool needed = false;
+
+	for (unsigned i = 0; i < skeleton->return_count; i++)
+		needed |= strcmp(skeleton->returns[i].segment, link->name) != 0;
+	if (!needed || (!leads_out(link, 0) && !leads_out(link, 1)) || !nft_is_sayable(link->name) ||
+	    skeleton->exit_count == NFT_EXITS_MAX)
+		return;
+	memcpy(skeleton->exits[skeleton->exit_count], link->name, sizeof skeleton->exits[0]);
+	skeleton->exit_indices[skeleton->exit_count++] = link->index;
+}
+
+/* In the order of the links, so that the same ones make the same rules. */
+void way_back_fill(struct engine *engine, struct nft_skeleton *skeleton)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(engine->links, &count);
+
+	if (!engine->abilities.egress)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (segment_of(engine, &links[i]))
+			add_returns(skeleton, &links[i]);
+	for (size_t i = 0; i < count; i++)
+		add_exit(skeleton, &links[i]);
+	if (skeleton->exit_count == 0) { /* the usual node: its rules do not change with its gateway */
+		memset(skeleton->returns, 0, sizeof skeleton->returns);
+		skeleton->return_count = 0;
+	}
+}
+
+static void use_gateways(struct engine *engine, const struct nft_skeleton *skeleton)
+{
+	for (struct segment *segment = engine->segments; segment; segment = segment->next)
+		for (unsigned i = 0; i < skeleton->return_count; i++)
+			if (strcmp(skeleton->returns[i].segment, segment->name) == 0)
+				vrrp_links_use(engine->links, segment->index, &skeleton->returns[i].gateway);
+}
+
+/*
+ * A gateway that the kernel must ask for first costs the first packets: what waits for an answer is sent to the gateway
+ * of the route that it was to take, whose MAC is not the LAN's (neigh_update() of the kernel).
+ */
+static uint64_t ways_of(struct engine *engine)
+{
+	static struct nft_skeleton skeleton; /* not kept over the call */
+
+	memset(&skeleton, 0, sizeof skeleton);
+	way_back_fill(engine, &skeleton);
+	use_gateways(engine, &skeleton);
+	return base_hash(&skeleton, sizeof skeleton);
+}
+
+void way_back_keep(struct engine *engine)
+{
+	ways_of(engine);
+}
+
+void way_back_review(struct engine *engine)
+{
+	uint64_t revision = vrrp_links_revision(engine->links), ways;
+
+	if (engine->ways_revision == revision)
+		return;
+	engine->ways_revision = revision;
+	ways = ways_of(engine);
+	if (engine->ways != ways)
+		engine_rules_soon(engine);
+	engine->ways = ways;
+}
+
+/* --- what keeps clients from being answered --- */
+
+/* "0", "1" or "2"; '0' if nobody can say. */
+static char rp_filter(const char *interface)
+{
+	char path[80], value = '0';
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/sys/net/ipv4/conf/%s/rp_filter", interface);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return '0';
+	if (read(fd, &value, 1) != 1)
+		value = '0';
+	close(fd);
+	return value;
+}
+
+/* The kernel takes the larger number of the two, and 2 is loose. */
+static bool is_strict(const char *interface)
+{
+	char all = rp_filter("all"), own = rp_filter(interface);
+
+	return (all > own ? all : own) == '1';
+}
+
+static bool has_router(struct engine *engine, const struct segment *segment, enum base_family family)
+{
+	for (struct router *router = engine->routers; router; router = router->next)
+		if (router->segment == segment && router->wish.family == family)
+			return true;
+	return false;
+}
+
+/* By which other interface packets to clients beyond `link` would leave; NULL: by none. */
+static const struct vrrp_link *other_way(struct engine *engine, const struct vrrp_link *link, int six)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(engine->links, &count), *best = NULL;
+
+	for (size_t i = 0; i < count; i++)
+		if (links[i].index != link->index && leads_out(&links[i], six) &&
+		    (!best || links[i].routes[six] < best->routes[six]))
+			best = &links[i];
+	return best && leads_out(link, six) && link->routes[six] <= best->routes[six] ? NULL : best;
+}
+
+__attribute__((format(printf, 3, 4))) static void say(char *text, size_t size, const char *format, ...)
+{
+	size_t length = strlen(text);
+	va_list arguments;
+
+	if (length > 0 && length + 2 < size)
+		length += (size_t)snprintf(text + length, size - length, "; ");
+	va_start(arguments, format);
+	vsnprintf(text + length, size - length, format, arguments);
+	va_end(arguments);
+}
+
+static void say_why_not(struct engine *engine, const struct vrrp_link *link, int six, char *text, size_t size)
+{
+	const struct vrrp_link *other = other_way(engine, link, six);
+	const char *family = six ? "IPv6" : "IPv4";
+
+	if (!other || !has_router(engine, segment_of(engine, link), six ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4))
+		return;
+	if (!engine->abilities.egress)
+		say(text, size, "%s: the default route (%s) is by %s, and only Linux 5.16 can have replies leave here",
+		    link->name, family, other->name);
+	else if (link->gateways[six].family == BASE_FAMILY_NONE)
+		say(text, size, "%s: the default route (%s) is by %s: add one by %s, with a larger metric", link->name,
+		    family, other->name, link->name);
+	else if (!nft_is_sayable(other->name))
+		say(text, size, "%s: the default route is by an interface whose name nftables cannot say", link->name);
+	if (!six && is_strict(link->name))
+		say(text, size, "%s: the default route is by %s: set net.ipv4.conf.%s.rp_filter to 2, or requests are dropped",
+		    link->name, other->name, link->name);
+}
+
+void way_back_look(struct engine *engine)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(engine->links, &count);
+	char text[sizeof engine->no_way_back] = "";
+
+	for (size_t i = 0; i < count; i++) {
+		const struct segment *segment = segment_of(engine, &links[i]);
+
+		if (segment && !segment->up)
+			return; /* its routes went with it: nobody is answered by it, for another reason */
+		for (int six = 0; segment && six < 2; six++)
+			say_why_not(engine, &links[i], six, text, sizeof text);
+	}
+	if (strcmp(text, engine->no_way_back) == 0)
+		return;
+	memcpy(engine->no_way_back, text, sizeof text);
+	if (*text)
+		log_line(LOG_WARNING, BASE_REASON_NO_WAY_BACK, LOG_NO_FIELDS,
+			 "clients beyond the LAN get no replies from this node: %s", text);
+	else
+		log_line(LOG_NOTICE, BASE_REASON_AS_EXPECTED, LOG_NO_FIELDS,
+			 "clients beyond the LAN get replies from this node again");
+}
