@@ -1,12 +1,15 @@
 """What a packet pays: through a VIP of vipd, and through what others would put in its place.
 
-One after the other on the same rack, the same client, server and kernel, client and server on a processor each.
-Before and after each way the one that it is compared with is measured again, and its figure divided by the mean of
-the two: what a machine shared with others gives changes by half within a minute. vipd's rules are put there by nft/io, as the engine does. "Shape" is what it
-says: the rules that kube-proxy makes for Services of one endpoint (KEP-3866; iptables mode: a list of Services,
-two chains each), made here, without kube-proxy. The measured Service is the last one of the list.
+Two racks at once, the same client, server and kernel: one has the rules that are measured, the other those that they
+are compared with. Windows of a tenth of a second, now on one and now on the other; each pair of them gives a ratio, and
+the figure is their median: what a machine shared with others gives changes by half within a minute, and both windows
+of a pair have had the same of it. Then the racks change roles, so that what one has and the other has not goes out.
+vipd's rules are put there by nft/io, as the engine does. "Shape" is what it says: the rules that kube-proxy makes for
+Services of one endpoint (KEP-3866; iptables mode: a list of Services, two chains each), made here, without kube-proxy.
+The measured Service is the last one of the list.
 """
 import json
+import math
 import statistics
 
 import pytest
@@ -17,7 +20,8 @@ from lab import Lab
 VIP, CLIENT_ADDRESS = "192.0.2.10", "192.0.2.150"
 PORTS = [("tcp", 80), ("tcp", 81), ("udp", 80)]  # of the measured Service
 SIZES = [10, 1000, 10_000, 50_000]
-ROUNDS = min(RUNS, 5)
+PAIRS = max(RUNS // 2, 2)  # of windows, and as many with the racks' roles changed
+WINDOW_S = 0.1
 CLIENT, SERVER = (["taskset", "-c", cpu, "chrt", "--rr", 20] for cpu in (0, 1))  # what else runs shall not count
 SLOW_TO_LOAD = 10_000  # so many of kube-proxy's nftables shape take half a minute, more take many
 
@@ -30,26 +34,28 @@ def others(count):
     return ((f"198.18.{i // 256}.{i % 256}", f"10.245.{i // 256}.{i % 256}") for i in range(count - 1))
 
 
+def middle(values):
+    """(median, how far off it may be: the notch of a box plot, 1.57 quartile distances over the root of the count)"""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return median, 1.57 * (high - low) / math.sqrt(len(values))
+
+
 class Way:
-    """How packets get to the VM: set up on the owner (and where the VM is), measured, taken away."""
+    """How packets get to the VM. `put` sets it up on a rack, which takes it away again."""
 
-    def __init__(self, name, put, address=VIP):
+    def __init__(self, name, put, address=None):
         self.name, self.put, self.address = name, put, address
-        self.figures, self.ratios = {}, {}
-
-    def note(self, figures, before, after):
-        for name, value in figures.items():
-            self.figures.setdefault(name, []).append(value)
-            self.ratios.setdefault(name, []).append(2 * value / (before[name] + after[name]))
+        self.figures, self.ratios = {}, {}  # of each figure; its ratios: a list for each role of the racks
 
     def cells(self, name):
-        """Median, median of the ratios, and between what half of those are."""
-        low, middle, high = statistics.quantiles(self.ratios[name], n=4, method="inclusive") \
-            if len(self.ratios[name]) > 1 else self.ratios[name] * 3
-        return [f"{statistics.median(self.figures[name]):.0f}", f"{middle:.2f} ({low:.2f}-{high:.2f})"]
+        """Median, and that of the ratios; both roles weigh the same."""
+        both = [middle(ratios) for ratios in self.ratios[name]]
+        ratio = math.prod(median for median, _ in both) ** (1 / len(both))
+        return [f"{statistics.median(self.figures[name]):.0f}",
+                f"{ratio:.3f} ±{math.hypot(*(off for _, off in both)) / len(both):.3f}"]
 
 
-class Bench:
+class Rack:
     def __init__(self, lab, vm):
         self.lab, self.vm = lab, lab.vms[vm]
         self.owner, self.home = lab["n1"], self.vm.node
@@ -76,45 +82,6 @@ class Bench:
             ct original ip daddr {VIP} masquerade; }}
 }}""")
 
-    def vipd(self, count):
-        def put():
-            for node in {self.owner.name: self.owner, self.home.name: self.home}.values():
-                node.run([self.fill, count, VIP, self.vm.address4, "-" if node is self.home else self.home.address4,
-                          "eth1"], timeout=120)
-            nft(self.owner, f"add element netdev vipd alive4 {{ {VIP} timeout 1h }}")
-            nft(self.home, f"add element netdev vipd peers {{ {self.owner.mac} }}\n"
-                           f"add element inet vipd members {{ {self.owner.mac} }}" if self.home is not self.owner else "")
-        return put
-
-    def nftables_shape(self, count):
-        def put():
-            chains, elements = [], []
-            for i, (vip, endpoint) in enumerate([*others(count), (VIP, self.vm.address4)]):
-                for protocol, port in PORTS if vip == VIP else PORTS[:1]:
-                    name = f"{i}-{protocol}-{port}"
-                    chains.append(f"chain endpoint-{name} {{ meta l4proto {protocol} dnat to {endpoint}:{port}; }}\n"
-                                  f"chain service-{name} {{ ip daddr {vip} {protocol} dport {port} ip saddr != 10.244.0.0/16 "
-                                  f"jump mark-it; numgen random mod 1 vmap {{ 0 : goto endpoint-{name} }}; }}\n")
-                    elements.append(f"{vip} . {protocol} . {port} : goto service-{name}")
-            nft(self.owner, "table ip kube-proxy {\n chain mark-it { meta mark set meta mark or 0x4000; }\n" + "".join(chains) +
-                " map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; elements = { " +
-                ", ".join(elements) + " } }\n chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }\n"
-                " chain prerouting { type nat hook prerouting priority dstnat; jump services; }\n}\n")
-        return put
-
-    def iptables_shape(self, count):
-        def put():
-            chains, rules = ["*nat", ":KUBE-SERVICES - [0:0]"], ["-A PREROUTING -j KUBE-SERVICES"]
-            for i, (vip, endpoint) in enumerate([*others(count), (VIP, self.vm.address4)]):
-                for protocol, port in PORTS if vip == VIP else PORTS[:1]:
-                    name = f"{i}-{protocol}-{port}"
-                    chains += [f":KUBE-SVC-{name} - [0:0]", f":KUBE-SEP-{name} - [0:0]"]
-                    rules += [f"-A KUBE-SERVICES -d {vip}/32 -p {protocol} --dport {port} -j KUBE-SVC-{name}",
-                              f"-A KUBE-SVC-{name} -j KUBE-SEP-{name}",
-                              f"-A KUBE-SEP-{name} -p {protocol} -j DNAT --to-destination {endpoint}:{port}"]
-            self.owner.run(["iptables-legacy-restore"], text="\n".join([*chains, *rules, "COMMIT", ""]), timeout=120)
-        return put
-
     def clear(self):
         for node in self.lab.nodes.values():
             node.run(["nft", "flush", "ruleset"], timeout=300)
@@ -127,38 +94,113 @@ class Bench:
     def ask(self, *words):
         return json.loads(self.lab.client.run([*CLIENT, self.load, *words], timeout=60).stdout)
 
-    def measure(self, way):
-        way.put()
-        try:
-            # What was in flight when the rules before went is known to the kernel as nobody's connection.
-            for node in self.lab.nodes.values():
-                node.run(["conntrack", "-F"], check=False)
-            self.ask("connect", way.address, 80, 0.2, 32)  # neighbours and caches are warm
-            many = self.ask("connect", way.address, 80, 0.6, 32)
-            one = self.ask("connect", way.address, 80, 0.4, 1)
-            assert many["failed"] + one["failed"] == 0, way.name
-            return {"rate": many["per_second"], "p50": one["p50_us"], "p99": one["p99_us"],
-                    "mbit": self.ask("download", way.address, 81, 0.4)["mbit"],
-                    "udp": self.ask("udp", way.address, 80, 0.4)["arrived_per_second"], **self.frames(way)}
-        finally:
-            self.clear()
+    def forget(self):
+        """What was in flight when the rules before went is known to the kernel as nobody's connection."""
+        for node in self.lab.nodes.values():
+            node.run(["conntrack", "-F"], check=False)
 
-    def frames(self, way):
+    def begin(self, way):
+        self.address = way.address(self) if way.address else VIP
+        way.put(self)
+        self.forget()
+        self.ask("connect", self.address, 80, 0.2, 32)  # neighbours and caches are warm
+
+    def connections(self):
+        said = self.ask("connect", self.address, 80, WINDOW_S, 32)
+        assert said["failed"] == 0
+        return {"rate": said["per_second"]}
+
+    def latency(self):
+        said = self.ask("connect", self.address, 80, WINDOW_S, 1)
+        assert said["failed"] == 0
+        return {"p50": said["p50_us"], "p99": said["p99_us"]}
+
+    def download(self):
+        return self.ask("download", self.address, 81, WINDOW_S)
+
+    def datagrams(self):
+        return {"udp": self.ask("udp", self.address, 80, WINDOW_S)["arrived_per_second"]}
+
+    def frames(self):
         """From the client's network card to the VM's, no socket at either end; a flow is asked for by one byte first."""
-        first = self.owner if way.address == VIP else self.home
+        first = self.owner if self.address == VIP else self.home
         nft(self.vm, "table netdev end { chain in { type filter hook ingress device eth0 priority 0; udp length 72 drop\n}\n}")
         try:
-            return self.ask("frames", "eth1", first.mac, CLIENT_ADDRESS, way.address, 80)
+            return self.ask("frames", "eth1", first.mac, CLIENT_ADDRESS, self.address, 80)
         finally:
             nft(self.vm, "delete table netdev end")
+            self.forget()
 
-    def compare(self, ways, base):
-        before = self.measure(base)
-        for _ in range(ROUNDS):
-            for way in ways:
-                figures, after = self.measure(way), self.measure(base)
-                way.note(figures, before, after)
-                before = after
+    WINDOWS = [connections, latency, download, datagrams, frames]
+
+
+def vipd(count):
+    def put(rack):
+        for node in {rack.owner.name: rack.owner, rack.home.name: rack.home}.values():
+            node.run([rack.fill, count, VIP, rack.vm.address4, "-" if node is rack.home else rack.home.address4,
+                      "eth1"], timeout=120)
+        nft(rack.owner, f"add element netdev vipd alive4 {{ {VIP} timeout 1h }}")
+        nft(rack.home, f"add element netdev vipd peers {{ {rack.owner.mac} }}\n"
+                       f"add element inet vipd members {{ {rack.owner.mac} }}" if rack.home is not rack.owner else "")
+    return put
+
+
+def nftables_shape(count):
+    def put(rack):
+        chains, elements = [], []
+        for i, (vip, endpoint) in enumerate([*others(count), (VIP, rack.vm.address4)]):
+            for protocol, port in PORTS if vip == VIP else PORTS[:1]:
+                name = f"{i}-{protocol}-{port}"
+                chains.append(f"chain endpoint-{name} {{ meta l4proto {protocol} dnat to {endpoint}:{port}; }}\n"
+                              f"chain service-{name} {{ ip daddr {vip} {protocol} dport {port} ip saddr != 10.244.0.0/16 "
+                              f"jump mark-it; numgen random mod 1 vmap {{ 0 : goto endpoint-{name} }}; }}\n")
+                elements.append(f"{vip} . {protocol} . {port} : goto service-{name}")
+        nft(rack.owner, "table ip kube-proxy {\n chain mark-it { meta mark set meta mark or 0x4000; }\n" + "".join(chains) +
+            " map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; elements = { " +
+            ", ".join(elements) + " } }\n chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }\n"
+            " chain prerouting { type nat hook prerouting priority dstnat; jump services; }\n}\n")
+    return put
+
+
+def iptables_shape(count):
+    def put(rack):
+        chains, rules = ["*nat", ":KUBE-SERVICES - [0:0]"], ["-A PREROUTING -j KUBE-SERVICES"]
+        for i, (vip, endpoint) in enumerate([*others(count), (VIP, rack.vm.address4)]):
+            for protocol, port in PORTS if vip == VIP else PORTS[:1]:
+                name = f"{i}-{protocol}-{port}"
+                chains += [f":KUBE-SVC-{name} - [0:0]", f":KUBE-SEP-{name} - [0:0]"]
+                rules += [f"-A KUBE-SERVICES -d {vip}/32 -p {protocol} --dport {port} -j KUBE-SVC-{name}",
+                          f"-A KUBE-SVC-{name} -j KUBE-SEP-{name}",
+                          f"-A KUBE-SEP-{name} -p {protocol} -j DNAT --to-destination {endpoint}:{port}"]
+        rack.owner.run(["iptables-legacy-restore"], text="\n".join([*chains, *rules, "COMMIT", ""]), timeout=120)
+    return put
+
+
+def halves(way, base, measured, other):
+    """Pairs of windows with these roles: of each figure the ratios, in order."""
+    ratios = {}
+    try:
+        measured.begin(way)
+        other.begin(base)
+        for pair in range(PAIRS):
+            for window in Rack.WINDOWS:
+                order = [measured, other] if pair % 2 == 0 else [other, measured]
+                said = {rack: window(rack) for rack in order}
+                for name, value in said[measured].items():
+                    way.figures.setdefault(name, []).append(value)
+                    ratios.setdefault(name, []).append(value / said[other][name])
+    finally:
+        measured.clear()
+        other.clear()
+    for name, values in ratios.items():
+        way.ratios.setdefault(name, []).append(values)
+
+
+def compare(ways, base, racks, swap=True):
+    for way in ways:
+        halves(way, base, *racks)
+        if swap:
+            halves(way, base, *reversed(racks))
 
 
 FIGURES = {"rate": "new connections/s", "mbit": "download Mbit/s", "p50": "p50 us", "p99": "p99 us", "udp": "UDP packets/s",
@@ -172,35 +214,37 @@ def report(made, ways):
 
 
 @pytest.fixture
-def bench():
+def racks():
     made = []
 
     def start(vm):
-        lab = Lab(nodes=3, vms=[("here", "n1", [22]), ("there", "n2", [22])], masquerade=False)
-        lab.__enter__()
-        made.append(lab)
-        return Bench(lab, vm)
+        for _ in range(2):
+            lab = Lab(nodes=3, vms=[("here", "n1", [22]), ("there", "n2", [22])], masquerade=False)
+            made.append(lab)
+            lab.__enter__()
+        return [Rack(lab, vm) for lab in made]
     yield start
     for lab in made:
         lab.down()
 
 
-def test_the_vm_is_on_the_owner(bench, table):
-    bench = bench("here")
-    base = Way("one DNAT rule", bench.one_rule)
-    ways = [Way("direct, no address of a Service", bench.direct, bench.vm.address4), base]
-    ways += [Way(f"vipd, {count} Services", bench.vipd(count)) for count in SIZES]
-    ways += [Way(f"kube-proxy nftables shape, {count}", bench.nftables_shape(count)) for count in SIZES
+TITLE = f"{PAIRS} pairs of windows in each role; x: of"
+
+
+def test_the_vm_is_on_the_owner(racks, table):
+    base = Way("one DNAT rule", Rack.one_rule)
+    ways = [Way("direct, no address of a Service", Rack.direct, lambda rack: rack.vm.address4), base]
+    ways += [Way(f"vipd, {count} Services", vipd(count)) for count in SIZES]
+    ways += [Way(f"kube-proxy nftables shape, {count}", nftables_shape(count)) for count in SIZES
              if count < SLOW_TO_LOAD]
-    ways += [Way(f"kube-proxy iptables shape, {count}", bench.iptables_shape(count)) for count in SIZES]
-    bench.compare(ways, base)
-    report(table(f"data plane, the VM on the owner: {ROUNDS} rounds; x: of one DNAT rule (half of the rounds)", COLUMNS), ways)
+    ways += [Way(f"kube-proxy iptables shape, {count}", iptables_shape(count)) for count in SIZES]
+    compare(ways, base, racks("here"))
+    report(table(f"data plane, the VM on the owner: {TITLE} one DNAT rule", COLUMNS), ways)
 
 
-def test_the_vm_is_on_another_node(bench, table):
-    bench = bench("there")
-    base = Way("DNAT and masquerade on the owner", bench.one_rule_masquerade)
-    ways = [Way("direct, no address of a Service", bench.direct, bench.vm.address4), base]
-    ways += [Way(f"vipd, {count} Services", bench.vipd(count)) for count in SIZES]
-    bench.compare(ways, base)
-    report(table(f"data plane, the VM on another node: {ROUNDS} rounds; x: of DNAT and masquerade (half of the rounds)", COLUMNS), ways)
+def test_the_vm_is_on_another_node(racks, table):
+    base = Way("DNAT and masquerade on the owner", Rack.one_rule_masquerade)
+    ways = [Way("direct, no address of a Service", Rack.direct, lambda rack: rack.vm.address4), base]
+    ways += [Way(f"vipd, {count} Services", vipd(count)) for count in SIZES]
+    compare(ways, base, racks("there"))
+    report(table(f"data plane, the VM on another node: {TITLE} DNAT and masquerade", COLUMNS), ways)
