@@ -91,12 +91,14 @@ static void put_dnat(struct nft_text *t, const char *ip, const char *f)
 	nft_put(t, "\t\tdnat %s to %s daddr\n\t}\n", ip, ip);
 }
 
-/* "BEFORE a, b }"; nothing: there are no segments. */
+/* "BEFORE { a, b }"; nothing: there are no segments. One alone is no set to be looked up. */
 static void put_segments(struct nft_text *t, const struct nft_skeleton *s, const char *before)
 {
+	bool set = s->segment_count > 1;
+
 	for (unsigned i = 0; i < s->segment_count; i++)
-		nft_put(t, "%s \"%s\"", i > 0 ? "," : before, s->segments[i]);
-	nft_put(t, "%s", s->segment_count > 0 ? " }" : "");
+		nft_put(t, "%s%s \"%s\"", i > 0 ? "," : before, i == 0 && set ? " {" : "", s->segments[i]);
+	nft_put(t, "%s", set ? " }" : "");
 }
 
 /*
@@ -106,7 +108,7 @@ static void put_segments(struct nft_text *t, const struct nft_skeleton *s, const
 static void put_own_pods(struct nft_text *t, const struct nft_skeleton *s)
 {
 	nft_put(t, "\t\tmeta iifkind " POD_KINDS);
-	put_segments(t, s, " iifname != {");
+	put_segments(t, s, " iifname !=");
 	nft_put(t, " accept\n");
 }
 
@@ -116,29 +118,28 @@ static void put_own_pods(struct nft_text *t, const struct nft_skeleton *s)
  */
 static void put_unknown(struct nft_text *t, const struct nft_skeleton *s, bool six)
 {
-	nft_put(t, "\t\ttcp flags & (syn | rst) == 0 ");
-	put_pods(t, s, six, six ? "ip6 daddr != {" : "ip daddr != {", " } ");
+	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
+
+	nft_put(t, "\tchain unknown%s {\n", f);
+	put_pods(t, s, six, six ? "\t\tip6 daddr {" : "\t\tip daddr {", " } return\n");
+	nft_put(t, "\t\tsnat %s to %s saddr . meta l4proto . th sport map @reverse%s\n", ip, ip, f);
+	nft_put(t, "\t\t%s saddr . meta l4proto . th sport @doubtful%s counter drop\n", ip, f);
+	nft_put(t, "\t\tsnat %s to %s saddr map @wholereverse%s\n", ip, ip, f);
+	nft_put(t, "\t\t%s saddr @wholedoubtful%s counter drop\n\t}\n", ip, f);
 }
 
 static void put_postrouting(struct nft_text *t, const struct nft_skeleton *s, bool six)
 {
 	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
 
-	nft_put(t, "\tchain reply%s {\n", f);
 	put_unknown(t, s, six);
-	nft_put(t, "snat %s to %s saddr . meta l4proto . th sport map @reverse%s\n", ip, ip, f);
-	put_unknown(t, s, six);
-	nft_put(t, "%s saddr . meta l4proto . th sport @doubtful%s counter drop\n", ip, f);
-	put_unknown(t, s, six);
-	nft_put(t, "snat %s to %s saddr map @wholereverse%s\n", ip, ip, f);
-	put_unknown(t, s, six);
-	nft_put(t, "%s saddr @wholedoubtful%s counter drop\n", ip, f);
+	nft_put(t, "\tchain reply%s {\n\t\ttcp flags & (syn | rst) == 0 jump unknown%s\n", f, f);
 	nft_put(t, "\t\tct status & dnat == 0 accept\n");
 	nft_put(t, "\t\tct original %s daddr != @vips%s accept\n", ip, f);
 	nft_put(t, "\t\t%s saddr . %s daddr @hairpin%s masquerade\n", ip, ip, f);
 	/* Bound to itself: the client's address is kept against a CNI's masquerade. First who comes most. */
 	if (s->segment_count > 0) {
-		put_segments(t, s, "\t\tiifname {");
+		put_segments(t, s, "\t\tiifname");
 		nft_put(t, " %s daddr @local%s snat %s to %s saddr\n", ip, f, ip, ip);
 	}
 	nft_put(t, "\t\tfib saddr type local masquerade\n");
@@ -166,7 +167,7 @@ static void put_early(struct nft_text *t, const struct nft_skeleton *s, bool six
 		   "\t\tmeta oifkind != " POD_KINDS " return\n",
 		f);
 	if (s->segment_count > 0) {
-		put_segments(t, s, "\t\toifname {");
+		put_segments(t, s, "\t\toifname");
 		nft_put(t, " return\n");
 	}
 	put_pods(t, s, six, six ? "\t\tip6 saddr {" : "\t\tip saddr {", " } return\n");
@@ -191,14 +192,14 @@ static void put_midstream(struct nft_text *t, const struct nft_skeleton *s)
 
 		nft_put(t, "\t\tether saddr @members ct original %s daddr @vips%s %s daddr != @local%s counter drop\n",
 			ip, f, ip, f);
-		put_segments(t, s, "\t\tiifname {");
+		put_segments(t, s, "\t\tiifname");
 		if (s->segment_count > 0)
 			nft_put(t, " ct original %s daddr @vips%s %s daddr != @local%s %s daddr != @unplaced%s counter "
 				   "drop\n",
 				ip, f, ip, f, ip, f);
 	}
 	nft_put(t, "\t\tmeta iifkind " POD_KINDS " return\n");
-	put_segments(t, s, "\t\tiifname {");
+	put_segments(t, s, "\t\tiifname");
 	if (s->segment_count > 0)
 		nft_put(t, " return\n");
 	for (int six = 0; six < 2; six++)

@@ -82,6 +82,11 @@ class Rack:
             ct original ip daddr {VIP} masquerade; }}
 }}""")
 
+    def one_rule_masquerade_tracked(self):
+        """Every node of a cluster knows of connections, for kube-proxy and the CNI have it so."""
+        self.one_rule_masquerade()
+        nft(self.home, "table ip one { chain forward { type filter hook forward priority 0; ct state invalid drop\n}\n}")
+
     def clear(self):
         for node in self.lab.nodes.values():
             node.run(["nft", "flush", "ruleset"], timeout=300)
@@ -244,7 +249,8 @@ def test_the_vm_is_on_the_owner(racks, table):
 
 def test_the_vm_is_on_another_node(racks, table):
     base = Way("DNAT and masquerade on the owner", Rack.one_rule_masquerade)
-    ways = [Way("direct, no address of a Service", Rack.direct, lambda rack: rack.vm.address4), base]
+    ways = [Way("direct, no address of a Service", Rack.direct, lambda rack: rack.vm.address4), base,
+            Way("the same, the VM's node knows of connections", Rack.one_rule_masquerade_tracked)]
     ways += [Way(f"vipd, {count} Services", vipd(count)) for count in SIZES]
     compare(ways, base, racks("there"))
     report(table(f"data plane, the VM on another node: {TITLE} DNAT and masquerade", COLUMNS), ways)
