@@ -143,6 +143,8 @@ static void put_postrouting(struct nft_text *t, const struct nft_skeleton *s, bo
 		nft_put(t, " %s daddr @local%s snat %s to %s saddr\n", ip, f, ip, ip);
 	}
 	nft_put(t, "\t\tfib saddr type local masquerade\n");
+	/* Its answer to a pod would go by the pod network, and to itself or a neighbour nowhere near this node. */
+	nft_put(t, "\t\t%s daddr @attached%s masquerade\n", ip, f);
 	put_pods(t, s, six, six ? "\t\tip6 saddr {" : "\t\tip saddr {", " } accept\n");
 	put_own_pods(t, s);
 	nft_put(t, "\t\t%s daddr @local%s snat %s to %s saddr\n", ip, f, ip, ip);

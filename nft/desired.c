@@ -203,12 +203,17 @@ static int emit_place(const struct nft_port *port, const struct nft_endpoint *en
 		      nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = element_of(NFT_SET_LOCAL, &port->address);
+	int r;
 
 	if (endpoint->attached || (!endpoint->local && !next_node(port, endpoint)))
 		element = element_of(NFT_SET_UNPLACED, &port->address);
 	else if (!endpoint->local)
 		return 0;
 	put_address(&element, &endpoint->address);
+	r = emit(userdata, &element);
+	if (r < 0 || !endpoint->attached)
+		return r;
+	element.set = (uint8_t)(NFT_SET_ATTACHED + is6(&port->address));
 	return emit(userdata, &element);
 }
 

@@ -85,6 +85,7 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	     "type ipv6_addr . ipv6_addr", "aa", "AA", "", ""),
 	ADDRESSES(LOCAL, "inet", "local"),
 	ADDRESSES(UNPLACED, "inet", "unplaced"),
+	ADDRESSES(ATTACHED, "inet", "attached"),
 	PORTS(HELD, "inet", "held", ""),
 	PORTS(HELDEND, "inet", "heldend", ""),
 	PORTS(ARRIVED, "inet", "arrived", "; counter"),

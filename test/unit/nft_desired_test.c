@@ -460,6 +460,7 @@ static void test_an_attached_endpoint_is_asked_in_the_node_s_name(void **state)
 		assert_int_equal(count_of(lines.text, "inet service4 { 192.0.2.10 . tcp . 22 : 10.50.0.9"), 1);
 		assert_int_equal(count_of(lines.text, "inet local4 { 10.50.0.9 }"), !attached);
 		assert_int_equal(count_of(lines.text, "inet unplaced4 { 10.50.0.9 }"), attached);
+		assert_int_equal(count_of(lines.text, "inet attached4 { 10.50.0.9 }"), attached);
 		assert_int_equal(count_of(lines.text, "inet reverse4! { 10.50.0.9"), !attached);
 	}
 }
