@@ -370,6 +370,21 @@ static void test_the_rules_are_shown_as_they_always_were(void **state)
 	shown_size = 0;
 	show_table("netdev vipd", true);
 	golden("rules_netdev_virtual_mac", "Fence and director of a segment where an address has a virtual MAC");
+	skeleton.exit_count = 1;
+	strcpy(skeleton.exits[0], "lan");
+	skeleton.exit_indices[0] = if_nametoindex("lan");
+	skeleton.return_count = 2;
+	assert_true(base_prefix_parse("192.0.2.0/24", &skeleton.returns[0].subnet));
+	assert_true(base_prefix_parse("2001:db8::/64", &skeleton.returns[1].subnet));
+	skeleton.returns[0].gateway = place_address("192.0.2.254");
+	skeleton.returns[1].gateway = place_address("fe80::1");
+	for (unsigned i = 0; i < skeleton.return_count; i++)
+		strcpy(skeleton.returns[i].segment, "eth1");
+	nft_table_begin(table);
+	commit(&skeleton);
+	shown_size = 0;
+	show("%s", place_read("nft -s list chain netdev vipd exit-lan"));
+	golden("rules_netdev_two_networks", "Where another interface than the segment has the default route");
 }
 
 int main(void)

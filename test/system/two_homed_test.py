@@ -10,7 +10,7 @@ from lab import ip_batch, wait_for
 
 OTHER = {False: "10.98.0.253", True: "fd98::fd"} # a router of the management network that knows no client
 LAN = {False: "192.0.2.254", True: "2001:db8::fe"}
-SECOND = {False: "192.0.2.253", True: "2001:db8::fd"} # the same router
+SECOND = {False: "192.0.2.253", True: "fe80::fd"} # the same router, as it says itself over IPv6
 BY_LAN, FALLBACK, BY_OTHER = 50, 1000, 100 # metrics: BY_OTHER is better than FALLBACK, BY_LAN better than both
 FAMILIES = [False, True]
 
