@@ -355,6 +355,26 @@ def test_explain_a_speaker_that_is_not_well(cli, served):
     assert "vipd does not run there" in broken(cli, "vms/myvm-ssh")[0][1]
 
 
+def test_explain_who_cannot_answer_clients_beyond_the_lan(cli, served):
+    """The owner, or where the VM is; whoever else cannot either is of no interest here."""
+    def told():
+        return [(link["address"], link["text"], link.get("remedy", "")) for link in links(cli, "vms/myvm-ssh", code=0)
+                if link["link"] == "clients" and link["verdict"] == "note"]
+    why = [condition("RemoteClientsServed", "False", "NoWayBack", "eth1: the default route (IPv4) is by eth0")]
+    speaker(served, "n2", Ready="True", Fenced="True", RemoteClientsServed="False")
+    assert told() == []
+    own(served, "192.0.2.10", "n2")
+    lease(served, "lab.ipv4.10", "n2")
+    assert [address for address, text, remedy in told()] == ["192.0.2.10"]
+    speaker(served, "n2", Ready="True", Fenced="True", RemoteClientsServed="True")
+    served.patch(f"{GROUP}/speakers/n1/status", {"status": {"conditions": [
+        condition("Ready", "True"), condition("Fenced", "True"), *why]}})
+    address, text, remedy = told()[0]
+    assert (address, text) == ("192.0.2.10",
+                               "beyond the LAN get no replies from n1: eth1: the default route (IPv4) is by eth0")
+    assert "with a larger metric" in remedy
+
+
 def test_explain_what_may_be_old(cli, served):
     lease(served, "speaker-n1", "n1", age=400)
     lease(served, "lab.ipv4.10", "n2")
