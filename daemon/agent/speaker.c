@@ -242,6 +242,11 @@ static void add_conditions(const struct speaker *speaker, const cJSON *existing,
 					       ? status->no_way_back
 					       : "clients beyond the LAN are answered by way of the LAN",
 				       now));
+	cJSON_AddItemToArray(
+		list, status_condition(old, "AdvertsHeard", !status->unheard[0],
+				       status->unheard[0] ? BASE_REASON_ADVERTS_UNHEARD : BASE_REASON_AS_EXPECTED,
+				       status->unheard[0] ? status->unheard : "adverts of others reach this node",
+				       now));
 }
 
 static cJSON *make_patch(const struct speaker *speaker, bool counted)

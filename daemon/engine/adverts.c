@@ -243,6 +243,7 @@ static void hear(struct router *router, const struct base_address *source, uint8
 
 	peer->heard_us = engine_now(segment->engine);
 	router->adverts_heard++;
+	unheard_end(segment, (enum base_family)router->wish.family);
 	note_stranger(router, source, priority);
 	event.now_us = peer->heard_us;
 	event.advert.source = *source;

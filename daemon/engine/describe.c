@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/engine/node.h"
+#include "daemon/engine/unheard.h"
 
 static double seconds_since(struct engine *engine, uint64_t then_us)
 {
@@ -112,6 +113,7 @@ cJSON *engine_describe(void *userdata)
 {
 	struct engine *engine = userdata;
 	cJSON *tree = cJSON_CreateObject(), *list, *drops;
+	char unheard[MESSAGE_TEXT_SIZE];
 
 	if (engine->routers && !engine->restarted)
 		engine_fence_read(engine);
@@ -124,6 +126,8 @@ cJSON *engine_describe(void *userdata)
 	cJSON_AddStringToObject(tree, "rules", engine->rules_present ? "present" : "missing");
 	cJSON_AddStringToObject(tree, "message", engine->rules_message);
 	cJSON_AddStringToObject(tree, "noWayBack", engine->no_way_back);
+	unheard_say(engine, unheard, sizeof unheard);
+	cJSON_AddStringToObject(tree, "unheard", unheard);
 	cJSON_AddNumberToObject(tree, "rulesVerified", engine->verified.times);
 	if (engine->verified.times) {
 		cJSON_AddNumberToObject(tree, "rulesVerifiedSecondsAgo",

@@ -3,6 +3,7 @@
 
 #include "base/hash.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/unheard.h"
 
 struct message *engine_message(enum message_type type)
 {
@@ -90,6 +91,7 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 	status->dataplane = MESSAGE_DATAPLANE_DIRECTOR;
 	snprintf(status->message, sizeof status->message, "%s", engine->rules_message);
 	snprintf(status->no_way_back, sizeof status->no_way_back, "%s", engine->no_way_back);
+	unheard_say(engine, status->unheard, sizeof status->unheard);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		status->owned += virtual_router_owns(&router->core);
 		status->eligible += router_is_eligible(router);

@@ -102,6 +102,7 @@ void router_seen(struct router *router, struct base_address address, struct base
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
 		event.now_us = engine_now(router->engine);
 		event.advert.source = member->address;
+		unheard_note(router, &member->address, event.now_us);
 		router_feed(router, &event);
 		return;
 	}

@@ -8,6 +8,7 @@
 #include "base/address.h"
 #include "daemon/engine/router.h"
 #include "daemon/engine/strangers.h"
+#include "daemon/engine/unheard.h"
 
 /*
  * One interface towards a LAN segment: its sockets, who is on it, and when each was heard last.
@@ -56,6 +57,7 @@ struct segment {
 	struct segment_peer peers[SEGMENT_PEERS_MAX];
 	struct segment_waiting waiting[SEGMENT_WAITING_MAX];
 	struct strangers strangers;
+	struct unheard unheard[2]; /* IPv4, IPv6 */
 };
 
 /* The segment that holds `address` and matches one of the patterns (none: every interface). */

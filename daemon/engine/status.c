@@ -303,6 +303,8 @@ static void print_table(const cJSON *tree)
 	       *text_of(tree, "message") == '-' ? "" : text_of(tree, "message"));
 	if (*text_of(tree, "noWayBack") != '-')
 		printf("clients beyond the LAN get no replies: %s\n\n", text_of(tree, "noWayBack"));
+	if (*text_of(tree, "unheard") != '-')
+		printf("%s\n\n", text_of(tree, "unheard"));
 	print_routers(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_holds(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_dataplanes(cJSON_GetObjectItemCaseSensitive(tree, "routers"));

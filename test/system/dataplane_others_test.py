@@ -5,6 +5,7 @@ import time
 import pytest
 
 from conftest import BOTH
+from lab import wait_for
 
 # What `iptables-save` says of Docker: nothing is forwarded but what is its own. The CNI allows its pods, as flannel does.
 DOCKER = """*nat
@@ -104,3 +105,29 @@ def test_connections_and_ownership_go_on_beside(rack, kind):
     for by in watch.stop().values():
         assert by["arp"]["two"] == 0 and not by["arp"]["dark"] and not by["udp"]["dark"], by
         assert (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0), by
+
+
+def test_a_firewall_that_lets_no_adverts_in_is_named(rack):
+    """The node takes nothing over, since the owner answers, and says what it does not hear, once; and when it hears again."""
+    owner = rack.owner()
+    name = next(name for name in ("n1", "n2", "n3") if name != owner)
+    node, daemon = rack.lab[name], rack[name]
+    before = len(daemon.log())
+
+    def lines(words):
+        return [line for line in daemon.log()[before:].splitlines() if words in line]
+
+    watch = rack.watch(kinds=("arp",))
+    node.run(["nft", "-f", "-"], text=FIREWALLD.replace("meta l4proto 112 accept", "meta l4proto 112 drop"))
+    try:
+        wait_for("both families to be missed", lambda: len(lines("reason=AdvertsUnheard")) == 2, 20)
+        assert f"{owner} answers for its address: let IP protocol 112 in" in lines("reason=AdvertsUnheard")[0]
+        assert "firewall-cmd --permanent --add-protocol=vrrp" in daemon.status()["unheard"]
+        assert all(not other.status()["unheard"] for other in rack.cluster.daemons.values() if other is not daemon)
+    finally:
+        node.run(["nft", "delete", "table", "inet", "firewalld"])
+    wait_for("adverts to be heard again", lambda: len(lines("adverts reach this node on eth1 again")) == 2, 5)
+    assert daemon.status()["unheard"] == "" and len(lines("reason=AdvertsUnheard")) == 2
+    assert all(rack.cluster.holders(address) == [owner] for address in BOTH)
+    for by in watch.stop().values():
+        assert by["arp"]["two"] == 0 and by["arp"]["outages"] == 0, by
