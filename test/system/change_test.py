@@ -239,31 +239,49 @@ def test_the_interface_goes_and_comes_back(rack):
 
 
 def made_anew(node, kind):
-    """eth1 deleted, and another one of its name, MAC and addresses: a cable, or a macvlan on one."""
+    """eth1 deleted, and another one of its name, MAC and addresses: a cable, a bridge or a macvlan on one."""
     lan, switch = f"lan-{node.name}", node.lab.switch.namespace
-    yield ip_batch(switch, f"link delete {lan}")
+    node.run(["ip", "link", "delete", "eth1"])
+    yield node.lab.switch.run(["ip", "link", "delete", lan], check=False)  # it may have gone with the other end
     if kind == "veth":
         ip_batch(switch, f"link add {lan} type veth peer name eth1 address {node.mac} netns {node.namespace}")
     else:
         ip_batch(switch, f"link add {lan} type veth peer name trunk netns {node.namespace}")
-        ip_batch(node.namespace, "link set trunk up", f"link add link trunk name eth1 address {node.mac} type macvlan")
+        ip_batch(node.namespace, "link set trunk up", *{
+            "macvlan": [f"link add link trunk name eth1 address {node.mac} type macvlan"],
+            "bridge": [f"link add eth1 address {node.mac} type bridge forward_delay 0", "link set trunk master eth1"]}[kind])
     ip_batch(switch, f"link set {lan} master lan up")
     yield ip_batch(node.namespace, "link set eth1 up", *node.lan_lines())
 
 
-@pytest.mark.parametrize("kind, pause", [("veth", True), ("macvlan", True), ("macvlan", False)])
+def call_netfilter(node, value):
+    """br_netfilter, if it is there: see README of nft."""
+    node.run(["sysctl", "-w", *[f"net.bridge.bridge-nf-call-{name}={value}" for name in ("iptables", "ip6tables")]], check=False)
+
+
+@pytest.mark.parametrize("kind, pause", [("veth", "owner"), ("veth", "rules"), ("bridge", "rules"), ("macvlan", "rules"), ("macvlan", "")])
 @pytest.mark.parametrize("who", ["owner", "member"])
 def test_an_interface_is_made_anew(rack, who, kind, pause):
     """On the owner, or on the VM's node: `ip link del` and `add` by whatever configures the network. Connections go on,
     and the new one is one to own addresses on, to pass packets on over, and to answer from."""
     node = rack.lab[rack.owner() if who == "owner" else "n3"]
+    if kind == "bridge":
+        call_netfilter(node, 0)
     watch = rack.watch(kinds=("arp", "stream"))
     try:
         steps = made_anew(node, kind)
         next(steps)
-        for address in BOTH if pause else []:
-            rack.cluster.owner(address, other_than=node.name)
+        if pause == "owner":
+            for address in BOTH:
+                rack.cluster.owner(address, other_than=node.name)
+        elif pause == "rules":  # those without it stand when it comes, and its first packets are quicker than new ones
+            wait_for("rules without it", lambda: "iifname \"eth1\"" not in node.run(
+                ["nft", "list", "chain", "inet", "vipd", "midstream"]).stdout, 5, 0.002)
+            rack[node.name].hang()
         next(steps)
+        if pause == "rules":
+            time.sleep(0.2)
+            rack[node.name].wake()
         wait_for("it to be a segment again", lambda: all(rack[node.name].eligible(address) for address in BOTH))
         for address in BOTH:
             rack.cluster.serves(address, vm="db")
@@ -280,6 +298,7 @@ def test_an_interface_is_made_anew(rack, who, kind, pause):
             assert rack.client.ask_udp(address, 80, "x" * 4000) == ("db", "x" * 4000)
     finally:
         list(made_anew(node, "veth"))
+        call_netfilter(node, 1)
 
 
 def test_another_mac_is_announced(rack):
