@@ -1,7 +1,5 @@
 #include "nft/chains.h"
 
-#include <string.h>
-
 /*
  * What an advert that leaves does, one rule per interval and address: it keeps its addresses alive
  * for 2.5 intervals. The interval stands in the advert itself (version 3: 12 bits of centiseconds
@@ -236,7 +234,7 @@ static void put_exit(struct nft_text *t, const struct nft_skeleton *s, const cha
 		struct base_prefix subnet = { base_prefix_first(&way->subnet), way->subnet.length };
 		char from[BASE_PREFIX_TEXT_SIZE], to[BASE_ADDRESS_TEXT_SIZE];
 
-		if (strcmp(way->segment, interface) == 0)
+		if (!nft_return_leads_away(s, way, interface))
 			continue;
 		if (!begun)
 			nft_put(t, "\tchain exit-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; policy "

@@ -102,6 +102,18 @@ static void put_sets(struct nft_text *t, const char *table)
 				nft_sets[i].definition);
 }
 
+bool nft_return_leads_away(const struct nft_skeleton *skeleton, const struct nft_return *way, const char *interface)
+{
+	for (unsigned i = 0; i < skeleton->return_count; i++) {
+		const struct nft_return *one = &skeleton->returns[i];
+
+		if (strcmp(one->segment, interface) == 0 && one->subnet.length == way->subnet.length &&
+		    base_address_equal(&one->subnet.address, &way->subnet.address))
+			return false;
+	}
+	return true;
+}
+
 bool nft_is_sayable(const char *interface)
 {
 	return *interface && !interface[strspn(interface, "abcdefghijklmnopqrstuvwxyz"

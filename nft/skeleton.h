@@ -39,7 +39,7 @@
 
 /* The way back to clients beyond a segment, of addresses in `subnet`. */
 struct nft_return {
-	struct base_prefix subnet;
+	struct base_prefix subnet; /* with its first address */
 	struct base_address gateway;
 	char segment[16]; /* interface name */
 };
@@ -69,6 +69,9 @@ struct nft_skeleton {
 
 /* The fence lasts this long after an advert: 2.5 intervals, before any backup may take over. */
 uint32_t nft_fence_ms(uint32_t interval_cs);
+
+/* Does it lead away from this interface? Not if that is on the subnet, too: by two cards on one LAN either may answer. */
+bool nft_return_leads_away(const struct nft_skeleton *skeleton, const struct nft_return *way, const char *interface);
 
 /* Can nft say the name of this interface, as a word and quoted? Linux would allow more. */
 bool nft_is_sayable(const char *interface);

@@ -35,7 +35,8 @@ static void add_returns(struct nft_skeleton *skeleton, const struct vrrp_link *l
 			     own->length == base_address_size(&own->address) * 8;
 
 		for (unsigned j = 0; j < skeleton->return_count; j++)
-			there |= skeleton->returns[j].subnet.length == own->length &&
+			there |= strcmp(skeleton->returns[j].segment, link->name) == 0 &&
+				 skeleton->returns[j].subnet.length == own->length &&
 				 base_address_equal(&skeleton->returns[j].subnet.address, &first);
 		if (there || gateway->family == BASE_FAMILY_NONE || skeleton->return_count == NFT_RETURNS_MAX)
 			continue;
@@ -53,7 +54,7 @@ static void add_exit(struct nft_skeleton *skeleton, const struct vrrp_link *link
 	bool needed = false;
 
 	for (unsigned i = 0; i < skeleton->return_count; i++)
-		needed |= strcmp(skeleton->returns[i].segment, link->name) != 0;
+		needed |= nft_return_leads_away(skeleton, &skeleton->returns[i], link->name);
 	if (!needed || (!leads_out(link, 0) && !leads_out(link, 1)) || !nft_is_sayable(link->name) ||
 	    skeleton->exit_count == NFT_EXITS_MAX)
 		return;
@@ -69,9 +70,12 @@ void way_back_fill(struct engine *engine, struct nft_skeleton *skeleton)
 
 	if (!engine->abilities.egress)
 		return;
-	for (size_t i = 0; i < count; i++)
-		if (segment_of(engine, &links[i]))
+	for (size_t i = 0; i < count; i++) {
+		const struct segment *segment = segment_of(engine, &links[i]);
+
+		if (segment && segment->router_count > 0)
 			add_returns(skeleton, &links[i]);
+	}
 	for (size_t i = 0; i < count; i++)
 		add_exit(skeleton, &links[i]);
 	if (skeleton->exit_count == 0) { /* the usual node: its rules do not change with its gateway */
@@ -104,20 +108,21 @@ static uint64_t ways_of(struct engine *engine)
 
 void way_back_keep(struct engine *engine)
 {
-	ways_of(engine);
+	uint64_t ways = ways_of(engine);
+
+	if (engine->ways != ways)
+		engine_rules_soon(engine);
+	engine->ways = ways;
 }
 
 void way_back_review(struct engine *engine)
 {
-	uint64_t revision = vrrp_links_revision(engine->links), ways;
+	uint64_t revision = vrrp_links_revision(engine->links);
 
 	if (engine->ways_revision == revision)
 		return;
 	engine->ways_revision = revision;
-	ways = ways_of(engine);
-	if (engine->ways != ways)
-		engine_rules_soon(engine);
-	engine->ways = ways;
+	way_back_keep(engine);
 }
 
 /* --- what keeps clients from being answered --- */

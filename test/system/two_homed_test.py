@@ -1,9 +1,11 @@
 """Nodes with a second network that has their default route: clients beyond the LAN are answered by way of the LAN."""
 import re
+import socket
 import time
 
 import pytest
 
+import manifests
 from conftest import BOTH, V4, V6, Rack
 from dataplane_modes_test import local_servers, planes
 from lab import ip_batch, wait_for
@@ -12,6 +14,7 @@ OTHER = {False: "10.98.0.253", True: "fd98::fd"} # a router of the management ne
 LAN = {False: "192.0.2.254", True: "2001:db8::fe"}
 SECOND = {False: "192.0.2.253", True: "fe80::fd"} # the same router, as it says itself over IPv6
 BY_LAN, FALLBACK, BY_OTHER = 50, 1000, 100 # metrics: BY_OTHER is better than FALLBACK, BY_LAN better than both
+OTHERS = "10.98.0.100"
 FAMILIES = [False, True]
 
 
@@ -43,6 +46,10 @@ def settle_routes(node):
 def way(six, device, metric, verb="replace", gateway=None):
     gateway = gateway or (OTHER if device == "eth0" else LAN)[six]
     return f"route {verb} default via {gateway} dev {device} metric {metric}"
+
+
+def from_address(source, address, port=22):
+    return socket.create_connection((address, port), 2, (source, 0))
 
 
 def on_all(rack, *lines):
@@ -149,6 +156,33 @@ def test_connections_go_on_while_the_default_route_moves(rack, dataplane, record
     for address, by in seen.items():
         assert (by["kept"], by["lost"], by["corrupt"], by["stuck"]) == (10, 0, 0, 0), (address, by)
     assert rack.cluster.owner(V4) in rack.lab.nodes
+
+
+def test_the_other_network_has_addresses_too(rack):
+    """Each is answered by its own network, whichever has the default route."""
+    addresses = [*manifests.pool()["spec"]["addresses"], OTHERS]
+    rack.cluster.pool(addresses=addresses)
+    rack.cluster.expose("other", [OTHERS], ["db"], (22,))
+    ip_batch(rack.lab.switch.namespace, "address replace 203.0.113.1/32 dev lo")
+    neighbour = rack.lab.switch
+    try:
+        wait_for("the VM by its other address", lambda: neighbour.reaches(OTHERS, 22, 0.5) == "db")
+        assert all("chain out-eth0" in node.ruleset() and exits(node) == {"eth0", "eth1"} for node in rack.lab.nodes.values())
+        # A client beyond it, behind the router that has the default route.
+        with neighbour.inside(from_address, "203.0.113.1", OTHERS) as connection:
+            assert connection.recv(100).startswith(b"db")
+        assert rack.lab.far.reaches(V4, 22) == rack.lab.far.reaches(V6, 22) == "db"
+        # The default route by the LAN: now the other network's clients are those that are answered the other way.
+        on_all(rack, way(False, "eth1", BY_LAN))
+        with neighbour.inside(from_address, "203.0.113.1", OTHERS) as connection:
+            assert connection.recv(100).startswith(b"db")
+        assert rack.lab.far.reaches(V4, 22) == rack.lab.far.reaches(V6, 22) == "db"
+    finally:
+        for node in rack.lab.nodes.values():
+            settle_routes(node)
+        rack.cluster.hide("other")
+        rack.cluster.gone(OTHERS)
+        rack.cluster.pool()
 
 
 def test_who_cannot_answer_says_so_and_what_to_do(rack):

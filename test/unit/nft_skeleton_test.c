@@ -165,12 +165,12 @@ static void test_replies_to_beyond_a_segment_leave_by_it(void **state)
 	(void)state;
 	skeleton.exit_count = 1;
 	strcpy(skeleton.exits[0], "eth1");
-	add_return(&skeleton, "192.0.2.7/24", "192.0.2.254", "eth1");
+	add_return(&skeleton, "192.0.2.0/24", "192.0.2.254", "eth1");
 	render(&skeleton, false);
 	assert_false(says("chain exit-")); /* the default route is by the one segment */
 	skeleton.exit_count = 2;
 	strcpy(skeleton.exits[1], "bond0.7");
-	add_return(&skeleton, "2001:db8::7/64", "fe80::1", "eth1");
+	add_return(&skeleton, "2001:db8::/64", "fe80::1", "eth1");
 	skeleton.segment_count = 2;
 	strcpy(skeleton.segments[1], "eth2");
 	add_return(&skeleton, "198.51.100.0/25", "198.51.100.1", "eth2");
@@ -182,6 +182,12 @@ static void test_replies_to_beyond_a_segment_leave_by_it(void **state)
 			 "\t\tip6 saddr 2001:db8::/64 @nh,64,128 @vips6 fwd ip6 to fe80::1 device \"eth1\"\n"
 			 "\t\tip saddr 198.51.100.0/25 ip saddr @vips4 fwd ip to 198.51.100.1 device \"eth2\"\n\t}\n"
 			 "}\ntable inet vipd {"));
+	/* Another card on one of them: either may answer. */
+	strcpy(skeleton.exits[0], "eth3");
+	add_return(&skeleton, "192.0.2.0/24", "192.0.2.253", "eth3");
+	render(&skeleton, false);
+	assert_true(says("\tchain exit-eth3 {\n\t\ttype filter hook egress device \"eth3\" priority 0; policy accept;\n"
+			 "\t\tip6 saddr 2001:db8::/64 @nh,64,128 @vips6 fwd"));
 	strcpy(skeleton.exits[1], "a b");
 	assert_int_equal(nft_skeleton_render(&skeleton, false, text, sizeof text), -EINVAL);
 }
