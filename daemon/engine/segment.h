@@ -47,6 +47,7 @@ struct segment {
 	struct base_mac mac;
 	uint64_t addresses; /* a number that differs when the addresses do */
 	bool up;
+	bool bridged; /* br_netfilter is in the way: bridged.h */
 	bool virtual_macs; /* of some router on it, now or earlier */
 	struct vrrp_socket *sockets[2]; /* adverts: IPv4, IPv6 */
 	struct vrrp_neighbour *neighbour;
