@@ -47,6 +47,19 @@ static bool others_answer(const struct election_elector *e, const struct electio
 	       (event->gateway_known && event->gateway_reachable);
 }
 
+/*
+ * Six timers one after the other: on a busy machine we may be so late that the next one is about to take it, and without a
+ * Lease only its advert would tell. Half of our turn is left for that one to hear of us.
+ */
+static bool turn_is_over(const struct election_elector *e, uint64_t now_us)
+{
+	uint64_t turn_us = elector_interval_us(e) / ELECTION_TURN;
+	uint64_t ours_us = election_absence_us(e->config.interval_us) +
+			   elector_rank(e, e->speaker) * turn_us;
+
+	return base_usec_since(now_us, e->config.peers[e->speaker].heard_us) > ours_us + turn_us / 2;
+}
+
 void elector_review_absence(struct election_elector *e, const struct election_event *event,
 			    struct election_actions *actions)
 {
@@ -68,5 +81,7 @@ void elector_review_absence(struct election_elector *e, const struct election_ev
 		return;
 	}
 	elector_forget_absence(e);
+	if (!elector_coordinated(e) && turn_is_over(e, now_us))
+		return;
 	elector_on_silence(e, actions, now_us);
 }

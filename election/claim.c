@@ -12,6 +12,20 @@ static uint64_t lease_allows_us(const struct election_elector *e, uint64_t now_u
 	return elector_lease_expiry_us(e);
 }
 
+/*
+ * Who resigned answers until another one is heard, so the next in turn need not hurry; but its advert waits for the kernel
+ * to have the address. By the LAN alone whoever comes after it leaves it half an interval for that.
+ */
+static uint64_t turn_comes_us(const struct election_elector *e, uint64_t now_us)
+{
+	uint64_t interval_us = elector_interval_us(e);
+	unsigned rank = elector_rank(e, e->leaver);
+
+	if (!elector_has_left(e, now_us) || rank == 0)
+		return now_us;
+	return e->left_us + interval_us / 2 + rank * interval_us / ELECTION_TURN;
+}
+
 void elector_try_claim(struct election_elector *e, struct election_actions *actions,
 		       uint64_t now_us)
 {
@@ -23,6 +37,8 @@ void elector_try_claim(struct election_elector *e, struct election_actions *acti
 	}
 	if (e->config.leased)
 		allowed_us = lease_allows_us(e, now_us);
+	if (!elector_coordinated(e) && turn_comes_us(e, now_us) > allowed_us)
+		allowed_us = turn_comes_us(e, now_us);
 	if (allowed_us > now_us) {
 		e->claim_at_us = allowed_us;
 		return;

@@ -41,6 +41,7 @@
 #define ELECTION_ANSWER_US        (3 * BASE_USEC_PER_MSEC)   /* for whoever has it to answer */
 #define ELECTION_ODD_US           (60 * BASE_USEC_PER_SEC)   /* so long odd adverts are remembered */
 #define ELECTION_QUESTION_US      (4 * BASE_USEC_PER_MSEC) /* from a question to the end of its round */
+#define ELECTION_TURN             4 /* parts of an interval: one after the other where the LAN alone decides */
 #define ELECTION_UNANSWERED_MAX   3 /* questions in a row: then its fence is closed */
 #define ELECTION_PROVE_MAX_US     (10 * BASE_USEC_PER_SEC)   /* between proofs to one that goes on */
 #define ELECTION_FLAP_WINDOW_US   (60 * BASE_USEC_PER_SEC)
@@ -151,7 +152,7 @@ struct election_event {
 };
 
 enum election_action_type {
-	ELECTION_ACTION_ACTIVATE, /* take it: addresses in, advert (opens the fence), announce */
+	ELECTION_ACTION_ACTIVATE, /* take it: addresses in, advert (opens the fence), announce; see .planned */
 	ELECTION_ACTION_ANSWER,   /* one more advert, so that the rival hears of us and announces */
 	ELECTION_ACTION_YIELD,    /* close the fence, addresses out, listen; no priority 0 */
 	ELECTION_ACTION_RESIGN, /* priority 0; the fence closes now, or with .planned see LEAVING */
@@ -174,7 +175,7 @@ struct election_action {
 	struct election_lease lease;
 	enum base_reason why;
 	uint8_t from, to;
-	bool planned; /* RESIGN: make before break, rule 10 */
+	bool planned; /* RESIGN: make before break, rule 10; ACTIVATE: somebody may serve until we are heard */
 };
 
 #define ELECTION_ACTIONS_MAX 12

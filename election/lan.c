@@ -320,8 +320,7 @@ void elector_on_held(struct election_elector *e, const struct election_event *ev
 	/* Who offers it, or left it, answers until the next owner is heard. */
 	if (elector_owning(e) || e->claimed || offered_by_owner(e) ||
 	    (e->offered && e->lease.exists) ||
-	    (event->from == e->leaver &&
-	     base_usec_since(event->now_us, e->left_us) < 3 * elector_interval_us(e)) ||
+	    (event->from == e->leaver && elector_has_left(e, event->now_us)) ||
 	    mediate(e, event, actions))
 		return;
 	stand_back(e, actions, event->from, event->now_us);

@@ -71,6 +71,12 @@ bool elector_coordinated(const struct election_elector *e)
 	return e->config.leased && e->lease_seen && e->api_reachable;
 }
 
+bool elector_has_left(const struct election_elector *e, uint64_t now_us)
+{
+	return e->leaver != ELECTION_NOBODY &&
+	       base_usec_since(now_us, e->left_us) < 3 * elector_interval_us(e);
+}
+
 bool elector_comes_before(const struct election_elector *e, uint8_t other)
 {
 	uint8_t self = e->config.self;
@@ -239,6 +245,8 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 			   enum base_reason why, bool confirmed, uint64_t now_us)
 {
 	uint8_t from = e->last_owner;
+	bool deserted = (e->claim == ELECTION_CLAIM_SILENCE || e->claim == ELECTION_CLAIM_RETURN) &&
+			!elector_has_left(e, now_us);
 
 	e->state = ELECTION_STATE_OWNING;
 	e->confirmed = confirmed;
@@ -265,7 +273,7 @@ void elector_become_owning(struct election_elector *e, struct election_actions *
 	elector_forget_offer(e);
 	elector_forget_resignation(e);
 	elector_forget_absence(e);
-	elector_add(actions, ELECTION_ACTION_ACTIVATE);
+	elector_add(actions, ELECTION_ACTION_ACTIVATE)->planned = !deserted;
 	elector_transition(actions, why, from, e->config.self);
 }
 

@@ -21,6 +21,8 @@ bool elector_holds(const struct election_elector *e, uint8_t who);
 bool elector_unheld(const struct election_elector *e);
 /* The API server answers, as far as we know: claims go through the Lease. */
 bool elector_coordinated(const struct election_elector *e);
+/* .leaver resigned just now: it may answer until the next owner is heard. */
+bool elector_has_left(const struct election_elector *e, uint64_t now_us);
 bool elector_comes_before(const struct election_elector *e, uint8_t other);
 /* How many candidates come before us; `without` is left out of the count. */
 unsigned elector_rank(const struct election_elector *e, uint8_t without);

@@ -113,7 +113,6 @@ static void add_addresses(struct router *router)
 		return;
 	r = engine_addresses_add(router);
 	router->addresses_added = r >= 0;
-	router->sent_us = engine_now(router->engine);
 	if (r < 0) {
 		router->refused_us = engine_now(router->engine); /* looked at after this round */
 		engine_cluster_changed(router->engine);
@@ -168,6 +167,8 @@ static void apply(struct router *router, const struct virtual_router_action *act
 {
 	switch (action->type) {
 	case VIRTUAL_ROUTER_ACTION_SEND_ADVERT:
+		if (action->first)
+			router->sent_us = engine_now(router->engine);
 		if (router->segment)
 			engine_send_advert(router, action->priority);
 		return;

@@ -100,6 +100,7 @@ static bool mutate(struct election_elector *elector, struct election_event *even
 	case SIM_MUTANT_PROOF:
 		elector->unanswered = 0;
 		return true;
+	case SIM_MUTANT_TURN:
 	case SIM_MUTANT_NONE:
 	case SIM_MUTANT_CAS:
 	case SIM_MUTANT_COUNT:
@@ -120,6 +121,8 @@ void __wrap_election_elector_step(struct election_elector *elector,
 	if (!mutate(elector, &bent))
 		return;
 	__real_election_elector_step(elector, &bent, actions);
+	for (unsigned i = 0; mutant == SIM_MUTANT_TURN && i < actions->count; i++)
+		actions->items[i].planned |= actions->items[i].type == ELECTION_ACTION_ACTIVATE;
 	acted = actions->count > 0 || elector->state != before;
 	election_cells[before][event->type][acted]++;
 	for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
@@ -133,9 +136,15 @@ void __wrap_vrrp_router_step(struct vrrp_router *router, const struct vrrp_event
 			     struct vrrp_actions *actions)
 {
 	enum vrrp_state before = router->state;
+	uint8_t priority = router->config.priority;
 	bool acted;
 
+	/* A backup's turns: a sixteenth of an interval one after the other, no more. */
+	if (mutant == SIM_MUTANT_TURN && before == VRRP_STATE_BACKUP &&
+	    event->type != VRRP_EVENT_ACTIVATE)
+		router->config.priority = (uint8_t)(254 - (254 - priority) / 4);
 	__real_vrrp_router_step(router, event, actions);
+	router->config.priority = priority;
 	acted = actions->count > 0 || router->state != before;
 	vrrp_cells[before][event->type][acted]++;
 }

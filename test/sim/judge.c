@@ -75,6 +75,14 @@ static uint64_t single_bound_us(const struct sim_world *world)
 		return world->config.nodes > 2 || fault->fault != SIM_FAULT_CUT
 			       ? bound_us + 4 * interval_us
 			       : BASE_USEC_NEVER;
+	case SIM_FAULT_FREEZE:
+		/* Its kernel goes on where it stood, its fence open, and the process may have to wait for a processor. */
+		return bound_us + 2 * world->config.stall_max_us;
+	case SIM_FAULT_REPLAY:
+		/* Each takes the other one for the owner that went, and neither waits for anybody: until it reads again. */
+		if (!world->config.leased && world->config.stall_max_us)
+			return bound_us + 6 * world->config.stall_max_us;
+		return bound_us;
 	case SIM_FAULT_LOSS:
 		return bound_us + LOSS_INTERVALS * interval_us;
 	case SIM_FAULT_ISOLATE:
@@ -172,11 +180,27 @@ static void note_cache(struct sim_world *world, unsigned c, bool served)
 	}
 }
 
+/*
+ * Nothing else is wrong, so backups take turns, Lease or not, by a quarter of an interval: from 100 ms on that is longer
+ * than busy machines are late here (10 ms to hear the last advert, 10 ms or half a turn to act).
+ */
+static bool lost_power(const struct sim_world *world)
+{
+	const struct sim_active *fault = &world->last[0];
+
+	return world->config.regime == SIM_REGIME_SINGLE && world->last_count == 1 &&
+	       fault->fault == SIM_FAULT_POWER && fault->owner &&
+	       world->config.interval_us >= 100 * BASE_USEC_PER_MSEC &&
+	       base_usec_since(fault->begin_us, world->episode_owner_us) > 2 * BASE_USEC_PER_SEC;
+}
+
 static void note_dual(struct sim_world *world, unsigned c, unsigned count)
 {
 	struct sim_client *client = &world->clients[c];
 	uint64_t dual_us;
 
+	if (count >= 2 && lost_power(world))
+		sim_fail(world, SIM_SAFETY, "S1: an owner lost its power, and two took the address");
 	if (count >= 2 && !client->dual_us) {
 		client->dual_us = world->now_us;
 		client->dual_bound_us = dual_bound_us(world);

@@ -93,7 +93,8 @@ enum sim_regime {
 	X(RIVAL, "rival")         /* rule 5: an owner does not hear another one */                 \
 	X(ABSENT, "absent")       /* rule 2: two adverts missing are enough, whoever answers */    \
 	X(WITNESS, "witness")     /* rule 13: an advert is believed without a second witness */    \
-	X(PROOF, "proof")         /* rule 13: nobody asks whether the Lease's holder is there */
+	X(PROOF, "proof")         /* rule 13: nobody asks whether the Lease's holder is there */   \
+	X(TURN, "turn")           /* rule 2: a sixteenth of an interval apart, adverts after addresses */
 
 enum sim_mutant {
 #define SIM_MUTANT_ENUM(name, word) SIM_MUTANT_##name,
@@ -113,6 +114,7 @@ struct sim_config {
 	uint32_t watch_min_us, watch_max_us;
 	uint64_t renew_us; /* between the signs of life of a speaker */
 	uint32_t wake_max_us; /* how late a loop wakes up in health */
+	uint32_t stall_max_us; /* busy machines: and now and then so late, every node; 0: not */
 	uint32_t loss_ppm;    /* in health */
 	uint8_t priorities[SIM_NODES_MAX];
 	uint64_t faults;        /* bit set of the classes in this run */
@@ -261,6 +263,7 @@ struct sim_node {
 	uint64_t witnesses_at_us, probe_end_us, announce_at_us, refresh_at_us;
 	unsigned announced;
 	bool probing, addresses_added, released, lingering, restarted;
+	bool queued; /* for the lock that addresses are added under */
 	uint64_t linger_end_us, crossed_until_us, holder_asked_us, refused_us;
 	uint64_t heard_us[SIM_HOSTS], asked_us[SIM_HOSTS];
 	uint64_t answered_us[SIM_HOSTS], asked_last_us[SIM_HOSTS];

@@ -54,6 +54,8 @@ void sim_swarm_draw(uint64_t seed, struct sim_config *config)
 	config->episodes = (unsigned)between(&random, 10, 40);
 	config->renew_us = between(&random, 0, 1) ? CADENCE_RENEW_MIN_US : CADENCE_RENEW_MAX_US;
 	config->quiet_us = (between(&random, 0, 29) == 0 ? 3600 : 40) * BASE_USEC_PER_SEC;
+	if (between(&random, 0, 3) == 0) /* last, so that older seeds stay what they were */
+		config->stall_max_us = config->interval_us < 100000 ? config->interval_us / 10 : 10000;
 }
 
 void sim_config_print(const struct sim_config *config)
@@ -61,11 +63,12 @@ void sim_config_print(const struct sim_config *config)
 	static const char *const regimes[] = { "single", "double", "chaos" };
 
 	printf("seed=0x%" PRIx64 " version=%s nodes=%u %s %s interval=%u regime=%s lan=%u-%u "
-	       "api=%u-%u watch=%u-%u wake=%u gateway=%s priorities=",
+	       "api=%u-%u watch=%u-%u wake=%u stall=%u gateway=%s priorities=",
 	       config->seed, VIPD_VERSION, config->nodes, config->leased ? "leased" : "unleased",
 	       config->unicast ? "unicast" : "multicast", config->interval_us / 1000,
 	       regimes[config->regime], config->lan_min_us, config->lan_max_us, config->api_min_us,
 	       config->api_max_us, config->watch_min_us, config->watch_max_us, config->wake_max_us,
+	       config->stall_max_us,
 	       config->gateway ? "yes" : "no");
 	for (unsigned i = 0; i < config->nodes; i++)
 		printf("%s%u", i ? "," : "", config->priorities[i]);

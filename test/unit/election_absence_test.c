@@ -83,6 +83,43 @@ static void test_what_does_not_show_that_it_is_gone(void **state)
 	}
 }
 
+/* A's last advert is `late_us` longer ago than it should be when its third answer is missed. */
+static enum election_state ask_late(uint8_t self, bool leased, uint64_t late_us)
+{
+	if (self == B) {
+		follow(leased);
+	} else {
+		begin(self, leased);
+		hear(A, 100);
+	}
+	now_us += late_us;
+	miss_two();
+	assert_true(ask_on(IS_MISSING, self == B ? 1 << C : 1 << B, true));
+	return e.state;
+}
+
+static void test_who_is_late_leaves_it_to_the_next_one(void **state)
+{
+	static const struct {
+		const char *name;
+		uint8_t self;
+		bool leased;
+		uint64_t late_us;
+		enum election_state state;
+	} rows[] = {
+		{ "late by 12 ms", B, false, 11 * MS, ELECTION_STATE_OWNING },
+		{ "by 13: c's turn is 25 after ours", B, false, 13 * MS, ELECTION_STATE_FOLLOWING },
+		{ "the Lease tells who was first", B, true, 20 * MS, ELECTION_STATE_CLAIMING },
+		{ "c in its turn", C, false, 26 * MS, ELECTION_STATE_OWNING },
+		{ "c later", C, false, 38 * MS, ELECTION_STATE_FOLLOWING },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++)
+		ASSERT_ROW(rows[i].name, ask_late(rows[i].self, rows[i].leased, rows[i].late_us) ==
+						 rows[i].state);
+}
+
 static void test_one_answer_is_enough_at_any_time(void **state)
 {
 	(void)state;
@@ -138,6 +175,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_three_questions_that_it_does_not_answer_are_enough),
 		cmocka_unit_test(test_what_does_not_show_that_it_is_gone),
+		cmocka_unit_test(test_who_is_late_leaves_it_to_the_next_one),
 		cmocka_unit_test(test_one_answer_is_enough_at_any_time),
 		cmocka_unit_test(test_an_advert_in_between_ends_it),
 		cmocka_unit_test(test_the_end_of_an_earlier_round_says_nothing),

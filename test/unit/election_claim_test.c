@@ -546,8 +546,14 @@ static void test_a_resigned_owner_that_still_answers_keeps_nobody_from_it(void *
 	tell((struct election_event){ .type = ELECTION_EVENT_HELD, .from = A });
 	assert_false(did(ELECTION_ACTION_LISTEN));
 	witness(7, true);
+	/* And it does, so there is time: the best one may have to wait for its kernel before it can be heard. */
+	now_us += 26 * MS;
 	happen(ELECTION_EVENT_SILENCE);
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	assert_int_equal(election_elector_deadline(&e), 1000 * MS + 75 * MS);
+	reach_deadline();
 	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+	assert_true(done.items[0].planned);
 }
 
 static void test_a_claim_in_flight_is_forgotten_by_who_overslept(void **state)

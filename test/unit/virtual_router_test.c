@@ -162,8 +162,31 @@ static void assert_types(const char *name, const enum virtual_router_action_type
 		ASSERT_ROW(name, done.items[i].type == types[i]);
 }
 
-/* Rule 12: addresses in, advert (which opens the fence), announcement; the story last. */
+/* Rule 12: the advert opens the fence, and the next one in turn hears of us however long the kernel takes for the rest. */
 static void test_taking_over_is_done_in_this_order(void **state)
+{
+	static const enum virtual_router_action_type order[] = {
+		VIRTUAL_ROUTER_ACTION_SEND_ADVERT,
+		VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES,
+		VIRTUAL_ROUTER_ACTION_ANNOUNCE,
+		VIRTUAL_ROUTER_ACTION_TRANSITION,
+	};
+
+	(void)state;
+	own(false);
+	assert_types("take over", order, BASE_COUNT_OF(order));
+	assert_int_equal(done.items[0].priority, 75);
+	assert_true(done.items[0].first);
+	assert_string_equal(done.items[3].transition.from, "n1");
+	assert_string_equal(done.items[3].transition.to, "n2");
+	assert_in_range(done.items[3].transition.outage_us, 300 * MS, 400 * MS);
+	own(true);
+	assert_types("take over confirmed", order, BASE_COUNT_OF(order));
+	assert_int_equal(done.items[0].priority, 75 + 127);
+}
+
+/* Who resigned answers until it hears our advert: not before we can. */
+static void test_what_is_handed_over_is_there_before_we_speak(void **state)
 {
 	static const enum virtual_router_action_type order[] = {
 		VIRTUAL_ROUTER_ACTION_ADD_ADDRESSES,
@@ -173,15 +196,10 @@ static void test_taking_over_is_done_in_this_order(void **state)
 	};
 
 	(void)state;
-	own(false);
-	assert_types("take over", order, BASE_COUNT_OF(order));
-	assert_int_equal(done.items[1].priority, 75);
-	assert_string_equal(done.items[3].transition.from, "n1");
-	assert_string_equal(done.items[3].transition.to, "n2");
-	assert_in_range(done.items[3].transition.outage_us, 300 * MS, 400 * MS);
-	own(true);
-	assert_types("take over confirmed", order, BASE_COUNT_OF(order));
-	assert_int_equal(done.items[1].priority, 75 + 127);
+	follow(false);
+	hear(1, 0);
+	assert_types("handed over", order, BASE_COUNT_OF(order));
+	assert_true(done.items[1].first);
 }
 
 /* The fence is closed before anything that may fail or take time. */
@@ -411,7 +429,7 @@ static void test_backups_wait_by_rank_whatever_their_priorities_are_called(void 
 		witness();
 		assert_int_equal(virtual_router_deadline(&router),
 				 1000 * MS +
-					 vrrp_active_down_us((uint8_t)(254 - 16 * rank), 100 * MS));
+					 vrrp_active_down_us((uint8_t)(254 - 64 * rank), 100 * MS));
 	}
 }
 
@@ -597,6 +615,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_taking_over_is_done_in_this_order),
+		cmocka_unit_test(test_what_is_handed_over_is_there_before_we_speak),
 		cmocka_unit_test(test_withdrawing_is_done_in_this_order),
 		cmocka_unit_test(test_who_lost_its_link_says_so_however_late),
 		cmocka_unit_test(test_who_yields_to_a_deaf_rival_says_nothing_first),

@@ -149,6 +149,7 @@ enum virtual_router_action_type {
 struct virtual_router_action {
 	enum virtual_router_action_type type;
 	uint8_t priority;
+	bool first; /* SEND_ADVERT: it becomes owner with this one, so no fence of before counts */
 	struct {
 		uint32_t id;
 		char expected_version[VIRTUAL_ROUTER_VERSION_SIZE]; /* "": create, must not exist */
