@@ -35,7 +35,7 @@ class Table:
         def text(cell):
             return f"{cell:.1f}" if isinstance(cell, float) else str(cell)
         body = [[text(cell) for cell in row] for row in [self.columns, *self.rows]]
-        widths = [max(len(row[i]) for row in body) for i in range(len(self.columns))]
+        widths = [max(len(row[i]) for row in body if len(row) == len(self.columns)) for i in range(len(self.columns))]
         for row in body:
             yield "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
                             for i, (cell, width) in enumerate(zip(row, widths)))
