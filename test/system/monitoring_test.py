@@ -227,12 +227,13 @@ def ask(until):
             s.close()
         except OSError: pass
 print("ready", flush=True)
-for t in [threading.Thread(target=ask, args=(time.time() + 5,)) for _ in range(40)]: t.start()
+for t in [threading.Thread(target=ask, args=(time.time() + 60,)) for _ in range(40)]: t.start()
 """])
     crowd.wait_output("ready")
-    until, answered = time.time() + 4, 0
-    while time.time() < until:
+    asked, answered = time.time(), 0
+    while answered < 10 and time.time() < asked + 30:  # forty are served before each: a busy machine takes its time
         answered += scraped[owner].page("/healthz")[0] == 200
+    time.sleep(max(0, asked + 4 - time.time()))
     crowd.kill()
     for by in watch.stop().values():
         assert by["arp"]["outages"] == 0 and by["arp"]["two"] == 0 and by["connect"]["lost"] == 0
