@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 
 import vipd  # noqa: E402
-from lab import Lab, ip_batch, wait_for  # noqa: E402
+from lab import Lab, LabError, ip_batch, wait_for  # noqa: E402
 
 OURS, THEIRS = ["192.0.2.10", "2001:db8::1:10"], ["192.0.2.20", "2001:db8::1:20"]
 
@@ -100,6 +100,12 @@ def test_addresses_that_both_take_in_the_same_instant_are_one_cluster_s(ids, vir
             found = states()
             return found if all(sorted(sorted(by_cluster) for by_cluster in found[address]) ==
                                 [["Active", "Backup"], ["Conflict", "Conflict"]] for address in addresses) else None
+        def told(address):
+            """For who reads of a failure: all that was said of the address."""
+            return "\n".join([f"{address}: {holders()[address]} have it, {states()[address]}"] + [
+                line for cluster in clusters for daemon in cluster.daemons.values()
+                for line in daemon.log().splitlines() if f"vip={address} " in line][-40:])
+
         before = wait_for("one cluster to have each, and the other one to say so", settled, 10)
         had = holders()
         assert all(len(names) == 1 for names in had.values()), had
@@ -113,7 +119,7 @@ def test_addresses_that_both_take_in_the_same_instant_are_one_cluster_s(ids, vir
         time.sleep(13)  # the others look again every ten seconds
         for address, probe in arp.items():
             seen = probe.stop()
-            assert seen["two"] == seen["outages"] == 0 and not seen["dark"], (address, seen)
+            assert seen["two"] == seen["outages"] == 0 and not seen["dark"], f"{address}: {seen}\n{told(address)}"
         assert holders() == had and settled() == before
 
         # By now it is the cluster's for good: its second node needs nobody's leave.
@@ -124,7 +130,10 @@ def test_addresses_that_both_take_in_the_same_instant_are_one_cluster_s(ids, vir
         cluster[owner].kill()
         wait_for("the next node of that cluster", lambda: (found := holders()[address]) and found != [owner] and
                  set(found) - {owner} <= set(cluster.daemons))
-        assert cluster.serves(address)
+        try:
+            cluster.serves(address)
+        except LabError as error:
+            raise LabError(f"{error}; {owner} was killed\n{told(address)}") from None
         seen = arp.stop()
         assert not seen["dark"] and seen["longest_ms"] < 1500, seen
         for cluster in clusters:
