@@ -251,10 +251,58 @@ static void put_exit(struct nft_text *t, const struct nft_skeleton *s, const cha
 		nft_put(t, "\t}\n");
 }
 
+/* Sent back by the interface that they came in on, which a bridge's port is not: there they wait for the bridge. */
+static void put_errors_chains(struct nft_text *t, const struct nft_skeleton *s)
+{
+	for (int six = 0; six < 2; six++) {
+		nft_put(t, "\tchain " NFT_ERRORS_CHAIN "%s {\n", six ? "6" : "4");
+		for (unsigned i = 0; i < s->port_count; i++)
+			nft_put(t, "%s \"%s\"%s", i > 0 ? "," : "\t\tiifname {", s->ports[i].name,
+				i + 1 == s->port_count ? " } return\n" : "");
+		nft_put(t, "\t}\n");
+	}
+}
+
+/*
+ * Fence and director at a bridge's port, as at the bridge: br_netfilter translates between the two, and would send what
+ * is for another node back to where it came from. What passes through the bridge is none of ours; what is translated
+ * has another address when it comes to in-..., the rest goes through that, too.
+ */
+static void put_port(struct nft_text *t, const struct nft_bridge_port *port)
+{
+	static const char *const to[] = { "ip daddr", "meta protocol ip6 @nh,192,128" };
+	static const char *const leaving[] = { "meta protocol ip @nh,128,32", "meta protocol ip6 @nh,192,128" };
+	char mac[BASE_MAC_TEXT_SIZE];
+
+	nft_put(t, "\tchain port-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; policy accept;\n",
+		port->name, port->name);
+	if (port->virtual_macs) { /* passes through as well, to another owner */
+		nft_put(t, "\t\tmeta pkttype other @ll,0,32 0x00005e00 jump virtual\n");
+		for (int six = 0; six < 2; six++)
+			if (port->called[six])
+				nft_put(t, "\t\tmeta pkttype host @ll,0,32 0x00005e00 %s @alive%d goto direct%d-%s\n"
+					   "\t\tmeta pkttype host @ll,0,32 0x00005e00 %s @leaving%d goto direct%d-%s\n",
+					to[six], six ? 6 : 4, six ? 6 : 4, port->segment, leaving[six], six ? 6 : 4,
+					six ? 6 : 4, port->segment);
+	}
+	nft_put(t, "\t\tether daddr != %s accept\n", base_mac_format(&port->mac, mac));
+	for (int six = 0; six < 2; six++)
+		if (port->called[six])
+			nft_put(t, "\t\t%s @alive%d goto direct%d-%s\n", to[six], six ? 6 : 4, six ? 6 : 4,
+				port->segment);
+	nft_put(t, "\t\tether saddr @peers accept\n");
+	/* The port's MAC may be another one, and the packet, to the kernel so far, somebody else's. */
+	for (int six = 0; six < 2; six++)
+		if (port->called[six])
+			nft_put(t, "\t\t%s @vips%d meta pkttype set host goto stale%d-%s\n", to[six], six ? 6 : 4,
+				six ? 6 : 4, port->segment);
+	nft_put(t, "\t}\n");
+}
+
 void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 {
 	put_advert_chains(t, s);
-	nft_put(t, "\tchain " NFT_ERRORS_CHAIN "4 {\n\t}\n\tchain " NFT_ERRORS_CHAIN "6 {\n\t}\n");
+	put_errors_chains(t, s);
 	nft_put(t, "\tchain member {\n\t\tip protocol 112 jump heard4\n\t\tip6 nexthdr 112 jump heard6\n\t}\n");
 	if (!s->egress)
 		nft_put(t, "\tchain loopback {\n\t\ttype filter hook ingress device \"lo\" priority "
@@ -267,6 +315,8 @@ void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 	}
 	for (unsigned i = 0; i < s->segment_count; i++)
 		put_segment(t, s->egress, s->virtual_macs[i], s->segments[i]);
+	for (unsigned i = 0; i < s->port_count; i++)
+		put_port(t, &s->ports[i]);
 	for (unsigned i = 0; i < s->exit_count; i++)
 		put_exit(t, s, s->exits[i]);
 }

@@ -139,6 +139,9 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 	for (unsigned i = 0; i < s->exit_count; i++)
 		if (!nft_is_sayable(s->exits[i]))
 			return -EINVAL;
+	for (unsigned i = 0; i < s->port_count; i++)
+		if (!nft_is_sayable(s->ports[i].name))
+			return -EINVAL;
 	assert(s->egress || (!nft_skeleton_virtual(s) && s->exit_count == 0));
 	nft_put(&t, "%stable netdev vipd {\n", before);
 	put_sets(&t, "netdev");
@@ -171,7 +174,10 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton)
 	uint64_t hash = length < 0 ? 0 : base_hash(text, (size_t)length);
 
 	hash ^= base_hash(skeleton->indices, skeleton->segment_count * sizeof(unsigned));
-	return hash * 3 ^ base_hash(skeleton->exit_indices, skeleton->exit_count * sizeof(unsigned));
+	hash = hash * 3 ^ base_hash(skeleton->exit_indices, skeleton->exit_count * sizeof(unsigned));
+	for (unsigned i = 0; i < skeleton->port_count; i++)
+		hash = hash * 3 ^ base_hash(&skeleton->ports[i].index, sizeof(unsigned));
+	return hash;
 }
 
 int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *text, size_t size)

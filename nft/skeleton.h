@@ -17,6 +17,7 @@
 #define NFT_INTERVALS_MAX 32
 #define NFT_EXITS_MAX	  8
 #define NFT_RETURNS_MAX	  32
+#define NFT_PORTS_MAX	  64
 #define NFT_SLOTS	  251 /* Maglev slots of a port with several endpoints; prime */
 
 /* Orders of the daemon to the fence: adverts of these "versions" are dropped on their way out. */
@@ -44,6 +45,15 @@ struct nft_return {
 	char segment[16]; /* interface name */
 };
 
+/* A port of a segment that is a bridge, where the kernel translates before the bridge takes the packet (br_netfilter). */
+struct nft_bridge_port {
+	char name[16], segment[16];
+	unsigned index;
+	struct base_mac mac; /* of the segment */
+	bool called[2];	     /* IPv4, IPv6 */
+	bool virtual_macs;   /* of some address on the segment */
+};
+
 struct nft_skeleton {
 	bool egress; /* the kernel has the netdev egress hook; else the loopback fence */
 	unsigned segment_count;
@@ -63,6 +73,8 @@ struct nft_skeleton {
 	unsigned exit_indices[NFT_EXITS_MAX];
 	unsigned return_count;
 	struct nft_return returns[NFT_RETURNS_MAX];
+	unsigned port_count;
+	struct nft_bridge_port ports[NFT_PORTS_MAX];
 	unsigned range_count;
 	struct base_prefix pod_ranges[64]; /* of the cluster; clients in them keep their address */
 };

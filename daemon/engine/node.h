@@ -108,6 +108,7 @@ struct engine {
 	size_t rules_refused; /* elements that the kernel does not take */
 	char no_way_back[256]; /* why clients beyond a LAN get no replies: way_back.h; "": they do */
 	uint64_t ways, ways_revision; /* hash of what way_back.h wants of the rules, and of which links */
+	uint64_t bridged_revision;    /* of the links that bridged.h looked at */
 	sd_event_source *review, *refresh, *links_look, *save, *state_wait, *stop_limit, *release;
 	int lock;
 	pid_t saver;

@@ -150,6 +150,7 @@ static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	segments_review(engine);
 	way_back_review(engine);
+	bridged_review(engine);
 	/* Restarted in place it owns nothing yet, and what it adopts was left alone for long enough. */
 	whole = go_on(engine, engine->restarted ? UINT64_MAX : begun_us + TURN_US);
 	if (whole)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/engine/balancer.h"
+#include "daemon/engine/bridged.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/refusals.h"
 #include "daemon/engine/served.h"
@@ -332,6 +333,7 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		add_segment(skeleton, segment);
 	way_back_fill(engine, skeleton);
+	bridged_fill(engine, skeleton);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		add_interval(skeleton, router->wish.interval_ms / 10);
 		if (router->wish.address_count > skeleton->addresses_per_router)

@@ -47,7 +47,9 @@ struct segment {
 	struct base_mac mac;
 	uint64_t addresses; /* a number that differs when the addresses do */
 	bool up;
-	bool bridged; /* br_netfilter is in the way: bridged.h */
+	bool called[2]; /* it is a bridge, and br_netfilter has its frames first: bridged.h; IPv4, IPv6 */
+	char bridged[160]; /* what was said of it */
+	uint64_t ports;	/* a number that differs when its ports, its MAC or `called` do */
 	bool virtual_macs; /* of some router on it, now or earlier */
 	struct vrrp_socket *sockets[2]; /* adverts: IPv4, IPv6 */
 	struct vrrp_neighbour *neighbour;

@@ -370,6 +370,18 @@ static void test_the_rules_are_shown_as_they_always_were(void **state)
 	shown_size = 0;
 	show_table("netdev vipd", true);
 	golden("rules_netdev_virtual_mac", "Fence and director of a segment where an address has a virtual MAC");
+	skeleton.port_count = 1;
+	strcpy(skeleton.ports[0].name, "lan");
+	strcpy(skeleton.ports[0].segment, "eth1");
+	skeleton.ports[0].index = if_nametoindex("lan");
+	assert_true(base_mac_parse("02:00:00:00:00:01", &skeleton.ports[0].mac));
+	skeleton.ports[0].called[0] = skeleton.ports[0].called[1] = skeleton.ports[0].virtual_macs = true;
+	nft_table_begin(table);
+	commit(&skeleton);
+	shown_size = 0;
+	show("%s", place_read("nft -s list chain netdev vipd port-lan"));
+	golden("rules_netdev_bridge", "At a port of a segment that is a bridge, where br_netfilter is on and an address has a virtual MAC");
+	skeleton.port_count = 0;
 	skeleton.exit_count = 1;
 	strcpy(skeleton.exits[0], "lan");
 	skeleton.exit_indices[0] = if_nametoindex("lan");

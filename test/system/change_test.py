@@ -301,35 +301,6 @@ def test_an_interface_is_made_anew(rack, who, kind, pause):
         call_netfilter(node, 1)
 
 
-def test_br_netfilter_in_the_way_of_a_bridge_is_told(rack):
-    """The LAN's interface of a node is a bridge: the kernel translates before the bridge takes the packet, and drops it.
-    It is said, with what to do, and what it says helps."""
-    node = rack.lab["n1"]
-    if node.run(["sysctl", "net.bridge.bridge-nf-call-iptables"], check=False).returncode != 0:
-        pytest.skip("br_netfilter is not loaded")
-    before = len(rack["n1"].log())
-
-    def said(words):
-        return words in rack["n1"].log()[before:]
-    try:
-        call_netfilter(node, 1)
-        list(made_anew(node, "bridge"))
-        wait_for("it to be a segment again", lambda: all(rack["n1"].eligible(address) for address in BOTH))
-        rack["n2"].stop()
-        for address in BOTH:
-            wait_for("it to own", lambda: rack.cluster.owner(address) == "n1")
-        cure = "sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
-        wait_for("a warning", lambda: said(cure), 15)
-        assert not any(rack.client.reaches(address, 22) for address in BOTH)
-        node.run(cure.replace("sysctl", "sysctl -w").split())
-        for address in BOTH:
-            rack.cluster.serves(address, vm="db")
-        wait_for("all clear", lambda: said("br_netfilter leaves the frames of eth1 alone"), 15)
-    finally:
-        list(made_anew(node, "veth"))
-        call_netfilter(node, 1)
-
-
 def test_another_mac_is_announced(rack):
     """As when a bond takes its second port: who has the old MAC in mind is told, and nothing moves."""
     owner = rack.owner()

@@ -192,6 +192,57 @@ static void test_replies_to_beyond_a_segment_leave_by_it(void **state)
 	assert_int_equal(nft_skeleton_render(&skeleton, false, text, sizeof text), -EINVAL);
 }
 
+static void add_port(struct nft_skeleton *skeleton, const char *name, const char *segment)
+{
+	struct nft_bridge_port *port = &skeleton->ports[skeleton->port_count];
+
+	strcpy(port->name, name);
+	strcpy(port->segment, segment);
+	assert_true(base_mac_parse("02:00:00:00:00:01", &port->mac));
+	port->index = 10 + skeleton->port_count++;
+	port->called[0] = port->called[1] = true;
+}
+
+/* What passes through is let through; what is for the bridge meets fence and director before it is translated. */
+static void test_a_bridge_s_ports_have_fence_and_director_too(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+	uint64_t before;
+
+	(void)state;
+	render(&skeleton, false);
+	assert_false(says("chain port-"));
+	assert_true(says("\tchain errors4 {\n\t}\n"));
+	add_port(&skeleton, "eno1", "eth1");
+	add_port(&skeleton, "tap.7", "eth1");
+	skeleton.ports[1].called[1] = false;
+	render(&skeleton, false);
+	assert_true(says("\tchain port-eno1 {\n\t\ttype filter hook ingress device \"eno1\" priority 0; policy accept;\n"
+			 "\t\tether daddr != 02:00:00:00:00:01 accept\n"
+			 "\t\tip daddr @alive4 goto direct4-eth1\n"
+			 "\t\tmeta protocol ip6 @nh,192,128 @alive6 goto direct6-eth1\n"
+			 "\t\tether saddr @peers accept\n"
+			 "\t\tip daddr @vips4 meta pkttype set host goto stale4-eth1\n"
+			 "\t\tmeta protocol ip6 @nh,192,128 @vips6 meta pkttype set host goto stale6-eth1\n\t}\n"));
+	/* Where IPv6 is not translated before, what the port did would be done again. */
+	assert_true(says("\tchain port-tap.7 {\n\t\ttype filter hook ingress device \"tap.7\" priority 0; policy accept;\n"
+			 "\t\tether daddr != 02:00:00:00:00:01 accept\n"
+			 "\t\tip daddr @alive4 goto direct4-eth1\n"
+			 "\t\tether saddr @peers accept\n"
+			 "\t\tip daddr @vips4 meta pkttype set host goto stale4-eth1\n\t}\n"));
+	/* They are sent back by where they came in, which only the bridge can be. */
+	assert_true(says("\tchain errors6 {\n\t\tiifname { \"eno1\", \"tap.7\" } return\n\t}\n"));
+	before = nft_skeleton_revision(&skeleton);
+	skeleton.ports[1].index++; /* made anew */
+	assert_true(nft_skeleton_revision(&skeleton) != before);
+	skeleton.virtual_macs[0] = skeleton.ports[0].virtual_macs = true;
+	render(&skeleton, false);
+	assert_true(says("priority 0; policy accept;\n\t\tmeta pkttype other @ll,0,32 0x00005e00 jump virtual\n"
+			 "\t\tmeta pkttype host @ll,0,32 0x00005e00 ip daddr @alive4 goto direct4-eth1\n"));
+	strcpy(skeleton.ports[1].name, "a b");
+	assert_int_equal(nft_skeleton_render(&skeleton, false, text, sizeof text), -EINVAL);
+}
+
 static void test_new_rules_go_into_the_old_tables_unless_told_otherwise(void **state)
 {
 	struct nft_skeleton skeleton = plain();
@@ -370,6 +421,13 @@ static void test_the_largest_skeleton_has_room_and_a_small_buffer_is_told(void *
 	for (unsigned i = 0; i < NFT_RETURNS_MAX; i++)
 		add_return(&skeleton, "2001:db8:1234:5678:9abc::/80", "2001:db8:1234:5678:9abc:def0:1234:5678",
 			   skeleton.segments[i % NFT_SEGMENTS_MAX]);
+	for (unsigned i = 0; i < NFT_PORTS_MAX; i++) {
+		char name[16];
+
+		snprintf(name, sizeof name, "port-of-%07u", i);
+		add_port(&skeleton, name, skeleton.segments[0]);
+		skeleton.ports[i].virtual_macs = skeleton.virtual_macs[0] = true;
+	}
 	render(&skeleton, false);
 	length = (int)strlen(text);
 	print_message("largest skeleton: %d bytes of %d\n", length, NFT_SKELETON_SIZE);
@@ -394,6 +452,7 @@ int main(void)
 		cmocka_unit_test(test_the_fence_is_at_the_egress_or_else_at_the_loopback),
 		cmocka_unit_test(test_only_a_segment_with_a_virtual_mac_has_rules_for_it),
 		cmocka_unit_test(test_replies_to_beyond_a_segment_leave_by_it),
+		cmocka_unit_test(test_a_bridge_s_ports_have_fence_and_director_too),
 		cmocka_unit_test(test_new_rules_go_into_the_old_tables_unless_told_otherwise),
 		cmocka_unit_test(test_source_ranges_are_looked_for_by_their_lengths),
 		cmocka_unit_test(test_rules_name_only_sets_that_exist_and_all_of_them),

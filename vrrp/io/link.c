@@ -139,6 +139,8 @@ static int on_link(struct nl_msg *message, void *userdata)
 	link->ethernet = info->ifi_type == ARPHRD_ETHER && !(info->ifi_flags & IFF_LOOPBACK);
 	link->up = (info->ifi_flags & IFF_UP) && (info->ifi_flags & IFF_RUNNING) &&
 		   (info->ifi_flags & IFF_LOWER_UP);
+	if (attributes[IFLA_MASTER])
+		link->master = nla_get_u32(attributes[IFLA_MASTER]);
 	if (attributes[IFLA_ADDRESS] && nla_len(attributes[IFLA_ADDRESS]) == 6)
 		memcpy(link->mac.bytes, nla_data(attributes[IFLA_ADDRESS]), 6);
 	return NL_OK;

@@ -19,7 +19,7 @@
 #define VRRP_LINK_NAME_SIZE	16
 
 struct vrrp_link {
-	unsigned index;
+	unsigned index, master; /* of the bridge or bond that it is a port of; 0: none */
 	char name[VRRP_LINK_NAME_SIZE];
 	struct base_mac mac;
 	bool ethernet, up; /* up: administratively, and with carrier */
