@@ -2,26 +2,33 @@
 packet, so fence and director stand at the bridge's ports, too."""
 import contextlib
 import re
+import time
 
 import pytest
 
 from change_test import call_netfilter, made_anew
 from conftest import BOTH, Rack
 from lab import ip_batch, wait_for
+from virtual_mac_test import VIRTUAL
+from virtual_mac_test import Rack as VirtualRack
 
 HERE = ["192.0.2.30", "2001:db8::1:30"]  # a VM on the owner itself
 NAMES = ("n1", "n3")  # the owner, and the node of the VM
 
 
+def bridge(rack):
+    if rack.lab["n1"].run(["sysctl", "net.bridge.bridge-nf-call-iptables"], check=False).returncode != 0:
+        pytest.skip("br_netfilter is not loaded")
+    for name in NAMES:
+        call_netfilter(rack.lab[name], 1)
+        list(made_anew(rack.lab[name], "bridge"))
+    rack.cluster.expose("here", HERE, ["local"], ("80", "80/UDP"), candidates=["n1"])
+
+
 @pytest.fixture(scope="module")
 def rack_of_bridges():
     with Rack() as rack:
-        if rack.lab["n1"].run(["sysctl", "net.bridge.bridge-nf-call-iptables"], check=False).returncode != 0:
-            pytest.skip("br_netfilter is not loaded")
-        for name in NAMES:
-            call_netfilter(rack.lab[name], 1)
-            list(made_anew(rack.lab[name], "bridge"))
-        rack.cluster.expose("here", HERE, ["local"], ("80", "80/UDP"), candidates=["n1"])
+        bridge(rack)
         yield rack
 
 
@@ -34,7 +41,7 @@ def have_n1_own(rack):
         rack["n3"].process.wait_output("ready:")
     for address in [*BOTH, *HERE]:
         wait_for("n1 to own", lambda: rack.cluster.holders(address) == ["n1"], 15)
-        wait_for("n1 to answer", lambda: rack.cluster.owner(address) == "n1", 15)
+        wait_for("n1 to answer", lambda: rack.client.mac_of(address), 15)
 
 
 @pytest.fixture
@@ -89,7 +96,7 @@ def test_an_owner_passes_on_and_serves(rack):
     assert "UnsupportedFeature" not in rack["n1"].log() + rack["n3"].log()
 
 
-def test_a_packet_counts_once(rack):
+def counts_once(rack):
     node = rack.lab["n1"]
     for addresses, name, vm in ((HERE, "here", "local"), (BOTH, "node", "db")):
         for address, family in zip(addresses, "46"):
@@ -97,6 +104,10 @@ def test_a_packet_counts_once(rack):
             for _ in range(5):
                 assert rack.client.ask_udp(address, 80, "x") == (vm, "x")
             assert counted(node, name + family, address) == before + 5, address
+
+
+def test_a_packet_counts_once(rack):
+    counts_once(rack)
 
 
 def test_a_hanging_owner_lets_no_data_through(rack):
@@ -120,6 +131,18 @@ def test_a_hanging_owner_lets_no_data_through(rack):
             rack["n1"].wake()
         for address in HERE:
             rack.cluster.serves(address, 80, vm="local")
+
+
+def test_a_handover(rack):
+    """From one bridge to the other one; who has not heard of it yet is served by the old owner."""
+    watch = rack.watch(*BOTH)
+    rack["n1"].stop()
+    for address in BOTH:
+        wait_for("n3 to own", lambda: rack.cluster.holders(address) == ["n3"], 15)
+    time.sleep(2)
+    for by in watch.stop().values():
+        assert (by["stream"]["kept"], by["stream"]["lost"], by["arp"]["two"]) == (5, 0, 0)
+        assert by["connect"]["lost"] <= 2 and not by["connect"]["dark"]
 
 
 def test_ports_come_and_go(rack):
@@ -160,3 +183,45 @@ def test_the_setting_changes(rack):
     wait_for("rules at the port", lambda: "alive4" in port_rules(node) and "alive6" in port_rules(node), 15)
     for address in BOTH:
         rack.cluster.serves(address, vm="db")
+
+
+def test_an_address_with_a_virtual_mac():
+    """Its frames pass through other nodes' bridges, too, and are taken in where it is owned."""
+    with VirtualRack(vrrp=VIRTUAL) as rack:
+        bridge(rack)
+        have_n1_own(rack)
+        for address in BOTH:
+            wait_for("the virtual MAC", lambda: rack.client.mac_of(address) == rack.virtual_mac(address))
+            rack.cluster.serves(address, vm="db")
+            assert rack.neighbour(address) == rack.virtual_mac(address)
+            assert rack.client.ask_udp(address, 80, "x" * 4000) == ("db", "x" * 4000)
+        for address in HERE:
+            rack.cluster.serves(address, 80, vm="local")
+        counts_once(rack)
+        for address in BOTH:
+            assert rack.lab.vms["local"].reaches(address, 22) == "db"
+        watch = rack.watch(kinds=("stream",))
+        rack["n1"].stop()
+        for address in BOTH:
+            wait_for("n3 to own", lambda: rack.cluster.holders(address) == ["n3"], 15)
+        time.sleep(2)
+        for by in watch.stop().values():
+            assert (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0)
+        assert rack.lab.sanitizer_reports() == []
+
+
+def test_nat_through_the_bridge_is_told_to_be_impossible():
+    """The owner's own VM is reached; what it would send on to another node the bridge does not give back. What is said helps."""
+    with Rack(dataplane="nat") as rack:
+        bridge(rack)
+        have_n1_own(rack)
+        for address in HERE:
+            rack.cluster.serves(address, 80, vm="local")
+        cure = "sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
+        wait_for("a warning", lambda: cure in rack["n1"].log(), 15)
+        assert not any(rack.client.reaches(address, 22) for address in BOTH)
+        rack.lab["n1"].run(cure.replace("sysctl", "sysctl -w").split())
+        for address in BOTH:
+            rack.cluster.serves(address, vm="db")
+        wait_for("all clear", lambda: "br_netfilter leaves the frames of eth1 alone" in rack["n1"].log(), 15)
+        assert rack.lab.sanitizer_reports() == []
