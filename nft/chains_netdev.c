@@ -316,7 +316,8 @@ void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 	for (unsigned i = 0; i < s->segment_count; i++)
 		put_segment(t, s->egress, s->virtual_macs[i], s->segments[i]);
 	for (unsigned i = 0; i < s->port_count; i++)
-		put_port(t, &s->ports[i]);
+		if (!s->ports[i].gone)
+			put_port(t, &s->ports[i]);
 	for (unsigned i = 0; i < s->exit_count; i++)
 		put_exit(t, s, s->exits[i]);
 }

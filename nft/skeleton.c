@@ -170,8 +170,15 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton)
 {
 	static char text[NFT_SKELETON_SIZE]; /* one thread; not kept over the call */
-	int length = render(skeleton, "", 0, text, sizeof text);
-	uint64_t hash = length < 0 ? 0 : base_hash(text, (size_t)length);
+	static struct nft_skeleton whole;
+	int length;
+	uint64_t hash;
+
+	whole = *skeleton;
+	for (unsigned i = 0; i < whole.port_count; i++)
+		whole.ports[i].gone = false;
+	length = render(&whole, "", 0, text, sizeof text);
+	hash = length < 0 ? 0 : base_hash(text, (size_t)length);
 
 	hash ^= base_hash(skeleton->indices, skeleton->segment_count * sizeof(unsigned));
 	hash = hash * 3 ^ base_hash(skeleton->exit_indices, skeleton->exit_count * sizeof(unsigned));

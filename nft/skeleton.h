@@ -52,6 +52,7 @@ struct nft_bridge_port {
 	struct base_mac mac; /* of the segment */
 	bool called[2];	     /* IPv4, IPv6 */
 	bool virtual_macs;   /* of some address on the segment */
+	bool gone;	     /* since this was wished for: without its chain, but with the same revision */
 };
 
 struct nft_skeleton {

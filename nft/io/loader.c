@@ -24,6 +24,7 @@
 
 #define LIBRARY	      "libnftables.so.1"
 #define AFTERWARDS_US 100000
+#define AGAIN_MAX     5
 
 /* The child says its port before it changes anything, and then how it went. */
 struct report {
@@ -97,6 +98,18 @@ static int tell(const struct library *library, struct nft_ctx *context, const ch
 			      why ? (int)strcspn(why, "\n") : 0, why ? why : "");
 }
 
+/* What they are about went in between: there is something else to say now. */
+static bool says_otherwise(nft_loader_say_fn *say, const void *userdata, char *text)
+{
+	char *now = malloc(NFT_SKELETON_SIZE);
+	bool otherwise = now && say(userdata, now, NFT_SKELETON_SIZE, NULL) >= 0 && strcmp(now, text) != 0;
+
+	if (otherwise)
+		memcpy(text, now, strlen(now) + 1);
+	free(now);
+	return otherwise;
+}
+
 static int work(nft_loader_say_fn *say, const void *userdata, int fd, struct base_error *error)
 {
 	char *text = malloc(NFT_SKELETON_SIZE);
@@ -117,7 +130,12 @@ static int work(nft_loader_say_fn *say, const void *userdata, int fd, struct bas
 	if (write(fd, &report, sizeof report) != sizeof report)
 		return -EIO;
 	r = say(userdata, text, NFT_SKELETON_SIZE, error);
-	return r < 0 ? r : tell(&library, context, text, error);
+	if (r < 0)
+		return r;
+	r = tell(&library, context, text, error);
+	for (unsigned i = 0; r < 0 && i < AGAIN_MAX && says_otherwise(say, userdata, text); i++)
+		r = tell(&library, context, text, error);
+	return r;
 }
 
 /* As urgent as everything here is, but after the caller, who has more urgent things to do. */

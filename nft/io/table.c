@@ -1,6 +1,7 @@
 #include "nft/io/table.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,8 +227,13 @@ void nft_table_retry(struct nft_table *table)
 static int say_skeleton(const void *userdata, char *text, size_t size, struct base_error *error)
 {
 	const struct nft_table *table = userdata;
-	int r = nft_skeleton_render(&table->skeleton, table->anew, text, size);
+	struct nft_skeleton skeleton = table->skeleton;
+	int r;
 
+	/* A VM's, which went meanwhile: a kernel before 6.16 would refuse everything for it. */
+	for (unsigned i = 0; i < skeleton.port_count; i++)
+		skeleton.ports[i].gone = if_nametoindex(skeleton.ports[i].name) != skeleton.ports[i].index;
+	r = nft_skeleton_render(&skeleton, table->anew, text, size);
 	if (r == -EINVAL)
 		return base_error_set(error, r, "an interface has a name that nftables cannot say: "
 						"rename it to letters, digits, dot, dash");

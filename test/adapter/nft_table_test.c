@@ -1005,6 +1005,64 @@ static void test_every_open_fence_is_known_of_thousands(void **state)
 	assert_false(nft_alive_has(&alive, &address));
 }
 
+/* A VM's on a bridge: it went after the rules were wished for, and is no reason to have none. */
+static void test_a_port_that_went_is_left_out(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(abilities.egress);
+
+	(void)state;
+	skeleton.port_count = 2;
+	for (unsigned i = 0; i < skeleton.port_count; i++) {
+		strcpy(skeleton.ports[i].name, i ? "tap7" : "lan");
+		strcpy(skeleton.ports[i].segment, "eth1");
+		skeleton.ports[i].index = i ? 4711 : if_nametoindex("lan");
+		skeleton.ports[i].called[0] = true;
+	}
+	nft_table_begin(table);
+	commit(&skeleton);
+	assert_non_null(strstr(place_read("nft list chain netdev vipd port-lan"), "alive4"));
+	assert_null(strstr(place_read("nft list table netdev vipd"), "tap7\" priority"));
+	assert_true(nft_table_present(table)); /* the next look at the links has other wishes */
+}
+
+static unsigned said;
+
+static int say_once_wrong(const void *userdata, char *text, size_t size, struct base_error *error)
+{
+	(void)userdata;
+	(void)error;
+	return snprintf(text, size, said++ ? "add table netdev second" : "add rule netdev second none accept");
+}
+
+static int say_always_wrong(const void *userdata, char *text, size_t size, struct base_error *error)
+{
+	(void)userdata;
+	(void)error;
+	return snprintf(text, size, "add rule netdev second none accept");
+}
+
+static int loaded(nft_loader_say_fn *say)
+{
+	struct nft_loader loader = NFT_LOADER_NONE;
+	struct base_error error = { 0 };
+	int r;
+
+	assert_int_equal(nft_loader_open(&loader), 0);
+	assert_int_equal(nft_loader_start(&loader, say, NULL), 0);
+	while ((r = nft_loader_end(&loader, &error)) == -EAGAIN)
+		poll(&(struct pollfd){ .fd = loader.report, .events = POLLIN }, 1, -1);
+	nft_loader_close(&loader);
+	return r;
+}
+
+static void test_what_is_refused_is_said_again_if_it_is_another_thing_now(void **state)
+{
+	(void)state;
+	assert_int_equal(loaded(say_always_wrong), -EINVAL);
+	assert_int_equal(loaded(say_once_wrong), 0);
+	assert_non_null(strstr(place_read("nft list tables"), "netdev second"));
+}
+
 static void test_an_interface_made_anew_is_fenced_again(void **state)
 {
 	struct base_address vip = place_address("192.0.2.100");
@@ -1056,6 +1114,8 @@ int main(void)
 		TEST(test_packets_to_the_address_come_in_only_while_the_fence_is_open),
 		TEST(test_an_advert_of_another_interval_or_for_another_address_opens_nothing),
 		TEST(test_every_open_fence_is_known_of_thousands),
+		TEST(test_a_port_that_went_is_left_out),
+		TEST(test_what_is_refused_is_said_again_if_it_is_another_thing_now),
 		TEST(test_an_interface_made_anew_is_fenced_again),
 	};
 
