@@ -65,7 +65,7 @@ def test_over_tables_of_another_making_connections_go_on(rack, who):
     watch = rack.watch(kinds=("arp", "stream"), streams=50)
     rack[name].kill()
     rack.lab[name].run(["nft", "-f", "-"], text="""
-flush chain inet vipd reply4
+flush chain inet vipd unknown4
 delete set inet vipd wholedoubtful4
 add set inet vipd wholedoubtful4 { type ether_addr; }
 """)
