@@ -208,6 +208,8 @@ void elector_on_api(struct election_elector *e, const struct election_event *eve
 	bool was = e->api_reachable;
 
 	e->contact = e->api_reachable = event->reachable;
+	if (event->reachable && !was && e->state != ELECTION_STATE_RELEASING)
+		e->writing = e->proving = false; /* who was asked before is gone, and the answer with it */
 	if (!event->reachable) {
 		elector_forget_holder(e);
 		elector_doubt(e, actions);

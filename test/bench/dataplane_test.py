@@ -16,6 +16,7 @@ import pytest
 
 from conftest import ROOT, RUNS
 from lab import Lab
+from programs import LabError
 
 VIP, CLIENT_ADDRESS = "192.0.2.10", "192.0.2.150"
 PORTS = [("tcp", 80), ("tcp", 81), ("udp", 80)]  # of the measured Service
@@ -45,7 +46,7 @@ class Way:
 
     def __init__(self, name, put, address=None):
         self.name, self.put, self.address = name, put, address
-        self.figures, self.ratios = {}, {}  # of each figure; its ratios: a list for each role of the racks
+        self.figures, self.ratios, self.lost = {}, {}, 0  # of each figure; its ratios: a list for each role of the racks
 
     def cells(self, name):
         """Median, and that of the ratios; both roles weigh the same."""
@@ -190,7 +191,12 @@ def halves(way, base, measured, other):
         for pair in range(PAIRS):
             for window in Rack.WINDOWS:
                 order = [measured, other] if pair % 2 == 0 else [other, measured]
-                said = {rack: window(rack) for rack in order}
+                try:
+                    said = {rack: window(rack) for rack in order}
+                except LabError:  # on a busy machine a lost SYN outlasts a window
+                    way.lost += 1
+                    assert way.lost <= PAIRS // 4, f"{way.name}: nothing came through in {way.lost} windows"
+                    continue
                 for name, value in said[measured].items():
                     way.figures.setdefault(name, []).append(value)
                     ratios.setdefault(name, []).append(value / said[other][name])
