@@ -88,10 +88,10 @@ static uint64_t single_bound_us(const struct sim_world *world)
 	case SIM_FAULT_ISOLATE:
 	case SIM_FAULT_MUTE:
 	case SIM_FAULT_SPLIT:
-		/* healed: until the next advert; two that are confirmed, until the Lease's watch tells */
+		/* healed: until the next advert, which a busy machine sends late; two that are confirmed, until the watch tells */
 		if (world->config.leased && watch_us(world) > interval_us)
 			return bound_us + watch_us(world);
-		return bound_us + interval_us;
+		return bound_us + interval_us + world->config.stall_max_us;
 	}
 	return bound_us;
 }

@@ -228,6 +228,24 @@ static void test_a_claim_whose_answer_is_lost_counts_as_an_api_server_that_is_si
 	assert_true(did(ELECTION_ACTION_READ)); /* it may have landed */
 }
 
+static void test_an_answer_that_went_with_the_agent_is_not_waited_for(void **state)
+{
+	(void)state;
+	follow(true);
+	fall_silent();
+	see(B, 6, 51); /* it landed, the watch says; the answer never comes */
+	assert_int_equal(e.state, ELECTION_STATE_OWNING);
+	tell((struct election_event){ .type = ELECTION_EVENT_API, .reachable = false });
+	tell((struct election_event){ .type = ELECTION_EVENT_API, .reachable = true });
+	see(A, 7, 52);
+	now_us += 10 * MS;
+	hear(A, 228);
+	assert_int_equal(e.state, ELECTION_STATE_FOLLOWING);
+	fall_silent();
+	assert_int_equal(e.state, ELECTION_STATE_CLAIMING); /* not by the LAN alone */
+	assert_int_equal(written().term, 8);
+}
+
 static void test_a_claim_that_lost_the_race_follows(void **state)
 {
 	(void)state;
@@ -641,6 +659,7 @@ int main(void)
 		cmocka_unit_test(test_an_unanswered_claim_falls_back_to_the_lan_after_150_ms),
 		cmocka_unit_test(
 			test_a_claim_whose_answer_is_lost_counts_as_an_api_server_that_is_silent),
+		cmocka_unit_test(test_an_answer_that_went_with_the_agent_is_not_waited_for),
 		cmocka_unit_test(test_a_claim_that_lost_the_race_follows),
 		cmocka_unit_test(test_a_claim_that_landed_before_somebody_elses_is_lost),
 		cmocka_unit_test(test_a_claim_that_lands_although_the_owner_is_heard_waits_for_it),
