@@ -8,7 +8,7 @@ import pytest
 
 from change_test import call_netfilter, made_anew
 from conftest import BOTH, Rack
-from lab import ip_batch, wait_for
+from lab import Host, ip_batch, wait_for
 from virtual_mac_test import VIRTUAL
 from virtual_mac_test import Rack as VirtualRack
 
@@ -168,6 +168,26 @@ def test_ports_come_and_go(rack):
     for address in BOTH:
         rack.cluster.serves(address, vm="db")
     wait_for("rules at the same port, made anew", lambda: 'device "trunk"' in port_rules(node), 5)
+
+
+@pytest.mark.parametrize("where", NAMES)
+def test_a_client_on_the_same_bridge(rack, where):
+    """A VM at a port of the owner's bridge, or of one that its packets only pass through."""
+    node, guest = rack.lab[where], Host(rack.lab, "guest")
+    guest.create()
+    try:
+        ip_batch(node.namespace, f"link add tap0 type veth peer name eth1 netns {guest.namespace}", "link set tap0 master eth1 up")
+        ip_batch(guest.namespace, "link set eth1 up", f"address add 192.0.2.9{node.index}/24 dev eth1",
+                 f"address add 2001:db8::9{node.index}/64 dev eth1 nodad")
+        wait_for("rules at its port", lambda: "alive4" in port_rules(node, "tap0"), 5)
+        for address in BOTH:
+            wait_for("db to answer", lambda: guest.reaches(address, 22) == "db")
+            assert guest.ask_udp(address, 80, "x" * 4000) == ("db", "x" * 4000)
+        for address in HERE:
+            wait_for("local to answer", lambda: guest.reaches(address, 80) == "local")
+            assert guest.ask_udp(address, 80, "x" * 4000) == ("local", "x" * 4000)
+    finally:
+        rack.lab.destroy([guest])
 
 
 def test_the_setting_changes(rack):
