@@ -1,7 +1,7 @@
 """What a packet pays through kube-proxy itself, and through vipd's rules: the same Services, one DNAT rule between.
 
 kube-proxy makes its rules from a real API server and is ended then, so that only what a packet pays is measured.
-VIPD_BENCH_SERVICES says how many Services there are.
+VIPD_BENCH_SERVICES says how many Services there are, VIPD_BENCH_MODES what kube-proxy makes.
 """
 import json
 import os
@@ -19,6 +19,7 @@ from programs import LabError
 
 SERVICES = "/api/v1/namespaces/vms/services"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/vms/endpointslices"
+MODES = os.environ.get("VIPD_BENCH_MODES", "nftables,iptables").split(",")
 SIZES = [int(n) for n in os.environ.get("VIPD_BENCH_SERVICES", "1000").split(",")]
 
 
@@ -90,7 +91,7 @@ def test_beside_kube_proxy_itself(table):
                 return put
             base = Way("one DNAT rule", Rack.one_rule)
             ways = [base, Way(f"vipd, {size} Services", vipd(size)),
-                    *[Way(f"kube-proxy, {mode}, {size} Services", kube_proxy(mode)) for mode in ("nftables", "iptables")]]
+                    *[Way(f"kube-proxy, {mode}, {size} Services", kube_proxy(mode)) for mode in MODES]]
             made = table(f"kube-proxy itself, {size} Services: {PAIRS} pairs of windows; x: of one DNAT rule", COLUMNS)
             for way in ways:
                 try:
