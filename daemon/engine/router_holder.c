@@ -74,6 +74,18 @@ static void log_foreigner(struct router *router, const struct base_address *addr
 		 "%s answers for %s too: %s", peer, text, what);
 }
 
+void router_member_known(struct router *router, const struct base_address *member, const struct base_mac *mac)
+{
+	struct virtual_router_event event = { .type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD };
+
+	if (router->core.elector.state != ELECTION_STATE_CONFLICT || member->family != router->wish.family ||
+	    memcmp(mac, &router->conflict_mac, sizeof *mac) != 0)
+		return;
+	event.now_us = engine_now(router->engine);
+	event.advert.source = *member;
+	router_feed(router, &event);
+}
+
 /* A member, or of this virtual router, whoever that is. */
 static bool is_known(const struct router *router, const struct base_mac *mac)
 {

@@ -26,6 +26,9 @@ void router_probe_end(struct timer *timer, uint64_t due_us); /* of its probe_tim
 void router_seen(struct router *router, struct base_address address, struct base_mac mac,
 		 bool answered);
 
+/* It is known now which member has `mac`: if the router took it for a foreign host's, a member has the address. */
+void router_member_known(struct router *router, const struct base_address *member, const struct base_mac *mac);
+
 /*
  * An advert of this virtual router from `source`, a stranger: if it has one of the addresses in it, he says so. With the
  * virtual MAC that both have nothing else does.

@@ -159,6 +159,16 @@ static void check_conflict(struct segment *segment, const struct vrrp_neighbour_
 		router_seen(router, seen->address, seen->mac, seen->answer && seen->to_one);
 }
 
+/* Who has just started knows no member yet, and takes one that answers for an address for a foreign host. */
+static void tell_member_known(struct segment *segment, const struct segment_peer *peer)
+{
+	if (!segment_peer_is_member(segment, peer))
+		return;
+	for (struct router *router = segment->engine->routers; router; router = router->next)
+		if (router->segment == segment)
+			router_member_known(router, &peer->address, &peer->mac);
+}
+
 static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 {
 	struct segment *segment = userdata;
@@ -184,6 +194,8 @@ static void on_seen(void *userdata, const struct vrrp_neighbour_seen *seen)
 			peer->answered_us = now_us;
 		if (new_mac)
 			engine_rules_members_changed(segment->engine);
+		if (new_mac)
+			tell_member_known(segment, peer);
 		if (new_mac && base_address_is_link_local(&peer->address))
 			engine_sender_known(segment, &seen->address);
 	}

@@ -562,7 +562,14 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 		node->heard_us[packet.from] = world->now_us;
 		if (packet.type == SIM_PACKET_ANSWER)
 			node->answered_us[packet.from] = world->now_us;
+		if (!node->mac_known[packet.from] && packet.from == node->foreign && packet.from < SIM_NODES_MAX &&
+		    node->router.elector.state == ELECTION_STATE_CONFLICT) {
+			event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
+			event.advert.source = address_of(packet.from);
+		}
 		node->mac_known[packet.from] = true;
+		if (event.type == VIRTUAL_ROUTER_EVENT_ADDRESS_HELD)
+			feed(world, n, &event);
 		return;
 	}
 	if (packet.from < SIM_NODES_MAX && node->mac_known[packet.from] &&
@@ -580,11 +587,13 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 	if (node->probing) {
 		node->probing = false;
 		node->probe_end_us = BASE_USEC_NEVER;
+		node->foreign = packet.from;
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN;
 		feed(world, n, &event);
 		return;
 	}
 	if (packet.from >= SIM_NODES_MAX || !node->mac_known[packet.from]) {
+		node->foreign = packet.from;
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_TAKEN;
 		event.higher = packet.from == SIM_STRANGER && world->foreign_higher;
 		feed(world, n, &event);

@@ -268,6 +268,7 @@ struct sim_node {
 	uint64_t heard_us[SIM_HOSTS], asked_us[SIM_HOSTS];
 	uint64_t answered_us[SIM_HOSTS], asked_last_us[SIM_HOSTS];
 	bool mac_known[SIM_HOSTS];
+	uint8_t foreign; /* who was taken for a foreign host: whoever answered and was not known */
 	struct virtual_router router;
 	struct virtual_router_config config;
 	struct virtual_router_candidate candidates[2][SIM_NODES_MAX];
