@@ -1,6 +1,5 @@
 #include "daemon/engine/bridged.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,31 +7,17 @@
 
 #include "base/hash.h"
 #include "daemon/engine/segment.h"
+#include "daemon/engine/setting.h"
 #include "daemon/log.h"
 
-static bool is_on(const char *path)
-{
-	char value = '0';
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return false;
-	if (read(fd, &value, 1) != 1)
-		value = '0';
-	close(fd);
-	return value == '1';
-}
-
-/* One of the two is enough: the bridge's own setting, or everybody's. */
+/* One of the two is enough: the bridge's own setting, or everybody's. No bridge, or one that no rules are asked for: neither. */
 static bool is_called(const char *interface, const char *tables)
 {
-	char own[96], all[80];
+	char own[96];
 
 	snprintf(own, sizeof own, "/sys/class/net/%s/bridge/nf_call_%s", interface, tables);
-	if (access(own, F_OK) < 0)
-		return false; /* no bridge, or one that no rules are asked for */
-	snprintf(all, sizeof all, "/proc/sys/net/bridge/bridge-nf-call-%s", tables);
-	return is_on(own) || is_on(all);
+	return access(own, F_OK) == 0 && (setting_read("%s", own) == '1' ||
+					  setting_read("/proc/sys/net/bridge/bridge-nf-call-%s", tables) == '1');
 }
 
 static int compare(const void *left, const void *right)

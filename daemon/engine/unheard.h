@@ -14,7 +14,7 @@ struct segment;
  * Adverts that do not reach this node though their sender is there: it answers for its address (ARP, NDP). A firewall
  * on this node that knows no IP protocol 112, or a switch that keeps multicast back. Such a node takes nothing over while
  * the owner answers (rule 2 of election/), but it is slower, and blind without the API server; nothing else tells.
- * Said after UNHEARD_US in which none came, of any sender; over with the next one.
+ * Said after UNHEARD_US, or three intervals if those are longer, in which none came, of any sender; over with the next one.
  */
 #define UNHEARD_US (5 * BASE_USEC_PER_SEC)
 

@@ -1,13 +1,12 @@
 #include "daemon/engine/way_back.h"
 
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/hash.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/setting.h"
 
 static struct segment *segment_of(struct engine *engine, const struct vrrp_link *link)
 {
@@ -127,26 +126,11 @@ void way_back_review(struct engine *engine)
 
 /* --- what keeps clients from being answered --- */
 
-/* "0", "1" or "2"; '0' if nobody can say. */
-static char rp_filter(const char *interface)
-{
-	char path[80], value = '0';
-	int fd;
-
-	snprintf(path, sizeof path, "/proc/sys/net/ipv4/conf/%s/rp_filter", interface);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return '0';
-	if (read(fd, &value, 1) != 1)
-		value = '0';
-	close(fd);
-	return value;
-}
-
 /* The kernel takes the larger number of the two, and 2 is loose. */
 static bool is_strict(const char *interface)
 {
-	char all = rp_filter("all"), own = rp_filter(interface);
+	char all = setting_read("/proc/sys/net/ipv4/conf/all/rp_filter");
+	char own = setting_read("/proc/sys/net/ipv4/conf/%s/rp_filter", interface);
 
 	return (all > own ? all : own) == '1';
 }

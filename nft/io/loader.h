@@ -44,7 +44,10 @@ int nft_loader_open(struct nft_loader *loader);
 /* Ends all children; harmless on one that was never opened. */
 void nft_loader_close(struct nft_loader *loader);
 
-/* Writes the commands; called in the child, and once more when they were refused: others then are tried, too. Their length, or -errno, said by `error` if it has something to say. */
+/*
+ * Writes the commands; called in the child, and again when they were refused: if it says others then, those are tried. Their
+ * length, or -errno, said by `error` if it has something to say.
+ */
 typedef int nft_loader_say_fn(const void *userdata, char *text, size_t size, struct base_error *error);
 /* What `userdata`, a string, says already. */
 nft_loader_say_fn nft_loader_say_text;

@@ -91,7 +91,7 @@ class Rack:
     def clear(self):
         for node in self.lab.nodes.values():
             node.run(["nft", "flush", "ruleset"], timeout=300)
-            node.run(["conntrack", "-F"], check=False)
+        self.forget()
         self.owner.run(["iptables-legacy", "-t", "nat", "-F"], timeout=120)
         self.owner.run(["iptables-legacy", "-t", "nat", "-X"], timeout=120)
 
