@@ -53,7 +53,8 @@ def expose(cluster, vm, address):
 
 
 def vip(cluster, address):
-    return cluster.api.get(f"{GROUP}/virtualips/{address}") or {"spec": {}, "status": {}}
+    """The VirtualIP of it, which has no status before a speaker's first; empty as long as there is none."""
+    return {"spec": {}, "status": {}} | (cluster.api.get(f"{GROUP}/virtualips/{address}") or {})
 
 
 def router_of(cluster, address):
@@ -67,7 +68,7 @@ def condition(thing, kind):
 def owner_told(cluster, address):
     """Whom kubectl, the Lease and the LAN name alike; None as long as they do not."""
     found = vip(cluster, address)
-    owner = found.get("status", {}).get("owner")
+    owner = found["status"].get("owner")
     lease = cluster.api.leases().get(found["spec"].get("virtualRouter"), {})
     return owner if owner and owner == lease.get("spec", {}).get("holderIdentity") == cluster.answering(address) else None
 
@@ -143,7 +144,7 @@ def test_the_same_address_is_served_by_the_cluster_that_had_it(clusters):
 
     def refused():
         found, service = vip(two, address), two.api.service("ssh")
-        return (found.get("status", {}).get("state") == "Conflict" and condition(found, "Conflict").get("status") == "True"
+        return (found["status"].get("state") == "Conflict" and condition(found, "Conflict").get("status") == "True"
                 and condition(service, "vipd.dev/Serving").get("reason") == "ForeignAddress" and found)
     told = condition(wait_for("the other cluster to say so", refused, 15), "Conflict")
     assert told["reason"] == "ForeignAddress" and one.lab[owner].mac in told["message"], told
