@@ -107,6 +107,21 @@ static void ask_members(struct sim_world *world, unsigned n)
 			ask(world, n, i, false);
 }
 
+/* witnesses.c ask_witness(): a question that is under way still, or an answer that an owner got a little earlier, is enough. */
+static void ask_witness(struct sim_world *world, unsigned n, unsigned host)
+{
+	struct sim_node *node = &world->nodes[n];
+	bool answered = node->heard_us[host] >= node->asked_us[host];
+	uint64_t shared_us = answered && virtual_router_owns(&node->router)
+				     ? ENGINE_WITNESS_SHARED_US
+				     : ENGINE_WITNESS_WAIT_US;
+
+	if (!node->asked_last_us[host] ||
+	    base_usec_since(world->now_us, node->asked_last_us[host]) >= shared_us)
+		ask(world, n, host, false);
+}
+
+/* A question asked again ends its round later. */
 static void probe_members(struct sim_world *world, unsigned n)
 {
 	struct sim_node *node = &world->nodes[n];
@@ -116,12 +131,11 @@ static void probe_members(struct sim_world *world, unsigned n)
 		uint8_t host = node_of(node->config.candidates[i].node);
 
 		if (host != n)
-			ask(world, n, host, false);
+			ask_witness(world, n, host);
 	}
 	if (world->config.gateway)
-		ask(world, n, SIM_GATEWAY, false);
-	if (node->witnesses_at_us == BASE_USEC_NEVER)
-		node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
+		ask_witness(world, n, SIM_GATEWAY);
+	node->witnesses_at_us = world->now_us + ENGINE_WITNESS_WAIT_US;
 }
 
 static void probe_witnesses(struct sim_world *world, unsigned n)

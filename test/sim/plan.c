@@ -207,6 +207,17 @@ static void faults(struct sim_world *world)
 		enter(world, SIM_PHASE_RECOVER);
 }
 
+/*
+ * Who answers may have been deposed and not know it: its watch has to be started again for that, and no client misses anything
+ * meanwhile. Its successor, which waits for it to leave, takes the address over then: as long as that takes, and once.
+ */
+static void note_deposed(struct sim_world *world)
+{
+	if (world->config.leased && world->lease.holder != world->owner)
+		world->moves_until_us = world->now_us + tick_us(world) + 4 * (uint64_t)world->config.interval_us +
+					2 * (uint64_t)world->config.lan_max_us;
+}
+
 /* After the last healing: one owner soon, everything settled a little later. */
 static void recover(struct sim_world *world)
 {
@@ -219,7 +230,8 @@ static void recover(struct sim_world *world)
 		if (!world->recovered && since_us > world->statistics->recover_max_us)
 			world->statistics->recover_max_us = since_us;
 		world->recovered = true;
-	} else if (since_us > limit_us) {
+		note_deposed(world);
+	} else if (since_us > limit_us && world->now_us > world->moves_until_us) {
 		sim_fail(world, SIM_LIVENESS, "%s %llu us after the last fault was healed",
 			 world->owner == SIM_NOBODY ? "L1: not exactly one node answers"
 						    : "L4: a client has the address elsewhere",

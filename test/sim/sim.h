@@ -415,6 +415,7 @@ struct sim_world {
 	struct sim_active last[2]; /* what this episode is about */
 	unsigned last_count;
 	uint64_t healed_us, settled_us, settle_for_us, next_fault_us;
+	uint64_t moves_until_us; /* from an owner that was deposed and has to learn it */
 	uint64_t without; /* classes drawn, but left out */
 	bool recovered;
 	const char *unsettled; /* what is missing still */
