@@ -172,7 +172,10 @@
 	  "Add a default route by the LAN's interface with a larger metric; set its rp_filter to 2.") \
 	X(ADVERTS_UNHEARD, "AdvertsUnheard", WARNING, "6e6e991f77ff4b7cb7172c8ced4e9a0e", \
 	  "No VRRP adverts reach this node, though their sender answers for its address.", \
-	  "Let IP protocol 112 through the node's firewall, and VRRP's multicast through the switch.")
+	  "Let IP protocol 112 through the node's firewall, and VRRP's multicast through the switch.") \
+	X(BRIDGE_IN_THE_WAY, "BridgeInTheWay", WARNING, "4f6f0a4f0d3b4e4d8d1c6f2a9b7e5c31", \
+	  "The LAN's interface is a bridge that br_netfilter is on for, and drops what this node has to ask VMs of others.", \
+	  "Data plane director with every node on the LAN, or tunnels between pod networks, or br_netfilter off: see the message.")
 /* clang-format on */
 
 enum base_severity {

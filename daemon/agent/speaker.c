@@ -247,6 +247,12 @@ static void add_conditions(const struct speaker *speaker, const cJSON *existing,
 				       status->unheard[0] ? BASE_REASON_ADVERTS_UNHEARD : BASE_REASON_AS_EXPECTED,
 				       status->unheard[0] ? status->unheard : "adverts of others reach this node",
 				       now));
+	cJSON_AddItemToArray(
+		list, status_condition(old, "RemoteEndpointsServed", !status->in_the_way[0],
+				       status->in_the_way[0] ? BASE_REASON_BRIDGE_IN_THE_WAY : BASE_REASON_AS_EXPECTED,
+				       status->in_the_way[0] ? status->in_the_way
+							     : "no bridge keeps this node from VMs of other nodes",
+				       now));
 }
 
 static cJSON *make_patch(const struct speaker *speaker, bool counted)

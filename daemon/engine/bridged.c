@@ -10,6 +10,10 @@
 #include "daemon/engine/setting.h"
 #include "daemon/log.h"
 
+#define WAYS_MAX 64 /* looked up in one turn, some microseconds each */
+#define CURE \
+	"If no other bridge needs it: sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
+
 /* One of the two is enough: the bridge's own setting, or everybody's. No bridge, or one that no rules are asked for: neither. */
 static bool is_called(const char *interface, const char *tables)
 {
@@ -64,50 +68,103 @@ void bridged_fill(const struct engine *engine, struct nft_skeleton *skeleton)
 	qsort(skeleton->ports, skeleton->port_count, sizeof skeleton->ports[0], compare);
 }
 
-/* An owner that translates sends its packets on through the same bridge, which gives none back to where it came from. */
-static bool asks_by_nat(const struct segment *segment)
+/*
+ * An owner that translates for an endpoint elsewhere sends its packets on through the same bridge: br_netfilter has them
+ * forwarded as frames, from port to port, and a bridge gives none back to where it came from.
+ */
+static bool is_in_the_way(const struct segment *segment, const struct base_address *endpoint)
 {
+	return segment->called[endpoint->family == BASE_FAMILY_IPV6] &&
+	       vrrp_links_way(segment->engine->links, endpoint) == segment->index;
+}
+
+void bridged_forget(struct router *router, uint8_t protocol, uint16_t port)
+{
+	if (router->asked_protocol == protocol && router->asked_port == port)
+		router->asked.family = BASE_FAMILY_NONE;
+}
+
+void bridged_asks(struct router *router, uint8_t protocol, uint16_t port, const struct base_address *endpoint)
+{
+	if (router->asked.family != BASE_FAMILY_NONE && (!router->segment || !is_in_the_way(router->segment, endpoint)))
+		return;
+	router->asked = *endpoint;
+	router->asked_protocol = protocol;
+	router->asked_port = port;
+}
+
+/* The first of the addresses that this node may own, with such an endpoint: one is enough to act on. */
+static const struct router *not_passed(const struct segment *segment)
+{
+	unsigned looked = 0;
+
+	if (!segment->called[0] && !segment->called[1])
+		return NULL;
 	for (const struct router *router = segment->engine->routers; router; router = router->next)
-		if (router->segment == segment && engine_dataplane(router) == MESSAGE_DATAPLANE_NAT)
-			return true;
-	return false;
+		if (router->segment == segment && router_is_eligible(router) && router->asked.family != BASE_FAMILY_NONE) {
+			if (is_in_the_way(segment, &router->asked))
+				return router;
+			if (++looked == WAYS_MAX)
+				return NULL;
+		}
+	return NULL;
 }
 
 static void say(struct segment *segment, unsigned without)
 {
 	bool called = segment->called[0] || segment->called[1];
-	char text[sizeof segment->bridged] = "";
-	bool mended = true;
+	const struct router *router = not_passed(segment);
+	char text[sizeof segment->bridged] = "", vip[BASE_ADDRESS_TEXT_SIZE], endpoint[BASE_ADDRESS_TEXT_SIZE];
 
-	if (called && without > 0)
-		snprintf(text, sizeof text, "%u of its ports have no rules (more than %u, or a name that nftables cannot say)",
-			 without, NFT_PORTS_MAX);
-	else if (called && asks_by_nat(segment))
-		snprintf(text, sizeof text, "data plane nat reaches VMs of other nodes by a tunnel alone, not through this bridge");
-	mended = !*text;
-	if (called && mended)
-		snprintf(text, sizeof text, "fence and director are at its ports, too");
+	segment->in_the_way = router || without > 0;
+	if (without > 0)
+		snprintf(text, sizeof text,
+			 "%s is a bridge, and br_netfilter translates its frames before it takes them: %u of its ports have no "
+			 "rules (more than %u, or a name that nftables cannot say). " CURE,
+			 segment->name, without, NFT_PORTS_MAX);
+	else if (router)
+		snprintf(text, sizeof text,
+			 "%s is not served by this node: as the owner it asks %s itself, by way of the bridge %s, where br_netfilter has it "
+			 "dropped. Data plane director and nodes on the LAN, or a tunnel between pod networks, need no such way. " CURE,
+			 base_address_format(&router->wish.addresses[0], vip), base_address_format(&router->asked, endpoint),
+			 segment->name);
+	else if (called)
+		snprintf(text, sizeof text,
+			 "%s is a bridge, and br_netfilter translates its frames before it takes them: fence and director are at "
+			 "its ports, too",
+			 segment->name);
 	if (strcmp(segment->bridged, text) == 0)
 		return;
 	memcpy(segment->bridged, text, sizeof text);
-	if (!called)
+	if (segment->in_the_way)
+		log_line(LOG_WARNING, BASE_REASON_BRIDGE_IN_THE_WAY, LOG_FIELDS({ "INTERFACE", segment->name }), "%s", text);
+	else if (called)
+		log_line(LOG_INFO, BASE_REASON_CONFIGURED, LOG_FIELDS({ "INTERFACE", segment->name }), "%s", text);
+	else
 		log_line(LOG_NOTICE, BASE_REASON_AS_EXPECTED, LOG_FIELDS({ "INTERFACE", segment->name }),
 			 "br_netfilter leaves the frames of %s alone", segment->name);
-	else if (mended)
-		log_line(LOG_INFO, BASE_REASON_CONFIGURED, LOG_FIELDS({ "INTERFACE", segment->name }),
-			 "%s is a bridge, and br_netfilter has its frames translated before it takes them: %s",
-			 segment->name, text);
-	else
-		log_line(LOG_WARNING, BASE_REASON_UNSUPPORTED_FEATURE, LOG_FIELDS({ "INTERFACE", segment->name }),
-			 "%s is a bridge, and br_netfilter has its frames translated before it takes them: %s. If no "
-			 "other bridge needs it: sysctl net.bridge.bridge-nf-call-iptables=0 "
-			 "net.bridge.bridge-nf-call-ip6tables=0",
-			 segment->name, text);
+}
+
+void bridged_say(const struct engine *engine, char *text, size_t size)
+{
+	*text = '\0';
+	for (const struct segment *segment = engine->segments; segment && !*text; segment = segment->next)
+		if (segment->in_the_way)
+			snprintf(text, size, "%s", segment->bridged);
+}
+
+/* Which endpoints are asked, and how, is looked at with the rules of their ports. */
+static void look_at_ports_anew(struct segment *segment)
+{
+	for (struct router *router = segment->engine->routers; router; router = router->next)
+		for (uint32_t i = 0; router->segment == segment && i < router->wish.address_count; i++)
+			engine_rules_address_changed(segment->engine, &router->wish.addresses[i]);
 }
 
 static void look_at(struct segment *segment)
 {
 	static struct nft_skeleton skeleton; /* not kept over the call */
+	bool called = segment->called[0] || segment->called[1];
 	unsigned without;
 	uint64_t ports;
 
@@ -121,6 +178,8 @@ static void look_at(struct segment *segment)
 	if (segment->ports != ports)
 		engine_rules_soon(segment->engine);
 	segment->ports = ports;
+	if (!called && (segment->called[0] || segment->called[1]))
+		look_at_ports_anew(segment);
 	say(segment, without);
 }
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/engine/bridged.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/unheard.h"
 
@@ -113,7 +114,7 @@ cJSON *engine_describe(void *userdata)
 {
 	struct engine *engine = userdata;
 	cJSON *tree = cJSON_CreateObject(), *list, *drops;
-	char unheard[MESSAGE_TEXT_SIZE];
+	char unheard[MESSAGE_TEXT_SIZE], in_the_way[2 * MESSAGE_TEXT_SIZE];
 
 	if (engine->routers && !engine->restarted)
 		engine_fence_read(engine);
@@ -128,6 +129,8 @@ cJSON *engine_describe(void *userdata)
 	cJSON_AddStringToObject(tree, "noWayBack", engine->no_way_back);
 	unheard_say(engine, unheard, sizeof unheard);
 	cJSON_AddStringToObject(tree, "unheard", unheard);
+	bridged_say(engine, in_the_way, sizeof in_the_way);
+	cJSON_AddStringToObject(tree, "bridgeInTheWay", in_the_way);
 	cJSON_AddNumberToObject(tree, "rulesVerified", engine->verified.times);
 	if (engine->verified.times) {
 		cJSON_AddNumberToObject(tree, "rulesVerifiedSecondsAgo",

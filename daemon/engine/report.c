@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "daemon/engine/bridged.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/unheard.h"
 
@@ -92,6 +93,7 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 	snprintf(status->message, sizeof status->message, "%s", engine->rules_message);
 	snprintf(status->no_way_back, sizeof status->no_way_back, "%s", engine->no_way_back);
 	unheard_say(engine, status->unheard, sizeof status->unheard);
+	bridged_say(engine, status->in_the_way, sizeof status->in_the_way);
 	for (struct router *router = engine->routers; router; router = router->next) {
 		status->owned += virtual_router_owns(&router->core);
 		status->eligible += router_is_eligible(router);

@@ -42,6 +42,9 @@ struct router {
 	struct virtual_router core;
 	struct router_wish wish;
 	struct segment *segment; /* NULL: this node is not on it */
+	struct base_address asked; /* an endpoint that the owner asks itself: bridged.h; family NONE: none */
+	uint8_t asked_protocol;
+	uint16_t asked_port;
 	struct base_prefix subnet; /* of it, or of the last one; length 0: none yet */
 	struct timers *timers; /* the owners' or the backups', in which `timer` is */
 	struct timer timer, announce_timer, linger_timer, probe_timer, refresh_timer;

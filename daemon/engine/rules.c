@@ -132,8 +132,10 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		.prepared = prepared,
 	};
 
-	if (router)
+	if (router) {
 		port.dataplane = dataplane_of(router);
+		bridged_forget(router, wish->protocol, wish->port);
+	}
 	if (!router || port.dataplane == NFT_DATAPLANE_ANNOUNCE) {
 		/* Its address is not here (yet); or its packets, and its flows, are somebody else's. */
 		served_forget(engine->served, &wish->address, wish->protocol, wish->port);
@@ -156,6 +158,8 @@ static int want_port(struct engine *engine, const struct message_service_port *w
 		endpoints[i].local = strcmp(from->node, engine->node) == 0;
 		if (from->node[0] && subnet_of(router, &wish->address, &subnet))
 			endpoints[i].node = engine_node_on(engine_node_named(engine, from->node), &subnet);
+		if (!endpoints[i].local && (port.dataplane == NFT_DATAPLANE_NAT || endpoints[i].node.family == BASE_FAMILY_NONE))
+			bridged_asks(router, wish->protocol, wish->port, &from->address);
 	}
 	for (uint32_t i = 0; i < wish->prepared_count; i++)
 		if (strcmp(wish->prepared[i].node, engine->node) == 0)
@@ -200,6 +204,7 @@ static int want_vip(struct engine *engine, const struct base_address *address)
 /* What one source wants now, instead of what it wanted before. */
 static int want(struct engine *engine, const struct refusals_source *source)
 {
+	struct router *router = engine_router_at(engine, &source->address);
 	const struct message_service_port *port;
 	int r = nft_table_source(engine->table, source, sizeof *source);
 
@@ -213,6 +218,8 @@ static int want(struct engine *engine, const struct refusals_source *source)
 	if (port)
 		return want_port(engine, port);
 	served_forget(engine->served, &source->address, source->protocol, source->port);
+	if (router)
+		bridged_forget(router, source->protocol, source->port);
 	return 0;
 }
 

@@ -48,7 +48,8 @@ struct segment {
 	uint64_t addresses; /* a number that differs when the addresses do */
 	bool up;
 	bool called[2]; /* it is a bridge, and br_netfilter has its frames first: bridged.h; IPv4, IPv6 */
-	char bridged[160]; /* what was said of it */
+	char bridged[2 * MESSAGE_TEXT_SIZE]; /* what was said of it */
+	bool in_the_way; /* that it does not work */
 	uint64_t ports;	/* a number that differs when its ports, its MAC or `called` do */
 	bool virtual_macs; /* of some router on it, now or earlier */
 	struct vrrp_socket *sockets[2]; /* adverts: IPv4, IPv6 */

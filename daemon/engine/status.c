@@ -305,6 +305,8 @@ static void print_table(const cJSON *tree)
 		printf("clients beyond the LAN get no replies: %s\n\n", text_of(tree, "noWayBack"));
 	if (*text_of(tree, "unheard") != '-')
 		printf("%s\n\n", text_of(tree, "unheard"));
+	if (*text_of(tree, "bridgeInTheWay") != '-')
+		printf("%s\n\n", text_of(tree, "bridgeInTheWay"));
 	print_routers(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_holds(cJSON_GetObjectItemCaseSensitive(tree, "routers"));
 	print_dataplanes(cJSON_GetObjectItemCaseSensitive(tree, "routers"));

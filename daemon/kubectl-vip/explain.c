@@ -397,7 +397,7 @@ static void check_vip(struct facts *facts, const cJSON *vip)
 	check_owner(facts, vip, address);
 	check_speaker(facts, vip, address);
 	explain_endpoints(facts, vip, address);
-	explain_remote_clients(facts, vip, address);
+	explain_remote(facts, vip, address);
 	tell_transition(facts, vip, address);
 }
 

@@ -16,5 +16,5 @@ struct facts {
 /* Who is behind the address: nobody, nobody ready, or the VM is not where the Service wants it. */
 void explain_endpoints(struct facts *facts, const cJSON *vip, const char *address);
 
-/* Nodes that serve the address and say that they cannot answer clients beyond the LAN. */
-void explain_remote_clients(struct facts *facts, const cJSON *vip, const char *address);
+/* Nodes that serve the address and say that they cannot answer clients beyond the LAN, or cannot ask VMs of other nodes. */
+void explain_remote(struct facts *facts, const cJSON *vip, const char *address);

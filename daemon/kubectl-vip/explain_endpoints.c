@@ -106,18 +106,31 @@ static bool serves(const struct facts *facts, const cJSON *vip, const char *node
 	return false;
 }
 
-void explain_remote_clients(struct facts *facts, const cJSON *vip, const char *address)
+static void note_condition(struct facts *facts, const cJSON *speaker, const char *type, const char *link,
+			   const char *address, const char *words)
 {
+	const cJSON *condition = condition_of(speaker, type);
+
+	if (strcmp(k8s_object_text(condition, "status"), "False") != 0)
+		return;
+	chain_add(facts->chain, VERDICT_NOTE, link, address, "%s %s: %s", words, k8s_object_text(speaker, "metadata/name"),
+		  k8s_object_text(condition, "message"));
+	chain_remedy_of(facts->chain, k8s_object_text(condition, "reason"));
+}
+
+void explain_remote(struct facts *facts, const cJSON *vip, const char *address)
+{
+	const char *owner = k8s_object_text(vip, "status/owner");
 	const cJSON *speaker;
 
 	cJSON_ArrayForEach(speaker, k8s_object_get(facts->speakers, "items")) {
 		const char *node = k8s_object_text(speaker, "metadata/name");
-		const cJSON *condition = condition_of(speaker, "RemoteClientsServed");
 
-		if (strcmp(k8s_object_text(condition, "status"), "False") != 0 || !serves(facts, vip, node))
-			continue;
-		chain_add(facts->chain, VERDICT_NOTE, "clients", address, "beyond the LAN get no replies from %s: %s",
-			  node, k8s_object_text(condition, "message"));
-		chain_remedy_of(facts->chain, k8s_object_text(condition, "reason"));
+		if (serves(facts, vip, node))
+			note_condition(facts, speaker, "RemoteClientsServed", "clients", address,
+				       "beyond the LAN get no replies from");
+		if (strcmp(owner, node) == 0)
+			note_condition(facts, speaker, "RemoteEndpointsServed", "endpoints", address,
+				       "on other nodes may be out of reach for");
 	}
 }

@@ -283,6 +283,7 @@ static void code_node_status(struct coder *coder, struct message_node_status *st
 	code_text(coder, status->message, sizeof status->message);
 	code_text(coder, status->no_way_back, sizeof status->no_way_back);
 	code_text(coder, status->unheard, sizeof status->unheard);
+	code_text(coder, status->in_the_way, sizeof status->in_the_way);
 	code_count(coder, &status->segment_count, MESSAGE_SEGMENTS_MAX);
 	for (uint32_t i = 0; i < status->segment_count && !coder->failed; i++) {
 		struct message_segment *segment = &status->segments[i];

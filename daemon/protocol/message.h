@@ -292,6 +292,7 @@ struct message_node_status {
 	char message[2 * MESSAGE_TEXT_SIZE]; /* what is wrong, "" if nothing */
 	char no_way_back[MESSAGE_TEXT_SIZE]; /* why clients beyond the LAN get no replies, "": they do */
 	char unheard[MESSAGE_TEXT_SIZE]; /* whose adverts do not reach this node, and what to do; "": nobody's */
+	char in_the_way[2 * MESSAGE_TEXT_SIZE]; /* what a bridge drops of what it serves, and what to do; "": nothing */
 	uint32_t segment_count;
 	struct message_segment segments[MESSAGE_SEGMENTS_MAX];
 };

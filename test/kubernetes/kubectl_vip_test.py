@@ -375,6 +375,20 @@ def test_explain_who_cannot_answer_clients_beyond_the_lan(cli, served):
     assert "with a larger metric" in remedy
 
 
+def test_explain_a_bridge_that_keeps_the_owner_from_vms_elsewhere(cli, served):
+    def told():
+        return [(link["address"], link["text"], link.get("remedy", "")) for link in links(cli, "vms/myvm-ssh", code=0)
+                if link["link"] == "endpoints" and link["verdict"] == "note"]
+    assert told() == []
+    served.patch(f"{GROUP}/speakers/n1/status", {"status": {"conditions": [
+        condition("Ready", "True"), condition("Fenced", "True"),
+        condition("RemoteEndpointsServed", "False", "BridgeInTheWay", "192.0.2.10 is not served by this node")]}})
+    address, text, remedy = told()[0]
+    assert (address, text) == ("192.0.2.10",
+                               "on other nodes may be out of reach for n1: 192.0.2.10 is not served by this node")
+    assert "br_netfilter off" in remedy
+
+
 def test_explain_what_may_be_old(cli, served):
     lease(served, "speaker-n1", "n1", age=400)
     lease(served, "lab.ipv4.10", "n2")

@@ -170,7 +170,8 @@ def test_kubectl_tells_who_has_it(rack):
     assert segments["eth1", "192.0.2.1"]["mac"] == "02:00:00:00:00:01"
     assert {one["type"]: one["status"] for one in speaker["status"]["conditions"]} == {
         "Ready": "True", "SafeToReboot": "False", "APIReachable": "True", "Fenced": "True",
-        "DataplaneProgrammed": "True", "MetricsServed": "True", "RemoteClientsServed": "True", "AdvertsHeard": "True"}
+        "DataplaneProgrammed": "True", "MetricsServed": "True", "RemoteClientsServed": "True", "AdvertsHeard": "True",
+        "RemoteEndpointsServed": "True"}
     described = rack.api.kubectl("describe", "svc", "ssh", namespace="vms")
     assert "OwnerElected" in described and "vipd.dev/speaker" in described
     assert "OwnerElected" in rack.api.kubectl("describe", "vip", V4)

@@ -7,11 +7,14 @@ import time
 import pytest
 
 from change_test import call_netfilter, made_anew
+import manifests
 from conftest import BOTH, Rack
 from lab import Host, ip_batch, wait_for
+from tunnel import tunnel
 from virtual_mac_test import VIRTUAL
 from virtual_mac_test import Rack as VirtualRack
 
+OFF = ["192.0.2.31", "2001:db8::1:31"]
 HERE = ["192.0.2.30", "2001:db8::1:30"]  # a VM on the owner itself
 NAMES = ("n1", "n3")  # the owner, and the node of the VM
 
@@ -230,6 +233,13 @@ def test_an_address_with_a_virtual_mac():
         assert rack.lab.sanitizer_reports() == []
 
 
+CURE = "sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
+
+
+def said(rack, name="n1"):
+    return rack[name].status()["bridgeInTheWay"]
+
+
 def test_nat_through_the_bridge_is_told_to_be_impossible():
     """The owner's own VM is reached; what it would send on to another node the bridge does not give back. What is said helps."""
     with Rack(dataplane="nat") as rack:
@@ -237,11 +247,41 @@ def test_nat_through_the_bridge_is_told_to_be_impossible():
         have_n1_own(rack)
         for address in HERE:
             rack.cluster.serves(address, 80, vm="local")
-        cure = "sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0"
-        wait_for("a warning", lambda: cure in rack["n1"].log(), 15)
+        wait_for("it to be said", lambda: CURE in said(rack), 15)
+        assert "is not served by this node: as the owner it asks" in said(rack) and "reason=BridgeInTheWay" in rack["n1"].log()
+        assert said(rack, "n3") == ""  # the VM's own node
         assert not any(rack.client.reaches(address, 22) for address in BOTH)
-        rack.lab["n1"].run(cure.replace("sysctl", "sysctl -w").split())
+        # The other cure: a pod network that leads there by another interface.
+        with tunnel(rack.lab):
+            wait_for("all clear", lambda: said(rack) == "", 10)
+            for address in BOTH:
+                rack.cluster.serves(address, vm="db")
+        wait_for("it to be said again", lambda: CURE in said(rack), 10)
+        rack.lab["n1"].run(CURE.replace("sysctl", "sysctl -w").split())
         for address in BOTH:
             rack.cluster.serves(address, vm="db")
         wait_for("all clear", lambda: "br_netfilter leaves the frames of eth1 alone" in rack["n1"].log(), 15)
+        assert said(rack) == ""
+        assert rack.lab.sanitizer_reports() == []
+
+
+def test_an_endpoint_off_the_segment_through_the_bridge_is_told():
+    """Data plane director: whose node has no address on the LAN the owner asks itself."""
+    with Rack() as rack:
+        bridge(rack)
+        have_n1_own(rack)
+        assert said(rack) == ""
+        service = manifests.service("off", OFF, (22, 80))
+        service_slices = manifests.slices(service, [rack.lab.vms["db"]])
+        for each in service_slices:
+            for endpoint in each["endpoints"]:
+                endpoint["nodeName"] = "elsewhere"
+        manifests.write(rack.cluster.folder / "service-off.yaml", service, *service_slices,
+                        *[manifests.virtual_ip(address, service, ["n1"]) for address in OFF])
+        wait_for("it to be said", lambda: CURE in said(rack) and any(address in said(rack) for address in OFF), 20)
+        assert not any(rack.client.reaches(address, 22) for address in OFF)
+        for address in BOTH:
+            rack.cluster.serves(address, vm="db")
+        rack.cluster.hide("off")
+        wait_for("all clear", lambda: said(rack) == "", 15)
         assert rack.lab.sanitizer_reports() == []

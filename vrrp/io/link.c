@@ -453,32 +453,48 @@ int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_a
 	return first;
 }
 
+struct way {
+	bool local;
+	unsigned index;
+};
+
 static int on_lookup(struct nl_msg *message, void *userdata)
 {
 	struct nlmsghdr *header = nlmsg_hdr(message);
-	bool *local = userdata;
+	struct nlattr *attributes[RTA_MAX + 1];
+	struct way *way = userdata;
 
-	if (header->nlmsg_type == RTM_NEWROUTE)
-		*local = ((struct rtmsg *)nlmsg_data(header))->rtm_type == RTN_LOCAL;
+	if (header->nlmsg_type != RTM_NEWROUTE ||
+	    nlmsg_parse(header, sizeof(struct rtmsg), attributes, RTA_MAX, NULL) < 0)
+		return NL_OK;
+	way->local = ((struct rtmsg *)nlmsg_data(header))->rtm_type == RTN_LOCAL;
+	if (attributes[RTA_OIF])
+		way->index = nla_get_u32(attributes[RTA_OIF]);
 	return NL_OK;
 }
 
-static bool is_local(struct vrrp_links *links, const struct base_address *address)
+static struct way look_up(struct vrrp_links *links, const struct base_address *address)
 {
-	struct rtmsg info = { .rtm_family = AF_INET6, .rtm_dst_len = 128 };
+	unsigned size = base_address_size(address);
+	struct rtmsg info = { .rtm_family = size == 4 ? AF_INET : AF_INET6, .rtm_dst_len = (uint8_t)(size * 8) };
 	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, 0);
-	bool local = false;
+	struct way way = { 0 }, none = { 0 };
+	bool failed;
 
 	if (!message)
-		return false;
-	nl_socket_modify_cb(links->request, NL_CB_VALID, NL_CB_CUSTOM, on_lookup, &local);
-	if (nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
-	    nla_put(message, RTA_DST, 16, address->bytes) < 0 ||
-	    nl_send_auto(links->request, message) < 0 || nl_recvmsgs_default(links->request) < 0 ||
-	    nl_wait_for_ack(links->request) < 0)
-		local = false;
+		return none;
+	nl_socket_modify_cb(links->request, NL_CB_VALID, NL_CB_CUSTOM, on_lookup, &way);
+	failed = nlmsg_append(message, &info, sizeof info, NLMSG_ALIGNTO) < 0 ||
+		 nla_put(message, RTA_DST, (int)size, address->bytes) < 0 ||
+		 nl_send_auto(links->request, message) < 0 || nl_recvmsgs_default(links->request) < 0 ||
+		 nl_wait_for_ack(links->request) < 0;
 	nlmsg_free(message);
-	return local;
+	return failed ? none : way;
+}
+
+unsigned vrrp_links_way(struct vrrp_links *links, const struct base_address *address)
+{
+	return look_up(links, address).index;
 }
 
 bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addresses, size_t count,
@@ -488,7 +504,7 @@ bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addres
 	unsigned waited_us = 0;
 
 	for (size_t i = 0; i < count; i++)
-		while (addresses[i].family == BASE_FAMILY_IPV6 && !is_local(links, &addresses[i])) {
+		while (addresses[i].family == BASE_FAMILY_IPV6 && !look_up(links, &addresses[i]).local) {
 			if (waited_us >= patience_us)
 				return false;
 			nanosleep(&pause, NULL);

@@ -67,6 +67,9 @@ int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_a
 bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addresses, size_t count,
 		     unsigned patience_us);
 
+/* The interface by which the kernel would send to this address, as its routes are now; 0: none. */
+unsigned vrrp_links_way(struct vrrp_links *links, const struct base_address *address);
+
 /* Removes ours; one that is gone already, or is not ours, is fine (and left alone). */
 int vrrp_links_remove(struct vrrp_links *links, unsigned index,
 		      const struct base_address *addresses, size_t count);
