@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "nft/chains.h"
 
 /*
@@ -89,8 +91,34 @@ static void put_virtual_egress(struct nft_text *t)
 		   "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } jump " NFT_REWRITE_CHAIN "\n");
 }
 
-/* What leaves a segment: only adverts, ARP and NA are of interest, and nobody waits for them. */
-static void put_egress(struct nft_text *t, bool virtual_macs, const char *interface)
+/*
+ * The kernel asks for a MAC in the name of whom the packet is from, if it has that address: a node that has the VM and
+ * whose daemon hangs, or that leaves, or where kube-proxy binds all addresses (ipvs). Who is asked would believe that the
+ * address is here; who is not asked is not answered.
+ */
+static void put_questions(struct nft_text *t, const struct nft_skeleton *s, const char *interface)
+{
+	for (unsigned i = 0; i < s->own_count; i++) {
+		const struct base_prefix *own = &s->owns[i].subnet;
+		struct base_prefix subnet = { base_prefix_first(own), own->length };
+		char asked[BASE_PREFIX_TEXT_SIZE], text[BASE_ADDRESS_TEXT_SIZE];
+
+		if (strcmp(s->owns[i].segment, interface) != 0)
+			continue;
+		base_address_format(&own->address, text);
+		if (own->address.family == BASE_FAMILY_IPV6)
+			nft_put(t, "\t\ticmpv6 type nd-neighbor-solicit @nh,64,128 @vips6 @nh,64,128 != @alive6 "
+				   "ip6 saddr set %s\n",
+				text);
+		else /* not what announces an address: that asks for itself */
+			nft_put(t, "\t\tarp operation request arp saddr ip @vips4 arp saddr ip != @alive4 "
+				   "arp daddr ip != @vips4 arp daddr ip %s arp saddr ip set %s\n",
+				base_prefix_format(&subnet, asked), text);
+	}
+}
+
+/* What leaves a segment: only adverts, ARP, NS and NA are of interest, and nobody waits for them. */
+static void put_egress(struct nft_text *t, const struct nft_skeleton *s, bool virtual_macs, const char *interface)
 {
 	nft_put(t, "\tchain out-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; policy accept;\n",
 		interface, interface);
@@ -99,8 +127,10 @@ static void put_egress(struct nft_text *t, bool virtual_macs, const char *interf
 		   "\t\tip6 nexthdr udp accept\n"
 		   /* TTL 255: what this node forwards for others opens nothing. */
 		   "\t\tip protocol 112 ip ttl 255 jump sent4\n"
-		   "\t\tip6 nexthdr 112 ip6 hoplimit 255 jump sent6\n"
-		   "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"
+		   "\t\tip6 nexthdr 112 ip6 hoplimit 255 jump sent6\n");
+	put_questions(t, s, interface);
+	nft_put(t, "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"
+		   "\t\ticmpv6 type nd-neighbor-solicit @nh,64,128 @vips6 @nh,64,128 != @alive6 counter drop\n"
 		   "\t\ticmpv6 type nd-neighbor-advert @th,64,128 @vips6 @th,64,128 != @alive6 counter "
 		   "drop\n");
 	if (virtual_macs)
@@ -209,10 +239,10 @@ static void put_director(struct nft_text *t, bool six, const char *interface)
 	nft_put(t, "\t}\n");
 }
 
-static void put_segment(struct nft_text *t, bool egress, bool virtual_macs, const char *interface)
+static void put_segment(struct nft_text *t, const struct nft_skeleton *s, bool virtual_macs, const char *interface)
 {
-	if (egress)
-		put_egress(t, virtual_macs, interface);
+	if (s->egress)
+		put_egress(t, s, virtual_macs, interface);
 	put_ingress(t, virtual_macs, interface);
 	for (int six = 0; six < 2; six++) {
 		put_stale(t, six, interface);
@@ -314,7 +344,7 @@ void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 		put_virtual_ingress(t);
 	}
 	for (unsigned i = 0; i < s->segment_count; i++)
-		put_segment(t, s->egress, s->virtual_macs[i], s->segments[i]);
+		put_segment(t, s, s->virtual_macs[i], s->segments[i]);
 	for (unsigned i = 0; i < s->port_count; i++)
 		if (!s->ports[i].gone)
 			put_port(t, &s->ports[i]);

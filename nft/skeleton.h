@@ -17,6 +17,7 @@
 #define NFT_INTERVALS_MAX 32
 #define NFT_EXITS_MAX	  8
 #define NFT_RETURNS_MAX	  32
+#define NFT_OWNS_MAX	  32
 #define NFT_PORTS_MAX	  64
 #define NFT_SLOTS	  251 /* Maglev slots of a port with several endpoints; prime */
 
@@ -37,6 +38,15 @@
  * the slice has said it, and for this long after, in which the owner has heard of it, too.
  */
 #define NFT_EARLY_MS 5000
+
+/*
+ * In whose name this node asks for MACs on a segment, where the kernel would ask in that of an address of ours that it
+ * has and does not own: IPv4 by the subnet of who is asked, IPv6 link-local.
+ */
+struct nft_own {
+	struct base_prefix subnet; /* with this node's address */
+	char segment[16];
+};
 
 /* The way back to clients beyond a segment, of addresses in `subnet`. */
 struct nft_return {
@@ -65,6 +75,8 @@ struct nft_skeleton {
 	unsigned addresses_per_router;		  /* the most addresses one advert carries, >= 1 */
 	bool source4[33], source6[129];		  /* lengths of source ranges in use */
 	bool virtual_macs[NFT_SEGMENTS_MAX]; /* some address there has one; needs the egress hook */
+	unsigned own_count; /* of use at the egress hook only */
+	struct nft_own owns[NFT_OWNS_MAX];
 	/*
 	 * Interfaces with a default route: what leaves by one of them with an address of another segment takes that
 	 * one's way back. Needs the egress hook. No default route but by the segment itself: no chain.

@@ -15,7 +15,7 @@
 #include "vrrp/io/neighbour.h"
 #include "vrrp/io/socket.h"
 
-static const struct vrrp_link *link_of(const struct segment *segment)
+const struct vrrp_link *segment_link(const struct segment *segment)
 {
 	size_t count;
 	const struct vrrp_link *links = vrrp_links_get(segment->engine->links, &count);
@@ -29,7 +29,7 @@ static const struct vrrp_link *link_of(const struct segment *segment)
 bool segment_subnet(const struct segment *segment, const struct base_address *address,
 		    struct base_prefix *subnet)
 {
-	const struct vrrp_link *link = link_of(segment);
+	const struct vrrp_link *link = segment_link(segment);
 
 	for (unsigned i = 0; link && i < link->address_count; i++)
 		if (link->addresses[i].length < base_address_size(address) * 8 &&
@@ -52,7 +52,7 @@ struct base_address segment_own_address(const struct segment *segment,
 
 struct base_address segment_link_local(const struct segment *segment)
 {
-	const struct vrrp_link *link = link_of(segment);
+	const struct vrrp_link *link = segment_link(segment);
 
 	for (unsigned i = 0; link && i < link->address_count; i++)
 		if (link->addresses[i].address.family == BASE_FAMILY_IPV6 &&
@@ -63,7 +63,7 @@ struct base_address segment_link_local(const struct segment *segment)
 
 struct base_address segment_gateway(const struct segment *segment, enum base_family family)
 {
-	const struct vrrp_link *link = link_of(segment);
+	const struct vrrp_link *link = segment_link(segment);
 
 	return link ? link->gateways[family == BASE_FAMILY_IPV6] : (struct base_address){ 0 };
 }
@@ -409,7 +409,7 @@ void segments_review(struct engine *engine)
 	for (struct segment **slot = &engine->segments; *slot;) {
 		struct segment *segment = *slot;
 
-		if (link_of(segment)) {
+		if (segment_link(segment)) {
 			slot = &segment->next;
 			continue;
 		}

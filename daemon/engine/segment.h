@@ -72,6 +72,9 @@ struct segment *segment_find(struct engine *engine, const struct router_wish *wi
 void segments_review(struct engine *engine);
 void segments_free(struct engine *engine);
 
+/* Its interface as the kernel has it; NULL: it has gone. */
+const struct vrrp_link *segment_link(const struct segment *segment);
+
 /* The subnet of this interface that holds the address, with our own address in it. */
 bool segment_subnet(const struct segment *segment, const struct base_address *address,
 		    struct base_prefix *subnet);

@@ -355,6 +355,11 @@ static void test_the_rules_are_shown_as_they_always_were(void **state)
 	skeleton.interval_count = skeleton.addresses_per_router = 1;
 	skeleton.intervals_cs[0] = 100;
 	skeleton.source4[8] = skeleton.source4[32] = skeleton.source6[64] = true;
+	skeleton.own_count = 2;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(base_prefix_parse(i == 0 ? "192.0.2.1/24" : "fe80::1/64", &skeleton.owns[i].subnet));
+		strcpy(skeleton.owns[i].segment, "eth1");
+	}
 	nft_table_begin(table);
 	commit(&skeleton);
 	shown_size = 0;

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from conftest import BOTH
-from lab import wait_for
+from lab import ip_batch, wait_for
 
 # What `iptables-save` says of Docker: nothing is forwarded but what is its own. The CNI allows its pods, as flannel does.
 DOCKER = """*nat
@@ -105,6 +105,44 @@ def test_connections_and_ownership_go_on_beside(rack, kind):
     for by in watch.stop().values():
         assert by["arp"]["two"] == 0 and not by["arp"]["dark"] and not by["udp"]["dark"], by
         assert (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0), by
+
+
+@contextlib.contextmanager
+def bound_on_every_node(rack):
+    """As kube-proxy does it in its mode ipvs, on an interface that asks and answers nothing itself: here a bridge without ports."""
+    nodes = rack.lab.nodes.values()
+    try:
+        for node in nodes:
+            ip_batch(node.namespace, "link add kube-ipvs0 type bridge", "link set kube-ipvs0 arp off",
+                     *[f"address add {address} dev kube-ipvs0" for address in BOTH])
+        yield
+    finally:
+        for node in nodes:
+            ip_batch(node.namespace, "link delete kube-ipvs0")
+
+
+def test_the_addresses_are_on_every_node(rack):
+    """No strictARP is asked for: who does not own an address answers nothing for it, though it is the node's own."""
+    watch = rack.watch(kinds=("arp", "stream", "udp"))
+    with bound_on_every_node(rack):
+        for gone in (None, rack.owner()):
+            if gone:
+                rack[gone].kill()
+                owners = [rack.cluster.owner(address, other_than=gone) for address in BOTH]
+                assert owners[0] == owners[1]
+            time.sleep(1)
+            for address in BOTH:
+                rack.is_reached_from_everywhere(address)
+                assert rack.client.pings(address)
+        rack[gone].start()
+        wait_for("the one that comes back to know of them", lambda: all(rack[gone].eligible(address) for address in BOTH))
+        for node in rack.lab.nodes.values():
+            assert set(BOTH) <= set(node.addresses("kube-ipvs0")), node.name  # nobody took those for leftovers
+    for by in watch.stop().values():
+        assert by["arp"]["two"] == 0 and not by["arp"]["dark"] and not by["udp"]["dark"], by
+        assert (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0), by
+    owner = rack.owner()
+    assert all(rack.cluster.holders(address) == [owner] for address in BOTH)
 
 
 def test_a_firewall_that_lets_no_adverts_in_is_named(rack):

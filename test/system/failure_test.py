@@ -161,6 +161,37 @@ def test_a_hanging_owner_on_busy_processors(rack, record_property):
     heir(rack, lost)
 
 
+def test_a_hanging_owner_that_has_the_vm(rack, record_property):
+    """Its kernel goes on answering for the VM, in the address's name, and has to ask for its clients' MACs: not in that name."""
+    addresses = ["192.0.2.30", "2001:db8::1:30"]
+    client, owner = rack.client, rack.lab["n1"]
+    for candidates in (["n1"], ["n1", "n2", "n3"]):
+        rack.cluster.expose("here", addresses, ["local"], rack.ports, candidates=candidates)
+        wait_for("them to know it", lambda: all(rack[name].eligible(address) for name in candidates for address in addresses))
+        for address in addresses:
+            assert rack.cluster.owner(address) == "n1"
+    watch = rack.cluster.watch(*addresses, port=80)
+    time.sleep(0.5)
+    rack["n1"].hang()
+    new = {address: rack.cluster.owner(address, other_than="n1") for address in addresses}
+    for family in ("-4", "-6"):
+        owner.run(["ip", family, "neigh", "flush", "dev", "eth1"])
+    known = set()
+    for _ in range(20):
+        for family, address in zip(("-4", "-6"), addresses):
+            known.add(client.run(["ip", family, "neigh", "show", address]).stdout.split(" lladdr ")[1].split()[0])
+        time.sleep(0.1)
+    assert set(addresses) <= set(owner.addresses("eth1"))
+    seen = watch.stop()
+    rack["n1"].wake()
+    rack["n1"].process.wait_output("reason=Overslept")
+    rack.cluster.hide("here")
+    assert known == {rack.lab[name].mac for name in new.values()}, (new, known)
+    check(seen, record_property, KILLED_DARK_MS)
+    for by in seen.values():
+        assert by["stream"]["longest_ms"] < KILLED_DARK_MS, by
+
+
 PTRACE_ATTACH, PTRACE_DETACH, ALL_CHILDREN = 16, 17, 0x40000000
 
 

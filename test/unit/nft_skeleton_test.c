@@ -119,6 +119,35 @@ static void test_the_fence_is_at_the_egress_or_else_at_the_loopback(void **state
 	assert_true(says("arp daddr ip @vips4 arp daddr ip != @alive4 counter drop"));
 }
 
+/* Who is asked for its MAC learns the MAC of who asks: not as that of an address that is elsewhere. */
+static void test_a_node_asks_in_its_own_name_what_it_would_ask_in_that_of_an_address_it_does_not_own(void **state)
+{
+	static const char *const owns[][2] = { { "192.0.2.1/24", "eth1" }, { "198.51.100.7/30", "eth1" },
+					       { "203.0.113.1/24", "eth2" }, { "fe80::1/64", "eth1" } };
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	render(&skeleton, false);
+	assert_false(says("arp saddr ip set"));
+	assert_true(says("\t\ticmpv6 type nd-neighbor-solicit @nh,64,128 @vips6 @nh,64,128 != @alive6 counter drop\n"));
+	for (unsigned i = 0; i < 4; i++) {
+		assert_true(base_prefix_parse(owns[i][0], &skeleton.owns[i].subnet));
+		strcpy(skeleton.owns[i].segment, owns[i][1]);
+	}
+	skeleton.own_count = 4;
+	render(&skeleton, false);
+	assert_true(says("\t\tarp operation request arp saddr ip @vips4 arp saddr ip != @alive4 arp daddr ip != @vips4 "
+			 "arp daddr ip 192.0.2.0/24 arp saddr ip set 192.0.2.1\n"
+			 "\t\tarp operation request arp saddr ip @vips4 arp saddr ip != @alive4 arp daddr ip != @vips4 "
+			 "arp daddr ip 198.51.100.4/30 arp saddr ip set 198.51.100.7\n"
+			 "\t\ticmpv6 type nd-neighbor-solicit @nh,64,128 @vips6 @nh,64,128 != @alive6 ip6 saddr set fe80::1\n"
+			 "\t\tarp saddr ip @vips4 arp saddr ip != @alive4 counter drop\n"));
+	assert_false(says("203.0.113.1"));
+	skeleton.egress = false;
+	render(&skeleton, false);
+	assert_false(says("saddr ip set"));
+}
+
 /* Nobody pays for a virtual MAC where none is; where there is one, who sends to others pays one comparison. */
 static void test_only_a_segment_with_a_virtual_mac_has_rules_for_it(void **state)
 {
@@ -450,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_adverts_open_the_fence_for_their_interval),
 		cmocka_unit_test(test_a_router_with_many_addresses_keeps_all_of_them_alive),
 		cmocka_unit_test(test_the_fence_is_at_the_egress_or_else_at_the_loopback),
+		cmocka_unit_test(test_a_node_asks_in_its_own_name_what_it_would_ask_in_that_of_an_address_it_does_not_own),
 		cmocka_unit_test(test_only_a_segment_with_a_virtual_mac_has_rules_for_it),
 		cmocka_unit_test(test_replies_to_beyond_a_segment_leave_by_it),
 		cmocka_unit_test(test_a_bridge_s_ports_have_fence_and_director_too),
