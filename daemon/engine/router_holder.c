@@ -110,12 +110,13 @@ void router_seen(struct router *router, struct base_address address, struct base
 	     (answered && base_usec_since(engine_now(router->engine), router->asked_us) <
 				  router->core.config.interval_us))) {
 		/* A member owns it whose adverts do not reach us (yet): it answers, so it sends them. */
-		router->probing = false;
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
 		event.now_us = engine_now(router->engine);
 		event.advert.source = member->address;
 		unheard_note(router, &member->address, event.now_us);
 		router_feed(router, &event);
+		/* One that is leaving it says nothing about foreign hosts: the look goes on, or nobody would ever end it. */
+		router->probing = router->probing && router->core.elector.state == ELECTION_STATE_PROBING;
 		return;
 	}
 	if (router->probing) {

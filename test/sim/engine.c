@@ -591,11 +591,13 @@ static void read_neighbour(struct sim_world *world, unsigned n)
 	    (node->probing ||
 	     (packet.type == SIM_PACKET_ANSWER &&
 	      base_usec_since(world->now_us, node->holder_asked_us) < world->config.interval_us))) {
-		node->probing = false;
-		node->probe_end_us = BASE_USEC_NEVER;
 		event.type = VIRTUAL_ROUTER_EVENT_ADDRESS_HELD;
 		event.advert.source = address_of(packet.from);
 		feed(world, n, &event);
+		if (node->router.elector.state != ELECTION_STATE_PROBING) {
+			node->probing = false;
+			node->probe_end_us = BASE_USEC_NEVER;
+		}
 		return;
 	}
 	if (node->probing) {

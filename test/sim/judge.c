@@ -243,7 +243,10 @@ void sim_judge_look(struct sim_world *world)
 		note_cache(world, c, sim_client_served(world, c));
 	}
 	if (answering != world->answering) {
+		if (!world->answering && base_usec_since(world->now_us, world->answering_us) > world->unanswered_us)
+			world->unanswered_us = base_usec_since(world->now_us, world->answering_us);
 		world->answering = answering;
+		world->answering_us = world->now_us;
 		sim_trace(world, SIM_TRACE_JUDGE, SIM_NOBODY, answering, 0, 0);
 	}
 	world->owner = SIM_NOBODY;
@@ -281,7 +284,7 @@ void sim_judge_write(struct sim_world *world, const struct sim_lease *before,
 void sim_judge_episode_begin(struct sim_world *world)
 {
 	world->last_count = 0;
-	world->episode_unserved_us = 0;
+	world->episode_unserved_us = world->unanswered_us = 0;
 	world->episode_dark = false;
 	world->episode_owner = world->owner;
 	world->episode_owner_us = world->owner_us;

@@ -213,6 +213,8 @@ void scenario_check(struct sim_world *world)
 			is = world->statistics->transitions;
 		else if (strcmp(expect->what, "dark") == 0)
 			is = (double)world->episode_unserved_us / 1e6;
+		else if (strcmp(expect->what, "unanswered") == 0) /* for who does not know where it is */
+			is = (double)world->unanswered_us / 1e6;
 		else if (strcmp(expect->what, "dual") == 0)
 			is = (double)world->statistics->dual_max_us[world->config.regime] / 1e6;
 		else if (strcmp(expect->what, "first") == 0)

@@ -424,6 +424,7 @@ struct sim_world {
 	/* judge */
 	bool dirty;
 	uint32_t answering; /* bit per node */
+	uint64_t answering_us, unanswered_us; /* since when; the longest that it was nobody */
 	uint8_t owner;      /* the one that answers every client, or SIM_NOBODY */
 	uint8_t last_owner; /* the last one that did */
 	uint64_t owner_us;  /* since when that is this one */
