@@ -70,9 +70,14 @@ static const char *advice(enum agent_task task, const struct k8s_response *respo
 	return "";
 }
 
-/* That nothing works at all is told once, not by everybody who notices. */
+/*
+ * That nothing works at all is told once, not by everybody who notices. An answer that makes no sense is about what was
+ * asked: it must not go unsaid because a connection broke just before.
+ */
 static bool concerns_all(const struct k8s_response *response)
 {
+	if (response->malformed)
+		return false;
 	return response->result == K8S_RESULT_UNAUTHORIZED ||
 	       response->result == K8S_RESULT_UNREACHABLE ||
 	       response->result == K8S_RESULT_UNKNOWN ||

@@ -38,7 +38,7 @@ struct k8s_response {
 	enum k8s_result result;
 	long status; /* HTTP; 0: none */
 	char message[512]; /* of the Status object, or of the transport; no secrets */
-	bool malformed;		 /* a watch that ended because a line was no JSON */
+	bool malformed;		 /* what came makes no sense: a line or a list that is no JSON */
 	uint64_t retry_after_us; /* 0: not said */
 	cJSON *body; /* borrowed for the call; NULL if there was none, or with `text` */
 	const char *text; /* of a call with `raw` that succeeded; borrowed, `size` bytes and a NUL */

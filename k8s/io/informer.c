@@ -338,7 +338,8 @@ static void on_watch_end(struct k8s_informer *informer, const struct k8s_respons
 		wait_for(informer, base_random_below(&informer->random, SOON_US));
 	} else if (ended && lasted_us > BASE_USEC_PER_SEC) {
 		wait_for(informer, 0); /* a watch ends now and then: normal */
-	} else if (response->result == K8S_RESULT_UNKNOWN && lasted_us > BASE_USEC_PER_SEC) {
+	} else if (response->result == K8S_RESULT_UNKNOWN && !response->malformed &&
+		   lasted_us > BASE_USEC_PER_SEC) {
 		/* The connection broke. That is worth a line only if the next one fails, too. */
 		wait_for(informer, SOON_US + base_random_below(&informer->random, SOON_US));
 	} else if (ended || informer->broken) {
@@ -447,7 +448,7 @@ static void list_failed(struct k8s_informer *informer, const struct k8s_response
 static bool read_list(struct k8s_informer *informer, const struct k8s_response *response,
 		      void (*item)(void *userdata, const cJSON *object), struct k8s_list *list)
 {
-	struct k8s_response malformed = { .result = K8S_RESULT_UNKNOWN };
+	struct k8s_response malformed = { .result = K8S_RESULT_UNKNOWN, .malformed = true };
 	struct base_error error = { 0 };
 
 	if (k8s_list_parse(response->text ? response->text : "", response->size, item, informer,

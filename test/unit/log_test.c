@@ -8,35 +8,8 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
+#include "test/unit/capture.h"
 #include "test/unit/unit.h"
-
-static char line[65536];
-
-/* stderr goes into a file while the body runs, and what was written there into `line`. */
-static int saved_stderr, capture_fd;
-
-static void capture_begin(void)
-{
-	char path[] = "/tmp/vipd-log-test-XXXXXX";
-
-	capture_fd = mkstemp(path);
-	assert_true(capture_fd >= 0);
-	unlink(path);
-	saved_stderr = dup(STDERR_FILENO);
-	dup2(capture_fd, STDERR_FILENO);
-}
-
-static void capture_end(void)
-{
-	ssize_t size;
-
-	dup2(saved_stderr, STDERR_FILENO);
-	close(saved_stderr);
-	lseek(capture_fd, 0, SEEK_SET);
-	size = read(capture_fd, line, sizeof line - 1);
-	line[size > 0 ? size : 0] = '\0';
-	close(capture_fd);
-}
 
 /* The value of a key, as a reader of key=value lines takes it; NULL: none, or the line is broken. */
 static const char *value_of(const char *key)
