@@ -6,6 +6,8 @@
 #include "daemon/engine/node.h"
 #include "vrrp/packet.h"
 
+#define RESTORED_MAX 5 /* times a second: several commands of an administrator in a row, but no fight */
+
 static void open_loopback(struct engine *engine)
 {
 	int hops = 255;
@@ -91,8 +93,10 @@ static int on_rules(sd_event_source *source, int fd, uint32_t revents, void *use
 	engine->rules_due = true;
 	if (base_usec_since(now_us, engine->rules_restored_us) > BASE_USEC_PER_SEC) {
 		engine->rules_restored_us = now_us;
-		engine_rules_apply(engine); /* else the next refresh: nobody is fought with */
+		engine->rules_restored = 0;
 	}
+	if (engine->rules_restored++ < RESTORED_MAX)
+		engine_rules_apply(engine); /* else the next refresh: nobody is fought with */
 	if (log_gate_pass(&engine->foreign_gate, NULL))
 		log_line(LOG_WARNING, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,
 			 "%s changed the rules of vipd: put back",

@@ -125,7 +125,8 @@ struct engine {
 		uint64_t when_us;
 		size_t differed; /* elements, then; put right since */
 	} verified; /* what the kernel has of the rules, with what is wanted */
-	uint64_t rules_restored_us; /* when somebody's change of our rules was undone last */
+	uint64_t rules_restored_us; /* since when it is counted how often somebody's change of our rules was undone */
+	unsigned rules_restored;
 	struct log_gate packet_gate, send_gate, rules_gate, foreign_gate;
 	int exit_code;
 };

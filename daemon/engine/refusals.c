@@ -75,8 +75,8 @@ static void note(void *userdata, const struct nft_refusal *found)
 /* Only a set that somebody gave a size is ever full: none of ours has one. */
 static const char *advice(int error)
 {
-	return error == -ENFILE ? "somebody gave the set a size: nft delete table inet vipd; nft delete table netdev "
-				  "vipd, they are made anew without at once"
+	return error == -ENFILE ? "somebody gave the set a size: nft 'delete table inet vipd; delete table netdev "
+				  "vipd', they are made anew without at once"
 				: "tried again every minute";
 }
 

@@ -25,6 +25,8 @@
 /* How long one call of commit may take, more or less: the loop that calls has 10 ms or so for everything. */
 #define BUDGET_US 5000
 
+#define AGAIN_MAX 5 /* loads in one go, because the tables went meanwhile; somebody who does nothing else is not fought with */
+
 enum stage {
 	STAGE_IDLE,
 	STAGE_SKELETON, /* rules */
@@ -58,6 +60,7 @@ struct nft_table {
 	size_t differences;
 	bool anew;     /* the tables were made by this commit: there is nothing to read */
 	bool adding; /* such rules: the kernel has not answered yet */
+	unsigned again; /* how often the tables went while they were being filled */
 	struct nft_reader reader;
 	struct nft_transfer transfer;
 };
@@ -243,6 +246,16 @@ static int say_skeleton(const void *userdata, char *text, size_t size, struct ba
 	return r;
 }
 
+/* Somebody takes the tables away while they are being filled: they are loaded once more. */
+static int gone(struct nft_table *table)
+{
+	if (table->again++ >= AGAIN_MAX)
+		return -ENOENT;
+	table->loaded = false;
+	table->stage = STAGE_SKELETON;
+	return 0;
+}
+
 /* The rules of `skeleton`, into the tables that are there or into new ones. */
 static int load(struct nft_table *table, bool anew, struct base_error *error)
 {
@@ -335,7 +348,7 @@ static int add_rules(struct nft_table *table)
 		return NFT_TABLE_WAIT;
 	if (r == 0)
 		table->stage = STAGE_FORGET;
-	return r;
+	return r == -ENOENT ? gone(table) : r;
 }
 
 static int forget(struct nft_table *table)
@@ -363,9 +376,7 @@ static int read_more(struct nft_table *table)
 		table->stage = STAGE_COMPARE;
 	} else if (r == -ENOENT || r == NFT_READER_FOREIGN) {
 		table->mismatch = r == NFT_READER_FOREIGN;
-		table->loaded = false;
-		table->stage = STAGE_SKELETON;
-		r = 0;
+		r = gone(table);
 	}
 	return r < 0 ? r : 0;
 }
@@ -459,6 +470,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 
 		if (r < 0) {
 			table->loaded = false; /* all of it again */
+			table->again = 0;
 			table->stage = STAGE_IDLE;
 			nft_ledger_settle(table->ledger);
 			return r;
@@ -473,6 +485,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 	if (table->stage != STAGE_IDLE || table->compare)
 		return result | NFT_TABLE_MORE;
 	table->reread = false;
+	table->again = 0;
 	return result;
 }
 

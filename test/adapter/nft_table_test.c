@@ -297,6 +297,33 @@ static void test_half_of_it_flushed_is_noticed_too(void **state)
 	}
 }
 
+/* Two commands of an administrator, one after the other: the second finds the first half undone. */
+static void test_tables_that_go_while_they_are_filled_are_made_once_more(void **state)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+	struct base_error error = { 0 };
+	int r;
+
+	(void)state;
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	commit(&skeleton);
+	place_run("nft delete table inet vipd");
+	nft_table_drain(table);
+	nft_table_forget(table);
+	do
+		r = nft_table_commit(table, &skeleton, &error);
+	while (r == NFT_TABLE_MORE); /* a busy machine: the turn was over when the child had begun */
+	assert_int_equal(r, NFT_TABLE_WAIT);
+	while (place_try("nft list table inet vipd >/dev/null 2>&1"))
+		usleep(1000); /* the child puts it back */
+	place_run("nft delete table netdev vipd");
+	assert_true(commit(&skeleton) & NFT_TABLE_ANEW);
+	assert_true(nft_table_present(table));
+	assert_true(holds("netdev vipd vips4", "192.0.2.100"));
+	assert_true(holds("inet vipd vips4", "192.0.2.100"));
+}
+
 static void test_whose_change_it_was_is_known(void **state)
 {
 	static const char *const changes[] = {
@@ -1096,6 +1123,7 @@ int main(void)
 		TEST(test_source_ranges_may_overlap_and_change_their_width),
 		TEST(test_a_foreign_flush_is_noticed_and_everything_comes_back),
 		TEST(test_half_of_it_flushed_is_noticed_too),
+		TEST(test_tables_that_go_while_they_are_filled_are_made_once_more),
 		TEST(test_whose_change_it_was_is_known),
 		TEST(test_a_foreign_change_of_elements_is_healed_without_closing_the_fence),
 		TEST(test_a_restarted_process_takes_over_without_closing_the_fence),

@@ -13,7 +13,7 @@ from lab import wait_for
 from speaker_test import Rack, V4
 
 SECOND = "192.0.2.11"
-CURE = "nft delete table inet vipd; nft delete table netdev vipd"
+CURE = "nft 'delete table inet vipd; delete table netdev vipd'"
 
 
 @pytest.fixture
