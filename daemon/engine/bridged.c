@@ -24,6 +24,30 @@ static bool is_called(const char *interface, const char *tables)
 					  setting_read("/proc/sys/net/bridge/bridge-nf-call-%s", tables) == '1');
 }
 
+/*
+ * The bridge that a segment stands on as a macvlan or a VLAN, if br_netfilter has its frames: the bridge is then no segment
+ * whose ports could have rules, and what is translated comes by it instead of by the segment. Tagged frames are
+ * left alone, as a rule; a bridge that tags them itself has them without a tag before that. NULL: none such.
+ */
+static const struct vrrp_link *below(const struct segment *segment)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(segment->engine->links, &count), *upper = NULL, *bridge = NULL;
+
+	for (size_t i = 0; i < count; i++)
+		if (links[i].index == segment->index)
+			upper = &links[i];
+	for (size_t i = 0; upper && upper->lower && i < count; i++)
+		if (links[i].index == upper->lower)
+			bridge = &links[i];
+	if (!bridge || segment->engine->balancer ||
+	    (!is_called(bridge->name, "iptables") && !is_called(bridge->name, "ip6tables")) ||
+	    (upper->vlan && setting_read("/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged") != '1' &&
+	     setting_read("/sys/class/net/%s/bridge/vlan_filtering", bridge->name) != '1'))
+		return NULL;
+	return bridge;
+}
+
 static int compare(const void *left, const void *right)
 {
 	const struct nft_bridge_port *a = left, *b = right;
@@ -114,14 +138,20 @@ static void say(struct segment *segment, unsigned without)
 {
 	bool called = segment->called[0] || segment->called[1];
 	const struct router *router = not_passed(segment);
+	const struct vrrp_link *bridge = below(segment);
 	char text[sizeof segment->bridged] = "", vip[BASE_ADDRESS_TEXT_SIZE], endpoint[BASE_ADDRESS_TEXT_SIZE];
 
-	segment->in_the_way = router || without > 0;
+	segment->in_the_way = bridge || router || without > 0;
 	if (without > 0)
 		snprintf(text, sizeof text,
 			 "%s is a bridge, and br_netfilter translates its frames before it takes them: %u of its ports have no "
 			 "rules (more than %u, or a name that nftables cannot say). " CURE,
 			 segment->name, without, NFT_PORTS_MAX);
+	else if (bridge)
+		snprintf(text, sizeof text,
+			 "%s stands on the bridge %s, whose frames br_netfilter translates before %s has them: what needs that is "
+			 "not served, and the fence does not stop it. Let the pool's interface be the bridge itself, or a card. " CURE,
+			 segment->name, bridge->name, segment->name);
 	else if (router)
 		snprintf(text, sizeof text,
 			 "%s is not served by this node: as the owner it asks %s itself, by way of the bridge %s, where br_netfilter has it "

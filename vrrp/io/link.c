@@ -114,6 +114,20 @@ static bool read_address(const struct nlattr *attribute, int family, struct base
 	return true;
 }
 
+/* Others name another interface for other reasons, a veth its peer. */
+static void put_lower(struct vrrp_link *link, struct nlattr *lower, struct nlattr *info)
+{
+	struct nlattr *attributes[IFLA_INFO_MAX + 1];
+	const char *kind;
+
+	if (!lower || !info || nla_parse_nested(attributes, IFLA_INFO_MAX, info, NULL) < 0 || !attributes[IFLA_INFO_KIND])
+		return;
+	kind = nla_get_string(attributes[IFLA_INFO_KIND]);
+	link->vlan = strcmp(kind, "vlan") == 0;
+	if (link->vlan || strcmp(kind, "macvlan") == 0)
+		link->lower = nla_get_u32(lower);
+}
+
 static int on_link(struct nl_msg *message, void *userdata)
 {
 	struct vrrp_links *links = userdata;
@@ -141,6 +155,8 @@ static int on_link(struct nl_msg *message, void *userdata)
 		   (info->ifi_flags & IFF_LOWER_UP);
 	if (attributes[IFLA_MASTER])
 		link->master = nla_get_u32(attributes[IFLA_MASTER]);
+	if (!attributes[IFLA_LINK_NETNSID])
+		put_lower(link, attributes[IFLA_LINK], attributes[IFLA_LINKINFO]);
 	if (attributes[IFLA_ADDRESS] && nla_len(attributes[IFLA_ADDRESS]) == 6)
 		memcpy(link->mac.bytes, nla_data(attributes[IFLA_ADDRESS]), 6);
 	return NL_OK;

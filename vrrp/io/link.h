@@ -20,6 +20,8 @@
 
 struct vrrp_link {
 	unsigned index, master; /* of the bridge or bond that it is a port of; 0: none */
+	unsigned lower; /* of the interface that it stands on, a macvlan or a VLAN; 0: none */
+	bool vlan;
 	char name[VRRP_LINK_NAME_SIZE];
 	struct base_mac mac;
 	bool ethernet, up; /* up: administratively, and with carrier */
