@@ -169,7 +169,7 @@
 	  "Nothing to do.") \
 	X(NO_WAY_BACK, "NoWayBack", WARNING, "5b1f0d7c2ce84a0fb9c36fb0a52d9e41", \
 	  "The node's default route is not by the LAN, and clients beyond the LAN get no replies from it.", \
-	  "Add a default route by the LAN's interface with a larger metric; set its rp_filter to 2.") \
+	  "Add a default route by the LAN's interface with a larger metric; set its rp_filter to 2; see the message.") \
 	X(ADVERTS_UNHEARD, "AdvertsUnheard", WARNING, "6e6e991f77ff4b7cb7172c8ced4e9a0e", \
 	  "No VRRP adverts reach this node, though their sender answers for its address.", \
 	  "Let IP protocol 112 through the node's firewall, and VRRP's multicast through the switch.") \

@@ -99,7 +99,7 @@ void bridged_fill(const struct engine *engine, struct nft_skeleton *skeleton)
 static bool is_in_the_way(const struct segment *segment, const struct base_address *endpoint)
 {
 	return segment->called[endpoint->family == BASE_FAMILY_IPV6] &&
-	       vrrp_links_way(segment->engine->links, endpoint) == segment->index;
+	       vrrp_links_way(segment->engine->links, endpoint).index == segment->index;
 }
 
 void bridged_forget(struct router *router, uint8_t protocol, uint16_t port)

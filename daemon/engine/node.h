@@ -66,6 +66,8 @@ enum engine_review {
 	ENGINE_REVIEW_ELIGIBILITY,
 };
 
+#define ENGINE_WAYS 2
+
 struct engine {
 	sd_event *event;
 	const struct engine_options *options;
@@ -107,6 +109,7 @@ struct engine {
 	char rules_message[2 * MESSAGE_TEXT_SIZE];
 	size_t rules_refused; /* elements that the kernel does not take */
 	char no_way_back[256]; /* why clients beyond a LAN get no replies: way_back.h; "": they do */
+	struct vrrp_link_way ways_out[2][ENGINE_WAYS]; /* to anywhere, IPv4 and IPv6: by what packets leave now */
 	uint64_t ways, ways_revision; /* hash of what way_back.h wants of the rules, and of which links */
 	uint64_t bridged_revision;    /* of the links that bridged.h looked at */
 	sd_event_source *review, *refresh, *links_look, *save, *state_wait, *stop_limit, *release;

@@ -17,9 +17,30 @@ static struct segment *segment_of(struct engine *engine, const struct vrrp_link 
 	return segment;
 }
 
-/* A way that everybody's packets may take, not only those that a rule sends there. */
-static bool leads_out(const struct vrrp_link *link, int six)
+/*
+ * By what the kernel sends to clients anywhere it is asked itself: a VPN's client takes the default route's place with two
+ * halves of it, with shorter pieces, or with a rule. One address in each half of IPv4; of IPv6, two of what is in use.
+ */
+static void look_out(struct engine *engine)
 {
+	static const char *const anywhere[2][ENGINE_WAYS] = { { "8.8.8.8", "193.0.14.129" },
+							      { "2001:7fd::1", "3ffe::1" } };
+
+	for (int six = 0; six < 2; six++)
+		for (int i = 0; i < ENGINE_WAYS; i++) {
+			struct base_address address;
+
+			if (base_address_parse(anywhere[six][i], &address))
+				engine->ways_out[six][i] = vrrp_links_way(engine->links, &address);
+		}
+}
+
+/* A way that everybody's packets may take, not only those that a rule sends there. */
+static bool leads_out(const struct engine *engine, const struct vrrp_link *link, int six)
+{
+	for (int i = 0; i < ENGINE_WAYS; i++)
+		if (engine->ways_out[six][i].index == link->index)
+			return true;
 	return link->routes[six] && link->routes[six] < VRRP_LINK_ROUTE_BY_RULE;
 }
 
@@ -48,13 +69,13 @@ static void add_returns(struct nft_skeleton *skeleton, const struct vrrp_link *l
 }
 
 /* Is this a way out for addresses of another segment? A name that nft cannot say is as good as none: see why_not(). */
-static void add_exit(struct nft_skeleton *skeleton, const struct vrrp_link *link)
+static void add_exit(const struct engine *engine, struct nft_skeleton *skeleton, const struct vrrp_link *link)
 {
 	bool needed = false;
 
 	for (unsigned i = 0; i < skeleton->return_count; i++)
 		needed |= nft_return_leads_away(skeleton, &skeleton->returns[i], link->name);
-	if (!needed || (!leads_out(link, 0) && !leads_out(link, 1)) || !nft_is_sayable(link->name) ||
+	if (!needed || (!leads_out(engine, link, 0) && !leads_out(engine, link, 1)) || !nft_is_sayable(link->name) ||
 	    skeleton->exit_count == NFT_EXITS_MAX)
 		return;
 	memcpy(skeleton->exits[skeleton->exit_count], link->name, sizeof skeleton->exits[0]);
@@ -76,7 +97,7 @@ void way_back_fill(struct engine *engine, struct nft_skeleton *skeleton)
 			add_returns(skeleton, &links[i]);
 	}
 	for (size_t i = 0; i < count; i++)
-		add_exit(skeleton, &links[i]);
+		add_exit(engine, skeleton, &links[i]);
 	if (skeleton->exit_count == 0) { /* the usual node: its rules do not change with its gateway */
 		memset(skeleton->returns, 0, sizeof skeleton->returns);
 		skeleton->return_count = 0;
@@ -107,8 +128,10 @@ static uint64_t ways_of(struct engine *engine)
 
 void way_back_keep(struct engine *engine)
 {
-	uint64_t ways = ways_of(engine);
+	uint64_t ways;
 
+	look_out(engine);
+	ways = ways_of(engine);
 	if (engine->ways != ways)
 		engine_rules_soon(engine);
 	engine->ways = ways;
@@ -143,17 +166,20 @@ static bool has_router(struct engine *engine, const struct segment *segment, enu
 	return false;
 }
 
-/* By which other interface packets to clients beyond `link` would leave; NULL: by none. */
-static const struct vrrp_link *other_way(struct engine *engine, const struct vrrp_link *link, int six)
+/* By which other interface packets to clients beyond `link` leave, or some of them; NULL: by none. */
+static const struct vrrp_link *other_way(struct engine *engine, const struct vrrp_link *link, int six,
+					 unsigned *mtu)
 {
 	size_t count;
-	const struct vrrp_link *links = vrrp_links_get(engine->links, &count), *best = NULL;
+	const struct vrrp_link *links = vrrp_links_get(engine->links, &count);
 
-	for (size_t i = 0; i < count; i++)
-		if (links[i].index != link->index && leads_out(&links[i], six) &&
-		    (!best || links[i].routes[six] < best->routes[six]))
-			best = &links[i];
-	return best && leads_out(link, six) && link->routes[six] <= best->routes[six] ? NULL : best;
+	for (int way = 0; way < ENGINE_WAYS; way++)
+		for (size_t i = 0; i < count; i++)
+			if (links[i].index == engine->ways_out[six][way].index && links[i].index != link->index) {
+				*mtu = engine->ways_out[six][way].mtu ? engine->ways_out[six][way].mtu : links[i].mtu;
+				return &links[i];
+			}
+	return NULL;
 }
 
 __attribute__((format(printf, 3, 4))) static void say(char *text, size_t size, const char *format, ...)
@@ -170,7 +196,8 @@ __attribute__((format(printf, 3, 4))) static void say(char *text, size_t size, c
 
 static void say_why_not(struct engine *engine, const struct vrrp_link *link, int six, char *text, size_t size)
 {
-	const struct vrrp_link *other = other_way(engine, link, six);
+	unsigned mtu;
+	const struct vrrp_link *other = other_way(engine, link, six, &mtu);
 	const char *family = six ? "IPv6" : "IPv4";
 
 	if (!other || !has_router(engine, segment_of(engine, link), six ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4))
@@ -183,6 +210,11 @@ static void say_why_not(struct engine *engine, const struct vrrp_link *link, int
 		    family, other->name, link->name);
 	else if (!nft_is_sayable(other->name))
 		say(text, size, "%s: the default route is by an interface whose name nftables cannot say", link->name);
+	else if (mtu > link->mtu)
+		say(text, size,
+		    "%s: none larger than its MTU (%u), as the way (%s) by %s has a larger one (%u): give the default route by %s "
+		    "'mtu lock %u'",
+		    link->name, link->mtu, family, other->name, mtu, other->name, link->mtu);
 	if (!six && is_strict(link->name))
 		say(text, size, "%s: the default route is by %s: set net.ipv4.conf.%s.rp_filter to 2, or requests are dropped",
 		    link->name, other->name, link->name);

@@ -1,4 +1,5 @@
 """Nodes with a second network that has their default route: clients beyond the LAN are answered by way of the LAN."""
+import contextlib
 import re
 import socket
 import time
@@ -7,8 +8,9 @@ import pytest
 
 import manifests
 from conftest import BOTH, V4, V6, Rack
-from dataplane_modes_test import local_servers, planes
+from dataplane_modes_test import _quiet, local_servers, planes
 from lab import ip_batch, wait_for
+from tunnel import tunnel
 
 OTHER = {False: "10.98.0.253", True: "fd98::fd"} # a router of the management network that knows no client
 LAN = {False: "192.0.2.254", True: "2001:db8::fe"}
@@ -221,3 +223,125 @@ def test_a_gateway_is_known_before_the_first_client_asks(rack):
         begun = time.monotonic()
         assert rack.lab.far.reaches(address, 22) == "db"
         assert time.monotonic() - begun < 0.9, address
+
+
+HALVES = {False: ["0.0.0.0/1", "128.0.0.0/1"], True: ["::/1", "8000::/1"]}
+PIECES = {False: HALVES[False], True: ["::/3", "2000::/4", "3000::/4", "fc00::/7"]} # as OpenVPN does it
+TABLE = 51820 # as wg-quick does it
+
+
+def as_vpns_do(how):
+    """What a VPN's client adds instead of a default route, and how it goes again; by eth0, to the router that knows no client."""
+    if how == "a rule":
+        return ([f"route add default via {OTHER[six]} dev eth0 table {TABLE}" for six in FAMILIES],
+                [["ip", "-6" if six else "-4", "rule", "{}", "not", "fwmark", str(TABLE), "table", str(TABLE)] for six in FAMILIES])
+    parts = HALVES if how == "halves" else PIECES
+    return [f"route add {part} via {OTHER[six]} dev eth0" for six in FAMILIES for part in parts[six]], []
+
+
+@pytest.mark.parametrize("how", ["halves", "pieces", "a rule"])
+def test_a_default_route_that_is_none(rack, how):
+    """The only default route is by the LAN, and yet all that leaves goes another way."""
+    on_all(rack, *[way(six, "eth0", BY_OTHER, "delete") for six in FAMILIES])
+    wait_for("the chains to be empty", lambda: [exits(node) for node in rack.lab.nodes.values()] == [set()] * 3, 15)
+    routes, rules = as_vpns_do(how)
+    try:
+        on_all(rack, *routes)
+        for node in rack.lab.nodes.values():
+            for rule in rules:
+                # What is beside: pods and the LAN are found before it.
+                node.run([*rule[:2], "rule", "add", "priority", "100", "table", "main", "suppress_prefixlength", "0"])
+                node.run([word.replace("{}", "add") for word in rule] + ["priority", "200"])
+        wait_for("the way back", lambda: [exits(node) for node in rack.lab.nodes.values()] == [{"eth0"}] * 3, 15)
+        for address in BOTH:
+            rack.is_reached_from_everywhere(address)
+            assert rack.lab.far.pings(address)
+        assert set(whys(rack)) == {""}
+        on_all(rack, way(False, "eth1", FALLBACK, "delete"))
+        wait_for("it to be said", lambda: set(whys(rack)) == {
+            "eth1: the default route (IPv4) is by eth0: add one by eth1, with a larger metric"})
+        assert not rack.lab.far.reaches(V4, 22, 0.5)
+    finally:
+        on_all(rack, *[line.replace("route add", "route delete") for line in routes])
+        for node in rack.lab.nodes.values():
+            for rule in rules:
+                node.run([*rule[:2], "rule", "delete", "priority", "100"], check=False)
+                node.run([*rule[:2], "rule", "delete", "priority", "200"], check=False)
+            settle_routes(node)
+    wait_for("all as it was", lambda: set(whys(rack)) == {""}, 15)
+
+
+@contextlib.contextmanager
+def small_lan(rack, mtu=1400):
+    """Frames of the LAN are smaller than those of pods and of the other network."""
+    def have(size):
+        switch = rack.lab.switch
+        for host in [*rack.lab.nodes.values(), rack.lab.gateway, rack.lab.client]:
+            host.run(["ip", "link", "set", "eth1", "mtu", str(size)])
+            switch.run(["ip", "link", "set", f"lan-{host.name}", "mtu", str(size)])
+        for host in rack.hosts: # what somebody was told of smaller paths, now or in another test
+            host.run(["ip", "route", "flush", "cache"])
+            host.run(["ip", "-6", "route", "flush", "cache"])
+    have(mtu)
+    try:
+        yield
+    finally:
+        have(1500)
+
+
+def large_ones_come(rack, address):
+    """Both ways: a stream, and datagrams in pieces as large as the other networks' frames."""
+    host, text = rack.lab.far, "z" * 60000
+    wait_for("large datagrams", lambda: _quiet(lambda: host.ask_udp(address, 80, "x" * 4000, timeout=0.5)) == ("db", "x" * 4000))
+    assert host.ask(address, 22, text, timeout=5) == ("db", f"db {text}")
+
+
+@pytest.mark.parametrize("dataplane", ["director", "nat"])
+def test_a_lan_with_smaller_frames(rack, dataplane):
+    """What is larger is lost on its way by the LAN, and that is said, with what to do; then VMs are told by the kernel."""
+    rack.cluster.pool(dataplane=dataplane)
+    wait_for("the data plane", lambda: {plane for plane, why in planes(rack).values()} == {dataplane})
+    try:
+        with small_lan(rack):
+            wait_for("it to be said", lambda: all("give the default route by eth0 'mtu lock 1400'" in why and
+                                                  why.count("none larger than its MTU (1400)") == 2 for why in whys(rack)), 15)
+            for address in BOTH:
+                assert rack.lab.far.ask_udp(address, 80, "x") == ("db", "x")
+                # By way of the owner they come in pieces for the LAN already, if the VM is on another node.
+                for _ in range(3 if dataplane == "director" else 0):
+                    assert _quiet(lambda: rack.lab.far.ask_udp(address, 80, "x" * 4000, timeout=0.5)) is None
+            on_all(rack, *[way(six, "eth0", BY_OTHER) + " mtu lock 1400" for six in FAMILIES])
+            wait_for("it to be over", lambda: set(whys(rack)) == {""}, 15)
+            for address in BOTH:
+                large_ones_come(rack, address)
+            # The default route by the LAN.
+            on_all(rack, *[way(six, "eth1", BY_LAN) for six in FAMILIES])
+            for address in BOTH:
+                large_ones_come(rack, address)
+    finally:
+        for node in rack.lab.nodes.values():
+            settle_routes(node)
+        rack.cluster.pool()
+    wait_for("all as it was", lambda: set(whys(rack)) == {""}, 15)
+
+
+@pytest.mark.parametrize("dataplane", ["director", "nat"])
+def test_a_lan_with_smaller_frames_and_the_default_route(rack, dataplane):
+    """Nodes with one network, whose pods have larger frames, in data plane nat through a tunnel, too: everybody is told."""
+    on_all(rack, *[way(six, "eth0", BY_OTHER, "delete") for six in FAMILIES])
+    rack.cluster.pool(dataplane=dataplane)
+    wait_for("the data plane", lambda: {plane for plane, why in planes(rack).values()} == {dataplane})
+    try:
+        with small_lan(rack):
+            wait_for("nothing to be said", lambda: set(whys(rack)) == {""}, 15)
+            for address in BOTH:
+                large_ones_come(rack, address)
+                text = "w" * 60000
+                assert rack.client.ask(address, 22, text, timeout=5) == ("db", f"db {text}")
+        with tunnel(rack.lab) if dataplane == "nat" else contextlib.nullcontext():
+            for address in BOTH:
+                large_ones_come(rack, address)
+    finally:
+        for node in rack.lab.nodes.values():
+            settle_routes(node)
+        rack.cluster.pool()

@@ -153,6 +153,8 @@ static int on_link(struct nl_msg *message, void *userdata)
 	link->ethernet = info->ifi_type == ARPHRD_ETHER && !(info->ifi_flags & IFF_LOOPBACK);
 	link->up = (info->ifi_flags & IFF_UP) && (info->ifi_flags & IFF_RUNNING) &&
 		   (info->ifi_flags & IFF_LOWER_UP);
+	if (attributes[IFLA_MTU])
+		link->mtu = nla_get_u32(attributes[IFLA_MTU]);
 	if (attributes[IFLA_MASTER])
 		link->master = nla_get_u32(attributes[IFLA_MASTER]);
 	if (!attributes[IFLA_LINK_NETNSID])
@@ -469,16 +471,11 @@ int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_a
 	return first;
 }
 
-struct way {
-	bool local;
-	unsigned index;
-};
-
 static int on_lookup(struct nl_msg *message, void *userdata)
 {
 	struct nlmsghdr *header = nlmsg_hdr(message);
-	struct nlattr *attributes[RTA_MAX + 1];
-	struct way *way = userdata;
+	struct nlattr *attributes[RTA_MAX + 1], *metrics[RTAX_MAX + 1];
+	struct vrrp_link_way *way = userdata;
 
 	if (header->nlmsg_type != RTM_NEWROUTE ||
 	    nlmsg_parse(header, sizeof(struct rtmsg), attributes, RTA_MAX, NULL) < 0)
@@ -486,15 +483,18 @@ static int on_lookup(struct nl_msg *message, void *userdata)
 	way->local = ((struct rtmsg *)nlmsg_data(header))->rtm_type == RTN_LOCAL;
 	if (attributes[RTA_OIF])
 		way->index = nla_get_u32(attributes[RTA_OIF]);
+	if (attributes[RTA_METRICS] && nla_parse_nested(metrics, RTAX_MAX, attributes[RTA_METRICS], NULL) >= 0 &&
+	    metrics[RTAX_MTU])
+		way->mtu = nla_get_u32(metrics[RTAX_MTU]);
 	return NL_OK;
 }
 
-static struct way look_up(struct vrrp_links *links, const struct base_address *address)
+struct vrrp_link_way vrrp_links_way(struct vrrp_links *links, const struct base_address *address)
 {
 	unsigned size = base_address_size(address);
 	struct rtmsg info = { .rtm_family = size == 4 ? AF_INET : AF_INET6, .rtm_dst_len = (uint8_t)(size * 8) };
 	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETROUTE, 0);
-	struct way way = { 0 }, none = { 0 };
+	struct vrrp_link_way way = { 0 }, none = { 0 };
 	bool failed;
 
 	if (!message)
@@ -508,11 +508,6 @@ static struct way look_up(struct vrrp_links *links, const struct base_address *a
 	return failed ? none : way;
 }
 
-unsigned vrrp_links_way(struct vrrp_links *links, const struct base_address *address)
-{
-	return look_up(links, address).index;
-}
-
 bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addresses, size_t count,
 		     unsigned patience_us)
 {
@@ -520,7 +515,7 @@ bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addres
 	unsigned waited_us = 0;
 
 	for (size_t i = 0; i < count; i++)
-		while (addresses[i].family == BASE_FAMILY_IPV6 && !look_up(links, &addresses[i]).local) {
+		while (addresses[i].family == BASE_FAMILY_IPV6 && !vrrp_links_way(links, &addresses[i]).local) {
 			if (waited_us >= patience_us)
 				return false;
 			nanosleep(&pause, NULL);

@@ -24,6 +24,7 @@ struct vrrp_link {
 	bool vlan;
 	char name[VRRP_LINK_NAME_SIZE];
 	struct base_mac mac;
+	unsigned mtu;
 	bool ethernet, up; /* up: administratively, and with carrier */
 	unsigned address_count; /* without those of ours */
 	struct base_prefix addresses[VRRP_LINK_ADDRESSES_MAX];
@@ -69,8 +70,13 @@ int vrrp_links_add(struct vrrp_links *links, unsigned index, const struct base_a
 bool vrrp_links_wait(struct vrrp_links *links, const struct base_address *addresses, size_t count,
 		     unsigned patience_us);
 
-/* The interface by which the kernel would send to this address, as its routes are now; 0: none. */
-unsigned vrrp_links_way(struct vrrp_links *links, const struct base_address *address);
+/* By which interface the kernel would send to this address, as its routes and rules are now. 0: by none. */
+struct vrrp_link_way {
+	unsigned index;
+	unsigned mtu; /* if its route has one of its own; 0: as the interface */
+	bool local;
+};
+struct vrrp_link_way vrrp_links_way(struct vrrp_links *links, const struct base_address *address);
 
 /* Removes ours; one that is gone already, or is not ours, is fine (and left alone). */
 int vrrp_links_remove(struct vrrp_links *links, unsigned index,
