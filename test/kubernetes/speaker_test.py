@@ -210,95 +210,117 @@ def test_endpoints_follow_the_vm(rack):
     rack.speakers.serves(V4)
 
 
-def attached(rack):
+FAMILIES = pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+
+
+def on_50(six, number):
+    """An address on network vms/lan."""
+    return f"fd50::{number:x}" if six else f"10.50.0.{number}"
+
+
+def prefix_50(six, number):
+    return f"{on_50(six, number)}/{64 if six else 24}"
+
+
+def with_50(device, six, number):
+    return f"address add {prefix_50(six, number)} dev {device}" + (" nodad" if six else "")
+
+
+def attached(rack, six):
     """vm3 has an interface on network vms/lan, br50 on its node; answers what boots it with this MAC and address."""
     vm, node = rack.lab.vms["vm3"], rack.lab["n3"]
-    ip_batch(node.namespace, "link add br50 address 02:50:00:00:00:01 type bridge", "link set br50 up", "address add 10.50.0.1/24 dev br50",
+    ip_batch(node.namespace, "link add br50 address 02:50:00:00:00:01 type bridge", "link set br50 up", with_50("br50", six, 1),
              f"link add vm50 type veth peer name net1 netns {vm.namespace}", "link set vm50 master br50 up",
              # hairpinMode, as for cni0: with br_netfilter the bridge itself gives back what is translated to who sent it.
              "link set vm50 type bridge_slave hairpin on")
 
-    def boot(mac, address, reported=None):
+    def boot(mac, number, reported=None):
         ip_batch(vm.namespace, f"link set net1 down address {mac}", "address flush dev net1", "link set net1 up",
-                 f"address add {address}/24 dev net1")
+                 with_50("net1", six, number))
         instance = "/apis/kubevirt.io/v1/namespaces/vms/virtualmachineinstances/vm3"
         rack.api.patch(instance, {"spec": {"networks": [
             {"name": "default", "pod": {}}, {"name": "second", "multus": {"networkName": "lan"}}]}})
         rack.api.patch(f"{instance}/status", {"status": {"phase": "Running", "nodeName": "n3", "interfaces": [
             {"name": "default", "ipAddress": vm.address4, "ipAddresses": [vm.address4]},
-            {"name": "second", "mac": mac, "ipAddresses": [reported or address], "infoSource": "domain, guest-agent"}]}})
-    boot("02:50:00:00:00:07", "10.50.0.7")
+            # Guests say their link-local address, too, and some say it first.
+            {"name": "second", "mac": mac, "ipAddresses": ["fe80::50:ff:fe00:7", reported or on_50(six, number)],
+             "infoSource": "domain, guest-agent"}]}})
+    boot("02:50:00:00:00:07", 7)
     return boot
 
 
-def expose_attached(rack, ports=(22,)):
+def expose_attached(rack, six, ports=(22,)):
     service = manifests.service("ssh", [], ports, selector={"vmi.kubevirt.io/id": "vm3"},
-                                annotations={"vipd.dev/network": "vms/lan"})
+                                annotations={"vipd.dev/network": "vms/lan"}, ipFamilies=["IPv6" if six else "IPv4"])
     rack.api.create("/api/v1/namespaces/vms/services", service)
-    rack.allocate(V4, service=service)
+    rack.allocate(BOTH[six], service=service)
 
 
-def allow_attached(rack):
-    rack.api.patch(f"{GROUP}/virtualips/{V4}", {"spec": {"attachedNetworks": [
-        {"network": "vms/lan", "ranges": ["10.50.0.0/24"]}]}})
-    rack.speakers.serves(V4, seconds=20)
+def allow_attached(rack, six):
+    rack.api.patch(f"{GROUP}/virtualips/{manifests.virtual_ip_name(BOTH[six])}", {"spec": {"attachedNetworks": [
+        {"network": "vms/lan", "ranges": ["fd50::/64" if six else "10.50.0.0/24"]}]}})
+    rack.speakers.serves(BOTH[six], seconds=20)
 
 
-def test_an_attached_network_is_asked_by_pods_nodes_and_its_own_vms(rack):
+@FAMILIES
+def test_an_attached_network_is_asked_by_pods_nodes_and_its_own_vms(rack, six):
     """A VM asks its own address, and another VM's on the same network, by the pod network and by the attached one; so does a
     pod elsewhere. Each is asked in a node's name: the VM's way out is neither the pod network nor a node."""
-    vm, other = rack.lab.vms["vm3"], rack.lab.vms["vm1"]
-    attached(rack)
+    vm, other, address = rack.lab.vms["vm3"], rack.lab.vms["vm1"], BOTH[six]
+    attached(rack, six)
     ip_batch(rack.lab["n3"].namespace, f"link add vm51 type veth peer name net1 netns {other.namespace}",
              f"link add n1-50 type veth peer name net50 netns {rack.lab['n1'].namespace}",
              "link set vm51 master br50 up", "link set n1-50 master br50 up")
-    ip_batch(other.namespace, "link set net1 up", "address add 10.50.0.8/24 dev net1")
-    ip_batch(rack.lab["n1"].namespace, "link set net50 up", "address add 10.50.0.2/24 dev net50")
-    expose_attached(rack, (22, "80/UDP"))
-    allow_attached(rack)
+    ip_batch(other.namespace, "link set net1 up", with_50("net1", six, 8))
+    ip_batch(rack.lab["n1"].namespace, "link set net50 up", with_50("net50", six, 2))
+    expose_attached(rack, six, (22, "80/UDP"))
+    allow_attached(rack, six)
     for node in rack.lab.nodes.values():
         node.run(["nft", "delete", "table", "inet", "cni"])  # not every network plugin masquerades its pods
-    gateway = vm.ip("route", "show", "default")[0]["gateway"]
-    ip_batch(vm.namespace, "route replace default via 10.50.0.254 dev net1", f"route add {V4} via {gateway}")
+    gateway = vm.ip("-6" if six else "-4", "route", "show", "default")[0]["gateway"]
+    ip_batch(vm.namespace, f"route replace default via {on_50(six, 254)} dev net1", f"route add {address} via {gateway}")
 
     def asks(host, source):
-        wait_for(f"{host.name} to be answered", lambda: host.reaches(V4, 22), 3)
-        assert host.ask(V4, 22, "whoami") == ("vm3", f"vm3 {source}"), host.name
-        assert host.ask_udp(V4, 80, "whoami") == ("vm3", source), host.name
+        wait_for(f"{host.name} to be answered", lambda: host.reaches(address, 22), 3)
+        assert host.ask(address, 22, "whoami") == ("vm3", f"vm3 {source}"), host.name
+        assert host.ask_udp(address, 80, "whoami") == ("vm3", source), host.name
     for host in (rack.client, rack.lab.far, rack.lab["n3"], vm):
-        asks(host, "10.50.0.1")
+        asks(host, on_50(six, 1))
     for host in (rack.lab["n1"], other):
-        asks(host, "10.50.0.2")
+        asks(host, on_50(six, 2))
     for host in (vm, other):
-        ip_batch(host.namespace, f"route replace {V4} via 10.50.0.1 dev net1")
-        asks(host, "10.50.0.1")
-    rack.lab["n3"].run(["sysctl", "-w", "net.bridge.bridge-nf-call-iptables=0"], check=False)  # if there is br_netfilter
+        ip_batch(host.namespace, f"route replace {address} via {on_50(six, 1)} dev net1")
+        asks(host, on_50(six, 1))
+    for name in ("iptables", "ip6tables"):  # if there is br_netfilter
+        rack.lab["n3"].run(["sysctl", "-w", f"net.bridge.bridge-nf-call-{name}=0"], check=False)
     for host in (vm, other):
-        asks(host, "10.50.0.1")
+        asks(host, on_50(six, 1))
 
 
-def test_an_address_on_an_attached_network_follows_the_vm(rack):
+@FAMILIES
+def test_an_address_on_an_attached_network_follows_the_vm(rack, six):
     """Another MAC and another address with every boot; what it reports outside of what the pool allows is no target."""
-    node, boot = rack.lab["n3"], attached(rack)
+    node, boot, address = rack.lab["n3"], attached(rack, six), BOTH[six]
+    outside = "fd00:10:244:1::1" if six else "10.244.1.1"
 
     def condition():
-        return rack.conditions().get("EndpointsAvailable", {})
+        return rack.conditions(address).get("EndpointsAvailable", {})
 
-    expose_attached(rack)
+    expose_attached(rack, six)
     wait_for("the pool to be asked", lambda: "network vms/lan is not among" in condition().get("message", ""), 20)
-    allow_attached(rack)
+    allow_attached(rack, six)
     # In the name of its node: the way out of that network need not be this node.
-    assert rack.client.ask(V4, 22, "whoami")[1] == "vm3 10.50.0.1"
-    boot("02:50:00:00:00:99", "10.50.0.200")
-    rack.speakers.serves(V4, seconds=20)
-    assert "10.50.0.200" in node.ruleset()
-    boot("02:50:00:00:00:99", "10.50.0.200", reported="10.244.1.1")
+    assert rack.client.ask(address, 22, "whoami")[1] == f"vm3 {on_50(six, 1)}"
+    boot("02:50:00:00:00:99", 200)
+    rack.speakers.serves(address, seconds=20)
+    assert on_50(six, 200) in node.ruleset()
+    boot("02:50:00:00:00:99", 200, reported=outside)
     wait_for("the condition to say why", lambda: condition().get("status") == "False" and
-             "VM vm3 reports 10.244.1.1 on network vms/lan, which is in no range" in condition()["message"], 20)
-    rack.speakers.refuses(V4, seconds=20)
-    assert "10.244.1.1 ." not in node.ruleset()
-    boot("02:50:00:00:00:99", "10.50.0.200")
-    rack.speakers.serves(V4, seconds=20)
+             f"VM vm3 reports {outside} on network vms/lan, which is in no range" in condition()["message"], 20)
+    rack.speakers.refuses(address, seconds=20)
+    assert f"{outside} ." not in node.ruleset()
+    boot("02:50:00:00:00:99", 200)
+    rack.speakers.serves(address, seconds=20)
 
 
 def test_deleted_it_leaves_nothing(rack):
