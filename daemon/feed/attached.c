@@ -113,25 +113,43 @@ static const cJSON *interface_of(const cJSON *vm, const struct network *network)
 	return NULL;
 }
 
-/* The first address of the family that is allowed. */
+/* Made of its MAC (RFC 4291, appendix A): it stays, where temporary ones beside it come and go (RFC 8981). */
+static bool is_of_mac(const struct base_address *address, const cJSON *interface)
+{
+	struct base_mac mac;
+	const uint8_t *b = mac.bytes;
+
+	if (address->family != BASE_FAMILY_IPV6 || !base_mac_parse(tree_text(interface, "mac"), &mac))
+		return false;
+	return memcmp(address->bytes + 8, (const uint8_t[8]){ b[0] ^ 2, b[1], b[2], 0xff, 0xfe, b[3], b[4], b[5] }, 8) == 0;
+}
+
+/* The first address of the family that is allowed; rather one that stays. */
 static bool find_address(struct wish_set *set, const struct object *object, const struct network *network,
 			 enum base_family family, struct base_address *address)
 {
 	const cJSON *interface = interface_of(object_tree(set, object), network);
 	const char *word = family == BASE_FAMILY_IPV6 ? "IPv6" : "IPv4", *text, *outside = NULL;
+	struct base_address one;
+	bool found = false;
 
 	if (!interface) {
 		remark(set, "VM %s reports no interface on network %s", object->name, network->name);
 		return false;
 	}
 	for (int i = 0; (text = reported(interface, i)); i++) {
-		if (!base_address_parse(text, address) || address->family != family ||
-		    base_address_is_special(address))
+		if (!base_address_parse(text, &one) || one.family != family || base_address_is_special(&one))
 			continue;
-		if (is_allowed(network, address))
-			return true;
-		outside = text;
+		if (!is_allowed(network, &one)) {
+			outside = text;
+			continue;
+		}
+		if (!found || is_of_mac(&one, interface))
+			*address = one;
+		found = true;
 	}
+	if (found)
+		return true;
 	if (outside)
 		remark(set, "VM %s reports %s on network %s, which is in no range that pool %s allows for it",
 		       object->name, outside, network->name, network->pool);

@@ -115,6 +115,7 @@ static void lean_vm(cJSON *lean, const cJSON *tree)
 		cJSON *one = cJSON_CreateObject();
 
 		borrow(one, item, "name");
+		borrow(one, item, "mac");
 		borrow(one, item, "ipAddress");
 		borrow(one, item, "ipAddresses");
 		cJSON_AddItemToArray(list, one);

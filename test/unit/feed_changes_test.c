@@ -545,16 +545,21 @@ static void put_vm(struct wish_set *set, const char *name, const char *phase, co
 	free(vm);
 }
 
-static const struct message_service_port *port_of(struct wish_set *set, struct engine *engine)
+static const struct message_service_port *port_named(struct wish_set *set, struct engine *engine, const char *name)
 {
 	static struct message message;
 	struct entry *entry;
 
 	wish_set_emit_changes(set, on_message, engine);
-	entry = find(engine, "port 192.0.2.10 6 22");
+	entry = find(engine, name);
 	assert_non_null(entry);
 	assert_int_equal(message_decode(&message, entry->data, (size_t)entry->size), 0);
 	return &message.service_port;
+}
+
+static const struct message_service_port *port_of(struct wish_set *set, struct engine *engine)
+{
+	return port_named(set, engine, "port 192.0.2.10 6 22");
 }
 
 static void test_an_address_on_an_attached_network_is_what_the_vm_reports_and_the_pool_allows(void **state)
@@ -617,6 +622,43 @@ static void test_an_address_on_an_attached_network_is_what_the_vm_reports_and_th
 	assert_int_equal(port_of(set, engine)->endpoint_count, 0);
 	assert_string_equal(wish_set_remark(set, "vms", "a"),
 			    "network others/lan is not among spec.attachedNetworks of pool lab");
+	engine_free(engine);
+	wish_set_free(set);
+}
+
+/* Of several, that of its MAC: temporary addresses change every day, and are named in any order. */
+static void test_an_ipv6_address_on_an_attached_network_is_one_that_stays(void **state)
+{
+	static const struct {
+		const char *addresses, *wanted;
+	} rows[] = {
+		{ "\"ipAddresses\":[\"fe80::ff:fe00:99\",\"fd50::dead:1\"]", "fd50::dead:1" },
+		{ "\"ipAddresses\":[\"fd50::dead:1\",\"fd50::ff:fe00:99\"]", "fd50::ff:fe00:99" },
+		{ "\"ipAddresses\":[\"fd50::ff:fe00:99\",\"fd50::dead:2\"]", "fd50::ff:fe00:99" },
+		{ "\"ipAddresses\":[\"fd99::ff:fe00:99\",\"fd50::dead:2\",\"fd50::dead:1\"]", "fd50::dead:2" },
+		{ "\"ipAddresses\":[\"10.50.0.7\",\"fd50::ff:fe00:98\"]", "fd50::ff:fe00:98" },
+		{ "\"ipAddresses\":[\"fd99::ff:fe00:99\"]", NULL },
+		{ "\"ipAddresses\":[\"fe80::ff:fe00:99\"]", NULL },
+	};
+	struct wish_set *set = wish_set_new(true);
+	struct engine *engine = engine_new();
+
+	(void)state;
+	put_attached(set, "vms/lan");
+	put(set, "VirtualIP",
+	    "{\"metadata\":{\"name\":\"six\"},\"spec\":{\"address\":\"2001:db8::10\",\"pool\":\"lab\","
+	    "\"virtualRouter\":\"lab.ipv6.16\",\"virtualRouterID\":16,\"services\":[{\"namespace\":\"vms\","
+	    "\"name\":\"a\"}],\"attachedNetworks\":[{\"network\":\"vms/lan\",\"ranges\":[\"fd50::/64\",\"fe80::/10\"]}]}}");
+	for (size_t i = 0; i < BASE_COUNT_OF(rows); i++) {
+		const struct message_service_port *port;
+		char text[BASE_ADDRESS_TEXT_SIZE];
+
+		put_vm(set, "db", "Running", rows[i].addresses);
+		port = port_named(set, engine, "port 2001:db8::10 6 22");
+		assert_int_equal(port->endpoint_count, rows[i].wanted != NULL);
+		if (rows[i].wanted)
+			assert_string_equal(base_address_format(&port->endpoints[0].address, text), rows[i].wanted);
+	}
 	engine_free(engine);
 	wish_set_free(set);
 }
@@ -733,6 +775,7 @@ int main(void)
 		cmocka_unit_test(test_the_pods_of_one_vm_have_its_number),
 		cmocka_unit_test(
 			test_an_address_on_an_attached_network_is_what_the_vm_reports_and_the_pool_allows),
+		cmocka_unit_test(test_an_ipv6_address_on_an_attached_network_is_one_that_stays),
 		cmocka_unit_test(test_every_port_of_an_address_is_one_wish_more),
 	};
 
