@@ -24,10 +24,11 @@ struct router {
 };
 
 struct address {
-	struct address *next, *next_of_router, *next_due;
+	struct address *next, *next_of_router, *next_due, *next_news;
 	struct address_book *book;
 	struct router *router;
 	bool due, candidate, stale; /* stale: its version is known to be old */
+	bool news, recorded; /* news: before all others that are due; recorded: status.owner is this node */
 	uint64_t not_before_us, retry_us;
 	struct k8s_request *request;
 	bool applying; /* the request is about notEligible */
@@ -39,7 +40,7 @@ struct address {
 
 struct address_book {
 	struct agent *agent;
-	struct address *addresses[ADDRESS_BUCKETS], *due;
+	struct address *addresses[ADDRESS_BUCKETS], *due, *news;
 	struct router *routers[ADDRESS_BUCKETS];
 	sd_event_source *timer;
 	unsigned writing, owned;

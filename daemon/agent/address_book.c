@@ -9,9 +9,14 @@
 #include "daemon/agent/leases.h"
 #include "k8s/object.h"
 
-#define WRITING_MAX	16
-#define BUDGET_MAX	100
-#define BUDGET_REFILL_US (BASE_USEC_PER_SEC / 25)
+/*
+ * A node that dies may leave its heirs thousands of statuses to write. What protects the server is that few are under way at
+ * once, so that they get slower as it does, and its own priority and fairness (deploy/flowschema.yaml); the budget is twice
+ * what a kubelet may (50/s, 100 at once), for a write more or less each address.
+ */
+#define WRITING_MAX	 8
+#define BUDGET_MAX	 100
+#define BUDGET_REFILL_US (BASE_USEC_PER_SEC / 100)
 
 /* --- who is who --- */
 
@@ -69,11 +74,26 @@ void address_due(struct address *address)
 	agent_flush_soon(book->agent);
 }
 
+/* Who has it is told before all that only became true of it since: endpoints, a fence, another node's eligibility. */
+static void note_news(struct address *address)
+{
+	struct address_book *book = address->book;
+
+	if (address->news || !address->router || !address->router->known ||
+	    address->router->status.owned == address->recorded)
+		return;
+	address->news = true;
+	address->next_news = book->news;
+	book->news = address;
+}
+
 static void router_due(struct router *router)
 {
 	for (struct address *address = router->addresses; address;
-	     address = address->next_of_router)
+	     address = address->next_of_router) {
+		note_news(address);
 		address_due(address);
+	}
 }
 
 static void leave_router(struct address *address)
@@ -116,7 +136,7 @@ void address_set_text(char **slot, const char *text)
 
 static void address_free(struct address *address)
 {
-	struct address **slot = &address->book->due;
+	struct address **slot = &address->book->due, **news = &address->book->news;
 
 	if (address->request) {
 		k8s_request_cancel(address->request);
@@ -126,6 +146,10 @@ static void address_free(struct address *address)
 		slot = &(*slot)->next_due;
 	if (address->due)
 		*slot = address->next_due;
+	while (address->news && *news != address)
+		news = &(*news)->next_news;
+	if (address->news)
+		*news = address->next_news;
 	leave_router(address);
 	free(address->uid);
 	free(address->version);
@@ -189,8 +213,10 @@ void address_take(struct address *address, const cJSON *object)
 	free(address->status);
 	address->status = text ? k8s_pack(text) : NULL;
 	free(text);
+	address->recorded = strcmp(agent_text(status, "owner"), address->book->agent->node) == 0;
 	read_order(address, metadata);
 	read_spec(address, cJSON_GetObjectItemCaseSensitive(object, "spec"));
+	note_news(address);
 	address_due(address);
 }
 
@@ -360,15 +386,31 @@ static bool may_write(const struct address_book *book)
 	return book->writing < WRITING_MAX && book->budget >= 1;
 }
 
+/* They stay among those that are due as well, and have nothing to say when it is their turn there. */
+static void flush_news(struct address_book *book, uint64_t now_us)
+{
+	while (book->news && may_write(book)) {
+		struct address *address = book->news;
+
+		book->news = address->next_news;
+		address->news = false;
+		if (address->not_before_us <= now_us && !address->request &&
+		    address_write(address, now_us))
+			book->budget--;
+	}
+}
+
 /* Thousands may be due, and each answer leads here: those behind the last that may be written are not looked at. */
 void address_book_flush(struct address_book *book)
 {
 	uint64_t now_us = agent_now(book->agent), next_us = BASE_USEC_NEVER;
-	struct address *list = book->due, **end = &book->due;
+	struct address *list, **end = &book->due;
 
-	if (!list || !book->agent->synced)
+	if (!book->due || !book->agent->synced)
 		return;
 	refill(book, now_us);
+	flush_news(book, now_us);
+	list = book->due;
 	book->due = NULL;
 	while (list && may_write(book)) {
 		struct address *address = list;

@@ -5,8 +5,8 @@
 /*
  * The VirtualIPs, what the engine says about their virtual routers, and what of it stands in
  * VirtualIP.status already. The owner writes owner, state and conditions with the version it read
- * as precondition; every candidate writes its own entry of notEligible by server-side apply. New
- * owners are told at once, the rest within a budget (100 at once, then 25/s).
+ * as precondition; every candidate writes its own entry of notEligible by server-side apply. All
+ * within a budget (100 at once, then 100/s, 8 under way), new owners first.
  */
 struct address_book;
 

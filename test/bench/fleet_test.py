@@ -97,6 +97,7 @@ class Write:
         self.said = event.get("requestObject")
         self.verb, self.who = event["verb"], event["user"]["username"].rpartition("-")[2]
         self.alive = self.thing[0] == "leases" and self.thing[1] in ALIVE
+        self.at = datetime.datetime.fromisoformat(event["stageTimestamp"].replace("Z", "+00:00")).timestamp()
 
     def __repr__(self):
         return f"{self.who}: {self.verb} {self.kind} {self.thing[1]}: {self.code} {json.dumps(self.said)}"
@@ -285,3 +286,45 @@ def test_ten_thousand_services(table):
             assert not idle, (len(idle), idle[:10])
             assert not same, (len(same), same[:10])
             assert before.keys() == after.keys()
+
+
+def busiest(writes):
+    """How many there were in one second, at the most."""
+    times = sorted(write.at for write in writes)
+    return max(sum(begin <= at < begin + 1 for at in times[number:]) for number, begin in enumerate(times))
+
+
+def test_told_of_what_moved(table):
+    """A node dies: how long kubectl goes on naming it as owner, and what the API server has to bear meanwhile."""
+    told = table(f"SIGKILL of one of {NODES} speakers with {COUNT} Services: seconds until VirtualIP.status names the heir",
+                 ["moved", "all on a node again", "told of the first", "half", "95 %", "last", "writes", "most in a second"])
+    written = table("what was written then", ["writes"])
+    with FleetCluster() as api, Lab(nodes=NODES, vms=[("test-vm-1", "n2")], management=True) as lab:
+        api.install().attach(lab)
+        api.pool(**POOL)
+        for host in (*lab.nodes.values(), lab.client):
+            join(host)
+        fleet = Fleet(api, lab)
+        fleet.grow()
+        held = {name: [address for address in node.addresses("eth1") if address.startswith(("10.64.", "10.65."))
+                       and not address.startswith("10.64.0.")] for name, node in lab.nodes.items()}
+        victim = max(held, key=lambda name: len(held[name]))
+        fleet.ledger.begin()
+        begun, since = time.monotonic(), time.time()
+        fleet.cluster[victim].kill()
+        heirs = [node for name, node in lab.nodes.items() if name != victim]
+        wait_for("all to be on another node", lambda: len(
+            {address for node in heirs for address in node.addresses("eth1")} & set(held[victim])) == len(held[victim]),
+            120, 0.1)
+        moved = time.monotonic() - begun
+        fleet.ledger.settle()
+        when = {}
+        for write in fleet.ledger.writes:
+            owner = write.kind == "virtualips/status" and write.code == 200 and (write.said.get("status") or {}).get("owner")
+            if owner and owner != victim:
+                when.setdefault(write.thing[1], write.at - since)
+        assert set(held[victim]) <= set(when), (len(held[victim]), len(when))
+        times = sorted(when[address] for address in held[victim])
+        told.row(len(times), moved, times[0], times[len(times) // 2], times[len(times) * 95 // 100], times[-1],
+                 len(fleet.ledger.writes), busiest(fleet.ledger.writes))
+        written.row(fleet.ledger.kinds())
