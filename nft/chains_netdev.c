@@ -117,11 +117,26 @@ static void put_questions(struct nft_text *t, const struct nft_skeleton *s, cons
 	}
 }
 
-/* What leaves a segment: only adverts, ARP, NS and NA are of interest, and nobody waits for them. */
-static void put_egress(struct nft_text *t, const struct nft_skeleton *s, bool virtual_macs, const char *interface)
+/*
+ * What belongs to a VLAN passes the hooks of the interface that the VLAN stands on with its tag beside it: the kernel says that
+ * it is IP, and the first 2 bytes of the Ethernet header after the MACs are the tag's. QinQ is 88a8.
+ */
+#define NFT_UNTAGGED "@ll,96,16 != 0x8100 @ll,96,16 != 0x88a8 "
+
+static void put_tagged(struct nft_text *t, bool tagged)
 {
+	if (tagged)
+		nft_put(t, "\t\t@ll,96,16 0x8100 accept\n\t\t@ll,96,16 0x88a8 accept\n");
+}
+
+/* What leaves a segment: only adverts, ARP, NS and NA are of interest, and nobody waits for them. */
+static void put_egress(struct nft_text *t, const struct nft_skeleton *s, unsigned segment)
+{
+	const char *interface = s->segments[segment];
+
 	nft_put(t, "\tchain out-%s {\n\t\ttype filter hook egress device \"%s\" priority 0; policy accept;\n",
 		interface, interface);
+	put_tagged(t, s->tagged[segment]);
 	nft_put(t, "\t\tip protocol != 112 accept\n"
 		   "\t\tip6 nexthdr tcp accept\n"
 		   "\t\tip6 nexthdr udp accept\n"
@@ -133,7 +148,7 @@ static void put_egress(struct nft_text *t, const struct nft_skeleton *s, bool vi
 		   "\t\ticmpv6 type nd-neighbor-solicit @nh,64,128 @vips6 @nh,64,128 != @alive6 counter drop\n"
 		   "\t\ticmpv6 type nd-neighbor-advert @th,64,128 @vips6 @th,64,128 != @alive6 counter "
 		   "drop\n");
-	if (virtual_macs)
+	if (s->virtual_macs[segment])
 		put_virtual_egress(t);
 	nft_put(t, "\t}\n");
 }
@@ -154,10 +169,14 @@ static void put_virtual_ingress(struct nft_text *t)
  * alive, the only look-up before it is passed on; then what members send; then whether it is an address of
  * ours at all.
  */
-static void put_ingress(struct nft_text *t, bool virtual_macs, const char *interface)
+static void put_ingress(struct nft_text *t, const struct nft_skeleton *s, unsigned segment)
 {
+	const char *interface = s->segments[segment];
+	bool virtual_macs = s->virtual_macs[segment];
+
 	nft_put(t, "\tchain in-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; policy accept;\n",
 		interface, interface);
+	put_tagged(t, s->tagged[segment]);
 	if (virtual_macs)
 		nft_put(t, "\t\tmeta pkttype other @ll,0,32 0x00005e00 jump virtual\n");
 	nft_put(t, "\t\tip daddr @alive4 goto direct4-%s\n"
@@ -239,14 +258,14 @@ static void put_director(struct nft_text *t, bool six, const char *interface)
 	nft_put(t, "\t}\n");
 }
 
-static void put_segment(struct nft_text *t, const struct nft_skeleton *s, bool virtual_macs, const char *interface)
+static void put_segment(struct nft_text *t, const struct nft_skeleton *s, unsigned segment)
 {
 	if (s->egress)
-		put_egress(t, s, virtual_macs, interface);
-	put_ingress(t, virtual_macs, interface);
+		put_egress(t, s, segment);
+	put_ingress(t, s, segment);
 	for (int six = 0; six < 2; six++) {
-		put_stale(t, six, interface);
-		put_director(t, six, interface);
+		put_stale(t, six, s->segments[segment]);
+		put_director(t, six, s->segments[segment]);
 	}
 }
 
@@ -254,15 +273,16 @@ static void put_segment(struct nft_text *t, const struct nft_skeleton *s, bool v
  * What leaves by an interface with a default route, and has an address that is asked by another segment: a reply, which
  * was translated back after its way was chosen, by where the VM is. Its client is beyond that segment, and so is its way.
  */
-static void put_exit(struct nft_text *t, const struct nft_skeleton *s, const char *interface)
+static void put_exit(struct nft_text *t, const struct nft_skeleton *s, const struct nft_exit *leaving)
 {
+	const char *interface = leaving->name;
 	bool begun = false;
 
 	for (unsigned i = 0; i < s->return_count; i++) {
 		const struct nft_return *way = &s->returns[i];
 		bool six = way->gateway.family == BASE_FAMILY_IPV6;
 		struct base_prefix subnet = { base_prefix_first(&way->subnet), way->subnet.length };
-		char from[BASE_PREFIX_TEXT_SIZE], to[BASE_ADDRESS_TEXT_SIZE];
+		char from[BASE_PREFIX_TEXT_SIZE], to[BASE_ADDRESS_TEXT_SIZE], mac[BASE_MAC_TEXT_SIZE];
 
 		if (!nft_return_leads_away(s, way, interface))
 			continue;
@@ -272,10 +292,15 @@ static void put_exit(struct nft_text *t, const struct nft_skeleton *s, const cha
 				interface, interface);
 		begun = true;
 		/* The subnet first: it is no look-up, and what else leaves here pays for it alone. */
-		nft_put(t, "\t\t%s saddr %s %s fwd %s to %s device \"%s\"\n", six ? "ip6" : "ip",
-			base_prefix_format(&subnet, from),
-			six ? "@nh,64,128 @vips6" : "ip saddr @vips4", six ? "ip6" : "ip",
-			base_address_format(&way->gateway, to), way->segment);
+		nft_put(t, "\t\t%s saddr %s %s ", six ? "ip6" : "ip", base_prefix_format(&subnet, from),
+			six ? "@nh,64,128 @vips6" : "ip saddr @vips4");
+		/* On its way already, and by that segment: here only because that stands on this interface. */
+		if (leaving->tagged & UINT32_C(1) << i)
+			nft_put(t, NFT_UNTAGGED);
+		else if (leaving->macvlans & UINT32_C(1) << i)
+			nft_put(t, "ether saddr %s ", base_mac_format(&leaving->mac, mac));
+		nft_put(t, "fwd %s to %s device \"%s\"\n", six ? "ip6" : "ip", base_address_format(&way->gateway, to),
+			way->segment);
 	}
 	if (begun)
 		nft_put(t, "\t}\n");
@@ -298,7 +323,7 @@ static void put_errors_chains(struct nft_text *t, const struct nft_skeleton *s)
  * is for another node back to where it came from. What passes through the bridge is none of ours; what is translated
  * has another address when it comes to in-..., the rest goes through that, too.
  */
-static void put_port(struct nft_text *t, const struct nft_bridge_port *port)
+static void put_port(struct nft_text *t, const struct nft_skeleton *s, const struct nft_bridge_port *port)
 {
 	static const char *const to[] = { "ip daddr", "meta protocol ip6 @nh,192,128" };
 	static const char *const leaving[] = { "meta protocol ip @nh,128,32", "meta protocol ip6 @nh,192,128" };
@@ -306,6 +331,8 @@ static void put_port(struct nft_text *t, const struct nft_bridge_port *port)
 
 	nft_put(t, "\tchain port-%s {\n\t\ttype filter hook ingress device \"%s\" priority 0; policy accept;\n",
 		port->name, port->name);
+	for (unsigned i = 0; i < s->segment_count; i++)
+		put_tagged(t, s->tagged[i] && strcmp(s->segments[i], port->segment) == 0);
 	if (port->virtual_macs) { /* passes through as well, to another owner */
 		nft_put(t, "\t\tmeta pkttype other @ll,0,32 0x00005e00 jump virtual\n");
 		for (int six = 0; six < 2; six++)
@@ -344,10 +371,10 @@ void nft_chains_netdev(struct nft_text *t, const struct nft_skeleton *s)
 		put_virtual_ingress(t);
 	}
 	for (unsigned i = 0; i < s->segment_count; i++)
-		put_segment(t, s, s->virtual_macs[i], s->segments[i]);
+		put_segment(t, s, i);
 	for (unsigned i = 0; i < s->port_count; i++)
 		if (!s->ports[i].gone)
-			put_port(t, &s->ports[i]);
+			put_port(t, s, &s->ports[i]);
 	for (unsigned i = 0; i < s->exit_count; i++)
-		put_exit(t, s, s->exits[i]);
+		put_exit(t, s, &s->exits[i]);
 }

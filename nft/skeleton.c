@@ -137,7 +137,7 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 		if (!nft_is_sayable(s->segments[i]))
 			return -EINVAL;
 	for (unsigned i = 0; i < s->exit_count; i++)
-		if (!nft_is_sayable(s->exits[i]))
+		if (!nft_is_sayable(s->exits[i].name))
 			return -EINVAL;
 	for (unsigned i = 0; i < s->port_count; i++)
 		if (!nft_is_sayable(s->ports[i].name))
@@ -181,7 +181,8 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton)
 	hash = length < 0 ? 0 : base_hash(text, (size_t)length);
 
 	hash ^= base_hash(skeleton->indices, skeleton->segment_count * sizeof(unsigned));
-	hash = hash * 3 ^ base_hash(skeleton->exit_indices, skeleton->exit_count * sizeof(unsigned));
+	for (unsigned i = 0; i < skeleton->exit_count; i++)
+		hash = hash * 3 ^ base_hash(&skeleton->exits[i].index, sizeof(unsigned));
 	for (unsigned i = 0; i < skeleton->port_count; i++)
 		hash = hash * 3 ^ base_hash(&skeleton->ports[i].index, sizeof(unsigned));
 	return hash;

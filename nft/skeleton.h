@@ -55,6 +55,15 @@ struct nft_return {
 	char segment[16]; /* interface name */
 };
 
+/* An interface with a default route. Bits are returns whose segments stand on it: what they send leaves by it, too. */
+struct nft_exit {
+	char name[16];
+	unsigned index;
+	struct base_mac mac;
+	uint32_t tagged;   /* as VLANs, or by way of one */
+	uint32_t macvlans; /* with a MAC of their own */
+};
+
 /* A port of a segment that is a bridge, where the kernel translates before the bridge takes the packet (br_netfilter). */
 struct nft_bridge_port {
 	char name[16], segment[16];
@@ -75,6 +84,7 @@ struct nft_skeleton {
 	unsigned addresses_per_router;		  /* the most addresses one advert carries, >= 1 */
 	bool source4[33], source6[129];		  /* lengths of source ranges in use */
 	bool virtual_macs[NFT_SEGMENTS_MAX]; /* some address there has one; needs the egress hook */
+	bool tagged[NFT_SEGMENTS_MAX];	     /* VLANs stand on it: what is tagged is theirs */
 	unsigned own_count; /* of use at the egress hook only */
 	struct nft_own owns[NFT_OWNS_MAX];
 	/*
@@ -82,8 +92,7 @@ struct nft_skeleton {
 	 * one's way back. Needs the egress hook. No default route but by the segment itself: no chain.
 	 */
 	unsigned exit_count;
-	char exits[NFT_EXITS_MAX][16];
-	unsigned exit_indices[NFT_EXITS_MAX];
+	struct nft_exit exits[NFT_EXITS_MAX];
 	unsigned return_count;
 	struct nft_return returns[NFT_RETURNS_MAX];
 	unsigned port_count;

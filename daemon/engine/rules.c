@@ -312,10 +312,12 @@ static void add_segment(struct nft_skeleton *skeleton, const struct segment *seg
 		memcpy(skeleton->segments[at], skeleton->segments[at - 1], 16);
 		skeleton->indices[at] = skeleton->indices[at - 1];
 		skeleton->virtual_macs[at] = skeleton->virtual_macs[at - 1];
+		skeleton->tagged[at] = skeleton->tagged[at - 1];
 	}
 	memcpy(skeleton->segments[at], segment->name, 16);
 	skeleton->indices[at] = segment->index;
 	skeleton->virtual_macs[at] = segment->virtual_macs;
+	skeleton->tagged[at] = segment_has_vlans(segment);
 	skeleton->segment_count++;
 }
 

@@ -26,6 +26,17 @@ const struct vrrp_link *segment_link(const struct segment *segment)
 	return NULL;
 }
 
+bool segment_has_vlans(const struct segment *segment)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(segment->engine->links, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (links[i].vlan && links[i].lower == segment->index)
+			return true;
+	return false;
+}
+
 bool segment_subnet(const struct segment *segment, const struct base_address *address,
 		    struct base_prefix *subnet)
 {

@@ -75,6 +75,8 @@ void segments_free(struct engine *engine);
 /* Its interface as the kernel has it; NULL: it has gone. */
 const struct vrrp_link *segment_link(const struct segment *segment);
 
+bool segment_has_vlans(const struct segment *segment); /* that stand on it */
+
 /* The subnet of this interface that holds the address, with our own address in it. */
 bool segment_subnet(const struct segment *segment, const struct base_address *address,
 		    struct base_prefix *subnet);

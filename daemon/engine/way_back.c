@@ -68,9 +68,32 @@ static void add_returns(struct nft_skeleton *skeleton, const struct vrrp_link *l
 	}
 }
 
+enum { BY_MACVLAN = 1, BY_VLAN = 2, BY_PORT = 4 };
+
+/* Does what leaves by the interface of that name leave by `lower`, too, and how? Ports of bridges and bonds stand below them. */
+static unsigned stands_on(const struct engine *engine, const char *name, const struct vrrp_link *lower, unsigned depth)
+{
+	size_t count;
+	const struct vrrp_link *links = vrrp_links_get(engine->links, &count), *upper = NULL;
+	unsigned found = 0;
+
+	for (size_t i = 0; i < count && !upper; i++)
+		upper = strcmp(links[i].name, name) == 0 ? &links[i] : NULL;
+	for (size_t i = 0; upper && depth < 8 && i < count && !found; i++) {
+		unsigned step = links[i].index == upper->lower   ? (upper->vlan ? BY_VLAN : BY_MACVLAN)
+				: links[i].master == upper->index ? BY_PORT
+								  : 0;
+		unsigned rest = !step || links[i].index == lower->index ? 0 : stands_on(engine, links[i].name, lower, depth + 1);
+
+		found = step && (rest || links[i].index == lower->index) ? step | rest : 0;
+	}
+	return found;
+}
+
 /* Is this a way out for addresses of another segment? A name that nft cannot say is as good as none: see why_not(). */
 static void add_exit(const struct engine *engine, struct nft_skeleton *skeleton, const struct vrrp_link *link)
 {
+	struct nft_exit *leaving;
 	bool needed = false;
 
 	for (unsigned i = 0; i < skeleton->return_count; i++)
@@ -78,8 +101,16 @@ static void add_exit(const struct engine *engine, struct nft_skeleton *skeleton,
 	if (!needed || (!leads_out(engine, link, 0) && !leads_out(engine, link, 1)) || !nft_is_sayable(link->name) ||
 	    skeleton->exit_count == NFT_EXITS_MAX)
 		return;
-	memcpy(skeleton->exits[skeleton->exit_count], link->name, sizeof skeleton->exits[0]);
-	skeleton->exit_indices[skeleton->exit_count++] = link->index;
+	leaving = &skeleton->exits[skeleton->exit_count++];
+	memcpy(leaving->name, link->name, sizeof leaving->name);
+	leaving->index = link->index;
+	leaving->mac = link->mac;
+	for (unsigned i = 0; i < skeleton->return_count; i++) {
+		unsigned by = stands_on(engine, skeleton->returns[i].segment, link, 0);
+
+		leaving->tagged |= by & BY_VLAN ? UINT32_C(1) << i : 0;
+		leaving->macvlans |= by & BY_MACVLAN ? UINT32_C(1) << i : 0;
+	}
 }
 
 /* In the order of the links, so that the same ones make the same rules. */

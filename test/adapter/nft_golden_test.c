@@ -388,8 +388,8 @@ static void test_the_rules_are_shown_as_they_always_were(void **state)
 	golden("rules_netdev_bridge", "At a port of a segment that is a bridge, where br_netfilter is on and an address has a virtual MAC");
 	skeleton.port_count = 0;
 	skeleton.exit_count = 1;
-	strcpy(skeleton.exits[0], "lan");
-	skeleton.exit_indices[0] = if_nametoindex("lan");
+	strcpy(skeleton.exits[0].name, "lan");
+	skeleton.exits[0].index = if_nametoindex("lan");
 	skeleton.return_count = 2;
 	assert_true(base_prefix_parse("192.0.2.0/24", &skeleton.returns[0].subnet));
 	assert_true(base_prefix_parse("2001:db8::/64", &skeleton.returns[1].subnet));

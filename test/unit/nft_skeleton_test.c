@@ -193,12 +193,12 @@ static void test_replies_to_beyond_a_segment_leave_by_it(void **state)
 
 	(void)state;
 	skeleton.exit_count = 1;
-	strcpy(skeleton.exits[0], "eth1");
+	strcpy(skeleton.exits[0].name, "eth1");
 	add_return(&skeleton, "192.0.2.0/24", "192.0.2.254", "eth1");
 	render(&skeleton, false);
 	assert_false(says("chain exit-")); /* the default route is by the one segment */
 	skeleton.exit_count = 2;
-	strcpy(skeleton.exits[1], "bond0.7");
+	strcpy(skeleton.exits[1].name, "bond0.7");
 	add_return(&skeleton, "2001:db8::/64", "fe80::1", "eth1");
 	skeleton.segment_count = 2;
 	strcpy(skeleton.segments[1], "eth2");
@@ -212,13 +212,44 @@ static void test_replies_to_beyond_a_segment_leave_by_it(void **state)
 			 "\t\tip saddr 198.51.100.0/25 ip saddr @vips4 fwd ip to 198.51.100.1 device \"eth2\"\n\t}\n"
 			 "}\ntable inet vipd {"));
 	/* Another card on one of them: either may answer. */
-	strcpy(skeleton.exits[0], "eth3");
+	strcpy(skeleton.exits[0].name, "eth3");
 	add_return(&skeleton, "192.0.2.0/24", "192.0.2.253", "eth3");
 	render(&skeleton, false);
 	assert_true(says("\tchain exit-eth3 {\n\t\ttype filter hook egress device \"eth3\" priority 0; policy accept;\n"
 			 "\t\tip6 saddr 2001:db8::/64 @nh,64,128 @vips6 fwd"));
-	strcpy(skeleton.exits[1], "a b");
+	/* The second segment stands on the interface with the default route, and what it sends leaves by that. */
+	strcpy(skeleton.exits[1].name, "eth0");
+	assert_true(base_mac_parse("02:00:00:00:00:10", &skeleton.exits[1].mac));
+	skeleton.exits[1].tagged = 1 << 2;
+	render(&skeleton, false);
+	assert_true(says("\t\tip saddr 192.0.2.0/24 ip saddr @vips4 fwd ip to 192.0.2.254 device \"eth1\"\n"
+			 "\t\tip6 saddr 2001:db8::/64 @nh,64,128 @vips6 fwd ip6 to fe80::1 device \"eth1\"\n"
+			 "\t\tip saddr 198.51.100.0/25 ip saddr @vips4 @ll,96,16 != 0x8100 @ll,96,16 != 0x88a8 fwd ip to "
+			 "198.51.100.1 device \"eth2\"\n"));
+	skeleton.exits[1].tagged = 0;
+	skeleton.exits[1].macvlans = 1 << 1;
+	render(&skeleton, false);
+	assert_true(says("\t\tip6 saddr 2001:db8::/64 @nh,64,128 @vips6 ether saddr 02:00:00:00:00:10 fwd ip6 to fe80::1 "
+			 "device \"eth1\"\n"
+			 "\t\tip saddr 198.51.100.0/25 ip saddr @vips4 fwd ip to 198.51.100.1 device \"eth2\"\n"));
+	strcpy(skeleton.exits[1].name, "a b");
 	assert_int_equal(nft_skeleton_render(&skeleton, false, text, sizeof text), -EINVAL);
+}
+
+/* The kernel shows what is tagged to the hooks of the interface below, too, as IP. */
+static void test_what_is_tagged_is_left_to_its_vlan(void **state)
+{
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	render(&skeleton, false);
+	assert_false(says("0x8100"));
+	skeleton.tagged[0] = true;
+	render(&skeleton, false);
+	assert_true(says("\t\ttype filter hook ingress device \"eth1\" priority 0; policy accept;\n"
+			 "\t\t@ll,96,16 0x8100 accept\n\t\t@ll,96,16 0x88a8 accept\n\t\tip daddr @alive4"));
+	assert_true(says("\t\ttype filter hook egress device \"eth1\" priority 0; policy accept;\n"
+			 "\t\t@ll,96,16 0x8100 accept\n\t\t@ll,96,16 0x88a8 accept\n\t\tip protocol != 112"));
 }
 
 static void add_port(struct nft_skeleton *skeleton, const char *name, const char *segment)
@@ -392,8 +423,8 @@ static void test_the_revision_moves_with_everything_that_changes_the_rules(void 
 		}
 		if (change >= 9) {
 			skeleton.exit_count = 1;
-			strcpy(skeleton.exits[0], "eth0");
-			skeleton.exit_indices[0] = change == 10 ? 4 : 3; /* eth0 was made anew */
+			strcpy(skeleton.exits[0].name, "eth0");
+			skeleton.exits[0].index = change == 10 ? 4 : 3; /* eth0 was made anew */
 			add_return(&skeleton, "192.0.2.0/24", change == 11 ? "192.0.2.254" : "192.0.2.253", "eth1");
 		}
 		seen[count] = nft_skeleton_revision(&skeleton);
@@ -446,7 +477,7 @@ static void test_the_largest_skeleton_has_room_and_a_small_buffer_is_told(void *
 			base_prefix_parse("2001:db8:1234:5678:9abc::/80", &skeleton.pod_ranges[i]));
 	skeleton.exit_count = NFT_EXITS_MAX;
 	for (unsigned i = 0; i < NFT_EXITS_MAX; i++)
-		snprintf(skeleton.exits[i], sizeof skeleton.exits[i], "exit-to-%07u", i);
+		snprintf(skeleton.exits[i].name, sizeof skeleton.exits[i].name, "exit-to-%07u", i);
 	for (unsigned i = 0; i < NFT_RETURNS_MAX; i++)
 		add_return(&skeleton, "2001:db8:1234:5678:9abc::/80", "2001:db8:1234:5678:9abc:def0:1234:5678",
 			   skeleton.segments[i % NFT_SEGMENTS_MAX]);
@@ -482,6 +513,7 @@ int main(void)
 		cmocka_unit_test(test_a_node_asks_in_its_own_name_what_it_would_ask_in_that_of_an_address_it_does_not_own),
 		cmocka_unit_test(test_only_a_segment_with_a_virtual_mac_has_rules_for_it),
 		cmocka_unit_test(test_replies_to_beyond_a_segment_leave_by_it),
+		cmocka_unit_test(test_what_is_tagged_is_left_to_its_vlan),
 		cmocka_unit_test(test_a_bridge_s_ports_have_fence_and_director_too),
 		cmocka_unit_test(test_new_rules_go_into_the_old_tables_unless_told_otherwise),
 		cmocka_unit_test(test_source_ranges_are_looked_for_by_their_lengths),
