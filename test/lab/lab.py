@@ -14,6 +14,7 @@ later run finds and removes what a killed one left behind. Files and logs are in
     lab.py clean      removes every lab of this machine that nobody uses any more, kept ones too
 """
 import concurrent.futures
+import contextlib
 import ctypes
 import itertools
 import json
@@ -35,11 +36,24 @@ PREFIX = "vipd-lab-"
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
 NUMBERS = itertools.count(1)
+NEIGHBOURS = 8192 # of all namespaces together
 REPORT_LINES = 60 # of a sanitizer's report: who used it, who freed it, who made it
 
 
 def ip_batch(namespace, *lines):
     run(["ip", "-n", namespace, "-batch", "-"], text="\n".join(lines) + "\n")
+
+
+def make_room():
+    """The kernel has one table of neighbours a family for all namespaces: at most 1024 of them, if nobody says otherwise, and
+    one lab may have that many (test/system/two_clusters_test.py). What has no room is not answered, and no counter of the
+    namespace says so. It stays so: nobody knows whose lab is the last."""
+    for family in ("ipv4", "ipv6"):
+        for limit in ("gc_thresh3", "gc_thresh2"):  # in this order: the second is never more than the first
+            path = pathlib.Path(f"/proc/sys/net/{family}/neigh/default/{limit}")
+            with contextlib.suppress(OSError):  # where it may not be changed, a lab alone still has room
+                if int(path.read_text()) < NEIGHBOURS:
+                    path.write_text(f"{NEIGHBOURS}\n")
 
 
 class Host:
@@ -377,6 +391,7 @@ class Lab(Place):
         return self.nodes[name]
 
     def up(self):
+        make_room()
         self.switch.create()
         bridges = ["lan"] + (["mgt"] if self.management else [])
         ip_batch(self.switch.namespace, *[
