@@ -116,8 +116,7 @@ cJSON *engine_describe(void *userdata)
 	cJSON *tree = cJSON_CreateObject(), *list, *drops;
 	char unheard[MESSAGE_TEXT_SIZE], in_the_way[2 * MESSAGE_TEXT_SIZE];
 
-	if (engine->routers && !engine->restarted)
-		engine_fence_read(engine);
+	engine_fence_show(engine);
 	cJSON_AddStringToObject(tree, "node", engine->node);
 	cJSON_AddStringToObject(tree, "version", VIPD_VERSION);
 	cJSON_AddBoolToObject(tree, "ready", engine->ready);

@@ -348,11 +348,13 @@ static void stop(struct engine *engine)
 	served_free(engine->served);
 	store_free(engine->store);
 	nft_alive_free(&engine->alive);
+	nft_alive_free(&engine->alive_next);
 	nft_table_free(engine->table); /* what is in flight through the rules goes on */
 	vrrp_links_free(engine->links);
 	sd_event_source_disable_unref(engine->review);
 	sd_event_source_disable_unref(engine->refresh);
 	sd_event_source_disable_unref(engine->links_look);
+	sd_event_source_disable_unref(engine->fence_look);
 	sd_event_source_disable_unref(engine->save);
 	sd_event_source_disable_unref(engine->state_wait);
 	sd_event_source_disable_unref(engine->stop_limit);

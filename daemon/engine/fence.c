@@ -7,6 +7,7 @@
 #include "vrrp/packet.h"
 
 #define RESTORED_MAX 5 /* times a second: several commands of an administrator in a row, but no fight */
+#define SHOWN_MAX 500 /* open fences that are read in one turn of the loop, a millisecond, when somebody asks */
 
 static void open_loopback(struct engine *engine)
 {
@@ -57,6 +58,46 @@ void engine_fence_read(struct engine *engine)
 	if (engine->table)
 		nft_table_alive(engine->table, &engine->alive);
 	engine->alive_us = engine_now(engine);
+}
+
+static int on_look(sd_event_source *source, void *userdata)
+{
+	struct engine *engine = userdata;
+	struct nft_alive before = engine->alive;
+	int r = nft_table_alive_more(engine->table, &engine->alive_next);
+
+	if (r == 1)
+		return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	engine->alive_looking = false;
+	if (r < 0)
+		engine->alive_next.count = 0; /* no table, no fence */
+	engine->alive = engine->alive_next;
+	engine->alive_next = before;
+	engine->alive_us = engine->alive_begun_us;
+	return 0;
+}
+
+void engine_fence_look(struct engine *engine)
+{
+	if (!engine->fence_look || engine->alive_looking)
+		return;
+	engine->alive_begun_us = engine_now(engine);
+	if (nft_table_alive_start(engine->table, &engine->alive_next) < 0) {
+		engine->alive.count = 0;
+		return;
+	}
+	engine->alive_looking = true;
+	sd_event_source_set_enabled(engine->fence_look, SD_EVENT_ONESHOT);
+}
+
+void engine_fence_show(struct engine *engine)
+{
+	if (!engine->routers || engine->restarted)
+		return;
+	if (engine->alive.count > SHOWN_MAX)
+		engine_fence_look(engine);
+	else
+		engine_fence_read(engine);
 }
 
 bool engine_fence_ready(const struct engine *engine)
@@ -129,5 +170,11 @@ int engine_fence_watch(struct engine *engine)
 		return 0;
 	r = sd_event_add_io(engine->event, &source, nft_table_fd(engine->table), EPOLLIN, on_rules,
 			    engine);
-	return r < 0 ? r : sd_event_source_set_priority(source, ENGINE_PRIORITY_RULES);
+	if (r >= 0)
+		r = sd_event_source_set_priority(source, ENGINE_PRIORITY_RULES);
+	if (r >= 0)
+		r = sd_event_add_defer(engine->event, &engine->fence_look, on_look, engine);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(engine->fence_look, SD_EVENT_OFF);
+	return r < 0 ? r : sd_event_source_set_priority(engine->fence_look, ENGINE_PRIORITY_RULES);
 }

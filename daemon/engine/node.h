@@ -94,7 +94,8 @@ struct engine {
 	bool synced; /* what is wanted is known, from the feeder or the state file */
 	bool restarted; /* a predecessor's fence was open when we began: its routers are adopted */
 	bool reviewed;	/* once, so leftovers of a predecessor are gone */
-	uint64_t alive_us; /* when `alive` was read */
+	uint64_t alive_us, alive_begun_us; /* when `alive` was read; and `alive_next` */
+	bool alive_looking;		   /* it is being read */
 	bool ready;
 	bool maintenance, excluded, stopping;
 	uint32_t release_share; /* stopping: so many addresses are handed over at once */
@@ -112,14 +113,14 @@ struct engine {
 	struct vrrp_link_way ways_out[2][ENGINE_WAYS]; /* to anywhere, IPv4 and IPv6: by what packets leave now */
 	uint64_t ways, ways_revision; /* hash of what way_back.h wants of the rules, and of which links */
 	uint64_t bridged_revision;    /* of the links that bridged.h looked at */
-	sd_event_source *review, *refresh, *links_look, *save, *state_wait, *stop_limit, *release;
+	sd_event_source *review, *refresh, *links_look, *fence_look, *save, *state_wait, *stop_limit, *release;
 	int lock;
 	pid_t saver;
 	uint64_t saved_revision, trimmed_revision;
 	struct message_transition transitions[ENGINE_TRANSITIONS];
 	uint64_t transition_us[ENGINE_TRANSITIONS];
 	unsigned transition_count; /* ever; the newest is at (count - 1) % ENGINE_TRANSITIONS */
-	struct nft_alive alive;
+	struct nft_alive alive, alive_next;
 	uint64_t told; /* hash of the status of this node; 0: nothing */
 	uint64_t verdicts[VRRP_VERDICT_COUNT];
 	struct record_counts counts;
@@ -207,6 +208,8 @@ void engine_sender_known(struct segment *segment, const struct base_address *sou
 int engine_fence_start(struct engine *engine); /* says what is wrong itself */
 int engine_fence_watch(struct engine *engine); /* what others do to our tables */
 void engine_fence_read(struct engine *engine); /* which are open, from the kernel */
+void engine_fence_look(struct engine *engine); /* the same in turns of the loop; until then stands what was read before */
+void engine_fence_show(struct engine *engine); /* to somebody who asks: now, or with thousands as they were read last */
 bool engine_fence_ready(const struct engine *engine);
 bool engine_fence_open(const struct router *router);
 const char *engine_fence_name(const struct engine *engine);

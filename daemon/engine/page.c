@@ -134,8 +134,7 @@ static void put_numbers(struct engine *engine, struct output *output)
 	size_t traffic_count;
 
 	traffic = traffic_get(engine->traffic, &traffic_count);
-	if (engine->routers && !engine->restarted)
-		engine_fence_read(engine);
+	engine_fence_show(engine);
 	memset(&head, 0, sizeof head);
 	head.ready = engine->ready;
 	head.rules_present = engine->rules_present;

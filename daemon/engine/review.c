@@ -217,7 +217,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	alive.type = MESSAGE_ALIVE; /* nothing else is in it */
 	engine_tell(engine, &alive);
 	if (engine->routers && !engine->restarted)
-		engine_fence_read(engine);
+		engine_fence_look(engine);
 	engine_rules_refresh(engine);
 	if (balancer_review(engine))
 		engine_rules_changed(engine);

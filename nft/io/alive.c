@@ -5,6 +5,8 @@
 
 #include "base/array.h"
 
+#define TRIES_MAX 10 /* of a set that changes while it is read */
+
 static bool has_room(struct nft_alive *alive)
 {
 	size_t capacity = alive->capacity ? alive->capacity * 2 : 64;
@@ -36,26 +38,55 @@ static int compare(const void *left, const void *right)
 	return base_address_compare(left, right);
 }
 
-int nft_alive_read(struct nft_alive *alive, struct nft_wire *wire)
+static const char *const sets[] = { "alive4", "alive6" };
+
+/* The next set, or the same one anew. */
+static int start(struct nft_alive *alive, struct nft_wire *wire)
 {
-	static const char *const sets[] = { "alive4", "alive6" };
-	int failed = 0;
+	alive->count = alive->before;
+	return nft_wire_dump_start(wire, "netdev", sets[alive->set]);
+}
 
-	alive->count = 0;
-	for (size_t i = 0; i < BASE_COUNT_OF(sets) && failed == 0; i++) {
-		size_t before = alive->count;
-		int r = -EAGAIN;
+int nft_alive_start(struct nft_alive *alive, struct nft_wire *wire)
+{
+	alive->count = alive->before = 0;
+	alive->set = alive->tries = 0;
+	return start(alive, wire);
+}
 
-		for (int tries = 0; r == -EAGAIN && tries < 10; tries++) {
-			alive->count = before;
-			r = nft_wire_dump(wire, "netdev", sets[i], on_element, alive);
-		}
-		if (r < 0 && r != -EAGAIN)
-			failed = r;
+int nft_alive_more(struct nft_alive *alive, struct nft_wire *wire)
+{
+	int r = nft_wire_dump_more(wire, on_element, alive);
+
+	if (r == 1)
+		return 1;
+	if (r == -EAGAIN && ++alive->tries < TRIES_MAX) {
+		r = start(alive, wire);
+		return r < 0 ? r : 1;
+	}
+	if (r < 0 && r != -EAGAIN)
+		return r;
+	if (++alive->set < BASE_COUNT_OF(sets)) {
+		alive->before = alive->count;
+		alive->tries = 0;
+		r = start(alive, wire);
+		return r < 0 ? r : 1;
 	}
 	if (alive->count > 0)
 		qsort(alive->addresses, alive->count, sizeof alive->addresses[0], compare);
-	return failed;
+	return 0;
+}
+
+int nft_alive_read(struct nft_alive *alive, struct nft_wire *wire)
+{
+	int r = nft_alive_start(alive, wire);
+
+	if (r >= 0)
+		while ((r = nft_alive_more(alive, wire)) == 1)
+			;
+	if (r < 0)
+		alive->count = 0;
+	return r;
 }
 
 bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address)

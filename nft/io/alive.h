@@ -10,9 +10,14 @@
 struct nft_alive {
 	size_t count, capacity;
 	struct base_address *addresses; /* sorted */
+	size_t before;	     /* being read: those of the sets that are done */
+	unsigned set, tries;
 };
 
-/* 0 or -errno; then, as out of memory, those are missing that were not read. */
+/* 0 or -errno, and nothing then; out of memory, those are missing that had no room. */
 int nft_alive_read(struct nft_alive *alive, struct nft_wire *wire);
+/* The same in pieces of some hundred, with `wire` for nothing else meanwhile. 1: there is more; 0: now it can be asked. */
+int nft_alive_start(struct nft_alive *alive, struct nft_wire *wire);
+int nft_alive_more(struct nft_alive *alive, struct nft_wire *wire);
 bool nft_alive_has(const struct nft_alive *alive, const struct base_address *address);
 void nft_alive_free(struct nft_alive *alive);

@@ -42,6 +42,7 @@ struct nft_table {
 	struct nft_loader loader;
 	struct nft_wire *wire;	/* for what is changed */
 	struct nft_wire *asker; /* for what is looked up meanwhile */
+	struct nft_wire *looker; /* for fences that are read in pieces */
 	struct nft_ledger *ledger;
 	struct nft_foreign foreign;
 	int watch; /* the epoll instance of whatever the caller is to wake up for */
@@ -126,6 +127,8 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	if (r == 0)
 		r = nft_wire_new(&table->asker);
 	if (r == 0)
+		r = nft_wire_new(&table->looker);
+	if (r == 0)
 		r = nft_foreign_open(&table->foreign, nft_wire_port(table->wire));
 	if (r >= 0)
 		r = nft_loader_open(&table->loader);
@@ -166,6 +169,7 @@ void nft_table_free(struct nft_table *table)
 	nft_foreign_close(&table->foreign);
 	nft_wire_free(table->wire);
 	nft_wire_free(table->asker);
+	nft_wire_free(table->looker);
 	nft_reader_end(&table->reader);
 	nft_ledger_free(table->ledger);
 	free(table);
@@ -543,6 +547,16 @@ bool nft_table_present(struct nft_table *table)
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive)
 {
 	return nft_alive_read(alive, table->asker);
+}
+
+int nft_table_alive_start(struct nft_table *table, struct nft_alive *alive)
+{
+	return nft_alive_start(alive, table->looker);
+}
+
+int nft_table_alive_more(struct nft_table *table, struct nft_alive *alive)
+{
+	return nft_alive_more(alive, table->looker);
 }
 
 int nft_table_remove(struct nft_table *table)

@@ -88,6 +88,9 @@ bool nft_table_present(struct nft_table *table);
 
 /* Whose fence is open. Asks the kernel; for status, not for decisions. 0 or -errno. */
 int nft_table_alive(struct nft_table *table, struct nft_alive *alive);
+/* In pieces, as alive.h says; one at a time. */
+int nft_table_alive_start(struct nft_table *table, struct nft_alive *alive);
+int nft_table_alive_more(struct nft_table *table, struct nft_alive *alive);
 
 /* Takes our tables out of the kernel, and waits for it; nobody wishes anything any more. */
 int nft_table_remove(struct nft_table *table);
