@@ -31,15 +31,9 @@ static bool is_called(const char *interface, const char *tables)
  */
 static const struct vrrp_link *below(const struct segment *segment)
 {
-	size_t count;
-	const struct vrrp_link *links = vrrp_links_get(segment->engine->links, &count), *upper = NULL, *bridge = NULL;
+	const struct vrrp_link *upper = segment_link(segment);
+	const struct vrrp_link *bridge = upper ? vrrp_links_at(segment->engine->links, upper->lower) : NULL;
 
-	for (size_t i = 0; i < count; i++)
-		if (links[i].index == segment->index)
-			upper = &links[i];
-	for (size_t i = 0; upper && upper->lower && i < count; i++)
-		if (links[i].index == upper->lower)
-			bridge = &links[i];
 	if (!bridge || segment->engine->balancer ||
 	    (!is_called(bridge->name, "iptables") && !is_called(bridge->name, "ip6tables")) ||
 	    (upper->vlan && setting_read("/proc/sys/net/bridge/bridge-nf-filter-vlan-tagged") != '1' &&

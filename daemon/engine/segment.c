@@ -17,13 +17,7 @@
 
 const struct vrrp_link *segment_link(const struct segment *segment)
 {
-	size_t count;
-	const struct vrrp_link *links = vrrp_links_get(segment->engine->links, &count);
-
-	for (size_t i = 0; i < count; i++)
-		if (links[i].index == segment->index)
-			return &links[i];
-	return NULL;
+	return vrrp_links_at(segment->engine->links, segment->index);
 }
 
 bool segment_has_vlans(const struct segment *segment)

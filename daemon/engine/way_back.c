@@ -201,15 +201,14 @@ static bool has_router(struct engine *engine, const struct segment *segment, enu
 static const struct vrrp_link *other_way(struct engine *engine, const struct vrrp_link *link, int six,
 					 unsigned *mtu)
 {
-	size_t count;
-	const struct vrrp_link *links = vrrp_links_get(engine->links, &count);
+	for (int way = 0; way < ENGINE_WAYS; way++) {
+		const struct vrrp_link *other = vrrp_links_at(engine->links, engine->ways_out[six][way].index);
 
-	for (int way = 0; way < ENGINE_WAYS; way++)
-		for (size_t i = 0; i < count; i++)
-			if (links[i].index == engine->ways_out[six][way].index && links[i].index != link->index) {
-				*mtu = engine->ways_out[six][way].mtu ? engine->ways_out[six][way].mtu : links[i].mtu;
-				return &links[i];
-			}
+		if (other && other != link) {
+			*mtu = engine->ways_out[six][way].mtu ? engine->ways_out[six][way].mtu : other->mtu;
+			return other;
+		}
+	}
 	return NULL;
 }
 

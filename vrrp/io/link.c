@@ -97,10 +97,7 @@ static bool has(const struct list *list, unsigned index, const struct base_addre
 
 static struct vrrp_link *find(struct vrrp_links *links, unsigned index)
 {
-	for (size_t i = 0; i < links->count; i++)
-		if (links->items[i].index == index)
-			return &links->items[i];
-	return NULL;
+	return (struct vrrp_link *)vrrp_links_at(links, index);
 }
 
 static bool read_address(const struct nlattr *attribute, int family, struct base_address *address)
@@ -393,6 +390,14 @@ const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *c
 {
 	*count = links->count;
 	return links->items;
+}
+
+const struct vrrp_link *vrrp_links_at(const struct vrrp_links *links, unsigned index)
+{
+	for (size_t i = 0; i < links->count; i++)
+		if (links->items[i].index == index)
+			return &links->items[i];
+	return NULL;
 }
 
 uint64_t vrrp_links_revision(const struct vrrp_links *links)

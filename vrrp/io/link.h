@@ -55,6 +55,7 @@ int vrrp_links_refresh(struct vrrp_links *links);
 uint64_t vrrp_links_revision(const struct vrrp_links *links);
 
 const struct vrrp_link *vrrp_links_get(const struct vrrp_links *links, size_t *count);
+const struct vrrp_link *vrrp_links_at(const struct vrrp_links *links, unsigned index); /* NULL: none */
 
 /*
  * Adds or refreshes our addresses. 0 or the first -errno; the others are added all the same. -EEXIST:
