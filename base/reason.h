@@ -175,7 +175,10 @@
 	  "Let IP protocol 112 through the node's firewall, and VRRP's multicast through the switch.") \
 	X(BRIDGE_IN_THE_WAY, "BridgeInTheWay", WARNING, "4f6f0a4f0d3b4e4d8d1c6f2a9b7e5c31", \
 	  "The LAN's interface is a bridge that br_netfilter is on for, and drops what this node has to ask VMs of others.", \
-	  "Data plane director with every node on the LAN, or tunnels between pod networks, or br_netfilter off: see the message.")
+	  "Data plane director with every node on the LAN, or tunnels between pod networks, or br_netfilter off: see the message.") \
+	X(CONNECTIONS_UNTRACKED, "ConnectionsUntracked", WARNING, "3262dfdfd2cb4a48b32da8cf3430e077", \
+	  "The kernel's connection tracking is full, or believes no connection that began elsewhere.", \
+	  "Raise net.netfilter.nf_conntrack_max, or set nf_conntrack_tcp_loose to 1: see the message.")
 /* clang-format on */
 
 enum base_severity {

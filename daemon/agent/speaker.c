@@ -243,6 +243,11 @@ static void add_conditions(const struct speaker *speaker, const cJSON *existing,
 					       : "clients beyond the LAN are answered by way of the LAN",
 				       now));
 	cJSON_AddItemToArray(
+		list, status_condition(old, "ConnectionsTracked", !status->untracked[0],
+				       status->untracked[0] ? BASE_REASON_CONNECTIONS_UNTRACKED : BASE_REASON_AS_EXPECTED,
+				       status->untracked[0] ? status->untracked : "connections are tracked as addresses need it",
+				       now));
+	cJSON_AddItemToArray(
 		list, status_condition(old, "AdvertsHeard", !status->unheard[0],
 				       status->unheard[0] ? BASE_REASON_ADVERTS_UNHEARD : BASE_REASON_AS_EXPECTED,
 				       status->unheard[0] ? status->unheard : "adverts of others reach this node",

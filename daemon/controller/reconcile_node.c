@@ -68,7 +68,7 @@ static void write_unknown(struct reconciler *reconciler, struct node *node)
 	static const char *const types[] = { "Ready",  "SafeToReboot",        "APIReachable",
 					     "Fenced", "DataplaneProgrammed", "MetricsServed",
 					     "RemoteClientsServed", "AdvertsHeard",
-					     "RemoteEndpointsServed", NULL };
+					     "RemoteEndpointsServed", "ConnectionsTracked", NULL };
 	struct step step = { .type = STEP_SPEAKER_STATUS };
 	char message[160];
 

@@ -126,6 +126,7 @@ cJSON *engine_describe(void *userdata)
 	cJSON_AddStringToObject(tree, "rules", engine->rules_present ? "present" : "missing");
 	cJSON_AddStringToObject(tree, "message", engine->rules_message);
 	cJSON_AddStringToObject(tree, "noWayBack", engine->no_way_back);
+	cJSON_AddStringToObject(tree, "untracked", engine->untracked);
 	unheard_say(engine, unheard, sizeof unheard);
 	cJSON_AddStringToObject(tree, "unheard", unheard);
 	bridged_say(engine, in_the_way, sizeof in_the_way);

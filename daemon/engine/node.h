@@ -109,6 +109,8 @@ struct engine {
 	int loopback[2]; /* sockets of the loopback fence, IPv4 and IPv6, or -1 */
 	char rules_message[2 * MESSAGE_TEXT_SIZE];
 	size_t rules_refused; /* elements that the kernel does not take */
+	char untracked[256]; /* what is wrong with the kernel's connection tracking: tracking.h; "": nothing */
+	bool tracking_full;
 	char no_way_back[256]; /* why clients beyond a LAN get no replies: way_back.h; "": they do */
 	struct vrrp_link_way ways_out[2][ENGINE_WAYS]; /* to anywhere, IPv4 and IPv6: by what packets leave now */
 	uint64_t ways, ways_revision; /* hash of what way_back.h wants of the rules, and of which links */

@@ -92,6 +92,7 @@ static void fill_node_status(struct engine *engine, struct message_node_status *
 	status->dataplane = MESSAGE_DATAPLANE_DIRECTOR;
 	snprintf(status->message, sizeof status->message, "%s", engine->rules_message);
 	snprintf(status->no_way_back, sizeof status->no_way_back, "%s", engine->no_way_back);
+	snprintf(status->untracked, sizeof status->untracked, "%s", engine->untracked);
 	unheard_say(engine, status->unheard, sizeof status->unheard);
 	bridged_say(engine, status->in_the_way, sizeof status->in_the_way);
 	for (struct router *router = engine->routers; router; router = router->next) {

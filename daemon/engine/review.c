@@ -6,6 +6,7 @@
 #include "daemon/engine/bridged.h"
 #include "daemon/engine/node.h"
 #include "daemon/engine/realtime.h"
+#include "daemon/engine/tracking.h"
 #include "daemon/engine/way_back.h"
 
 /*
@@ -226,6 +227,7 @@ static int on_refresh(sd_event_source *source, uint64_t usec, void *userdata)
 	engine_ask_members(engine);
 	way_back_keep(engine);
 	way_back_look(engine);
+	tracking_look(engine);
 	bridged_look(engine);
 	engine_report_node(engine);
 	if (engine->trimmed_revision != store_revision(engine->store)) {

@@ -3,7 +3,24 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+long setting_number(const char *path)
+{
+	char text[32], *end;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	long number;
+
+	if (fd >= 0)
+		close(fd);
+	if (got <= 0)
+		return -1;
+	text[got] = '\0';
+	number = strtol(text, &end, 10);
+	return end == text ? -1 : number;
+}
 
 char setting_read(const char *path, ...)
 {

@@ -303,6 +303,8 @@ static void print_table(const cJSON *tree)
 	       *text_of(tree, "message") == '-' ? "" : text_of(tree, "message"));
 	if (*text_of(tree, "noWayBack") != '-')
 		printf("clients beyond the LAN get no replies: %s\n\n", text_of(tree, "noWayBack"));
+	if (*text_of(tree, "untracked") != '-')
+		printf("%s\n\n", text_of(tree, "untracked"));
 	if (*text_of(tree, "unheard") != '-')
 		printf("%s\n\n", text_of(tree, "unheard"));
 	if (*text_of(tree, "bridgeInTheWay") != '-')

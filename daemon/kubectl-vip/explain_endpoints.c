@@ -126,9 +126,11 @@ void explain_remote(struct facts *facts, const cJSON *vip, const char *address)
 	cJSON_ArrayForEach(speaker, k8s_object_get(facts->speakers, "items")) {
 		const char *node = k8s_object_text(speaker, "metadata/name");
 
-		if (serves(facts, vip, node))
+		if (serves(facts, vip, node)) {
 			note_condition(facts, speaker, "RemoteClientsServed", "clients", address,
 				       "beyond the LAN get no replies from");
+			note_condition(facts, speaker, "ConnectionsTracked", "connections", address, "are not safe on");
+		}
 		if (strcmp(owner, node) == 0)
 			note_condition(facts, speaker, "RemoteEndpointsServed", "endpoints", address,
 				       "on other nodes may be out of reach for");

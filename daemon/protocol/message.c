@@ -282,6 +282,7 @@ static void code_node_status(struct coder *coder, struct message_node_status *st
 	code_u32(coder, &status->eligible);
 	code_text(coder, status->message, sizeof status->message);
 	code_text(coder, status->no_way_back, sizeof status->no_way_back);
+	code_text(coder, status->untracked, sizeof status->untracked);
 	code_text(coder, status->unheard, sizeof status->unheard);
 	code_text(coder, status->in_the_way, sizeof status->in_the_way);
 	code_count(coder, &status->segment_count, MESSAGE_SEGMENTS_MAX);

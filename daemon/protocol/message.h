@@ -291,6 +291,7 @@ struct message_node_status {
 	uint32_t eligible;
 	char message[2 * MESSAGE_TEXT_SIZE]; /* what is wrong, "" if nothing */
 	char no_way_back[MESSAGE_TEXT_SIZE]; /* why clients beyond the LAN get no replies, "": they do */
+	char untracked[MESSAGE_TEXT_SIZE]; /* what is wrong with the kernel's connection tracking, "": nothing */
 	char unheard[MESSAGE_TEXT_SIZE]; /* whose adverts do not reach this node, and what to do; "": nobody's */
 	char in_the_way[2 * MESSAGE_TEXT_SIZE]; /* what a bridge drops of what it serves, and what to do; "": nothing */
 	uint32_t segment_count;

@@ -75,7 +75,7 @@ def test_everything_is_explained_and_well(cluster, cli):
     ("speakers/{owner}", "Ready", "True"), ("speakers/{owner}", "SafeToReboot", "False"), ("speakers/{owner}", "APIReachable", "True"),
     ("speakers/{owner}", "Fenced", "True"), ("speakers/{owner}", "DataplaneProgrammed", "True"),
     ("speakers/{owner}", "MetricsServed", "True"), ("speakers/{owner}", "RemoteClientsServed", "True"),
-    ("speakers/{owner}", "AdvertsHeard", "True"), ("speakers/{owner}", "RemoteEndpointsServed", "True"),
+    ("speakers/{owner}", "AdvertsHeard", "True"), ("speakers/{owner}", "ConnectionsTracked", "True"), ("speakers/{owner}", "RemoteEndpointsServed", "True"),
     ("svc/myvm-ssh", "vipd.dev/AddressAllocated", "True"), ("svc/myvm-ssh", "vipd.dev/Serving", "True"),
 ])  # those of drills: drill_test.py
 def test_kubectl_waits_for_every_condition_of_the_guide(cluster, cli, what, condition, value):

@@ -375,6 +375,15 @@ def test_explain_who_cannot_answer_clients_beyond_the_lan(cli, served):
     assert "with a larger metric" in remedy
 
 
+def test_explain_a_node_that_loses_connections(cli, served):
+    served.patch(f"{GROUP}/speakers/n1/status", {"status": {"conditions": [
+        condition("Ready", "True"), condition("Fenced", "True"),
+        condition("ConnectionsTracked", "False", "ConnectionsUntracked", "the table of connections is full")]}})
+    told = [link for link in links(cli, "vms/myvm-ssh", code=0) if link["link"] == "connections"]
+    assert [(link["verdict"], link["text"]) for link in told] == [("note", "are not safe on n1: the table of connections is full")]
+    assert "nf_conntrack_max" in told[0]["remedy"]
+
+
 def test_explain_a_bridge_that_keeps_the_owner_from_vms_elsewhere(cli, served):
     def told():
         return [(link["address"], link["text"], link.get("remedy", "")) for link in links(cli, "vms/myvm-ssh", code=0)

@@ -171,7 +171,7 @@ def test_kubectl_tells_who_has_it(rack):
     assert {one["type"]: one["status"] for one in speaker["status"]["conditions"]} == {
         "Ready": "True", "SafeToReboot": "False", "APIReachable": "True", "Fenced": "True",
         "DataplaneProgrammed": "True", "MetricsServed": "True", "RemoteClientsServed": "True", "AdvertsHeard": "True",
-        "RemoteEndpointsServed": "True"}
+        "RemoteEndpointsServed": "True", "ConnectionsTracked": "True"}
     described = rack.api.kubectl("describe", "svc", "ssh", namespace="vms")
     assert "OwnerElected" in described and "vipd.dev/speaker" in described
     assert "OwnerElected" in rack.api.kubectl("describe", "vip", V4)

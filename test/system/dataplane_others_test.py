@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+import vipd
 from conftest import BOTH
 from lab import ip_batch, wait_for
 
@@ -143,6 +144,23 @@ def test_the_addresses_are_on_every_node(rack):
         assert (by["stream"]["kept"], by["stream"]["lost"]) == (5, 0), by
     owner = rack.owner()
     assert all(rack.cluster.holders(address) == [owner] for address in BOTH)
+
+
+def test_a_kernel_that_believes_no_connection_that_began_elsewhere_is_named(rack):
+    """A hardened node: who moves a VM there would look for the reason of its lost connections for long."""
+    node, daemon = rack.lab["n3"], rack["n3"]
+    before = len(daemon.log())
+    node.run(["sysctl", "-q", "-w", "net.netfilter.nf_conntrack_tcp_loose=0"])
+    try:
+        wait_for("it to be told", lambda: "nf_conntrack_tcp_loose is 0" in daemon.status()["untracked"])
+        text = node.run([vipd.program(), "status", "--runtime-dir", daemon.runtime]).stdout
+        assert "connections end when their VM moves to this node. Set it to 1" in text
+        assert all(not other.status()["untracked"] for other in rack.cluster.daemons.values() if other is not daemon)
+    finally:
+        node.run(["sysctl", "-q", "-w", "net.netfilter.nf_conntrack_tcp_loose=1"])
+    wait_for("it to be well", lambda: daemon.status()["untracked"] == "")
+    lines = [line for line in daemon.log()[before:].splitlines() if "reason=ConnectionsUntracked" in line]
+    assert len(lines) == 1, lines
 
 
 def test_a_firewall_that_lets_no_adverts_in_is_named(rack):
