@@ -20,7 +20,7 @@ void tracking_judge(long count, long max, long loose, bool *full, char *text, si
 			 max);
 	else if (loose == 0)
 		snprintf(text, size,
-			 "net.netfilter.nf_conntrack_tcp_loose is 0: connections end when their VM moves to this node. Set it to 1");
+			 "net.netfilter.nf_conntrack_tcp_loose is 0: connections hang when their VM moves to this node. Set it to 1");
 }
 
 /* Where a network plugin or a process takes what comes, no connection is ours. */

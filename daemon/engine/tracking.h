@@ -7,7 +7,7 @@ struct engine;
 
 /*
  * The kernel's connection tracking translates for us. It can be told to believe no connection that it did not see begin
- * (then those of a VM that moves here end), and when its table is full it drops what is new. Both are the node's settings, not ours.
+ * (then those of a VM that moves here hang), and when its table is full it drops what is new. Both are the node's settings, not ours.
  */
 
 /* What the numbers mean; -1: not there. "" if nothing is wrong. `full`: what it was before, so that it does not flap. */

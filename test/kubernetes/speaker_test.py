@@ -71,7 +71,13 @@ class Rack:
         self.allocate(*(addresses or BOTH))
         for address in addresses or BOTH:
             self.speakers.serves(address)
+            # A first owner whose Lease is granted late gives way to whom the server named.
+            wait_for(f"the Lease of {address} to name who answers", lambda: (holder := self.holder(address))
+                     and holder == self.speakers.answering(address))
         return self
+
+    def holder(self, address):
+        return (self.lease(address) or {}).get("spec", {}).get("holderIdentity")
 
     def vip(self, address=V4):
         return self.api.get(f"{GROUP}/virtualips/{manifests.virtual_ip_name(address)}")

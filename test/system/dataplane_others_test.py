@@ -154,7 +154,7 @@ def test_a_kernel_that_believes_no_connection_that_began_elsewhere_is_named(rack
     try:
         wait_for("it to be told", lambda: "nf_conntrack_tcp_loose is 0" in daemon.status()["untracked"])
         text = node.run([vipd.program(), "status", "--runtime-dir", daemon.runtime]).stdout
-        assert "connections end when their VM moves to this node. Set it to 1" in text
+        assert "connections hang when their VM moves to this node. Set it to 1" in text
         assert all(not other.status()["untracked"] for other in rack.cluster.daemons.values() if other is not daemon)
     finally:
         node.run(["sysctl", "-q", "-w", "net.netfilter.nf_conntrack_tcp_loose=1"])
