@@ -1,5 +1,6 @@
 """What the layers of pytest share: one API server for a session, sessions that share the files of a layer between them
 (test/tools/lanes), and that a test which passes only at its second try says what the first one met."""
+import fcntl
 import os
 import pathlib
 import sys
@@ -51,6 +52,29 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_protocol(item):
     """True: it has been dealt with; by another lane."""
     return True if CLAIMS and not is_ours(item.nodeid.partition("::")[0]) else None
+
+
+def hold(name, how):
+    """A lock that all lanes see, until the file is closed; whoever ends lets it go."""
+    file = open(pathlib.Path(CLAIMS) / name, "w")  # noqa: SIM115
+    fcntl.flock(file, how)
+    return file
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Beside a test that is marked `alone`, because it takes a whole processor from everybody, no other lane runs one."""
+    if CLAIMS:
+        with hold("next.lock", fcntl.LOCK_EX):  # who waits to be alone is next
+            item.beside = hold("beside.lock", fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item):
+    yield
+    beside = item.__dict__.pop("beside", None)
+    if beside:
+        beside.close()
 
 
 def pytest_terminal_summary(terminalreporter):

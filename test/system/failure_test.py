@@ -148,6 +148,7 @@ def test_an_owner_that_hangs_for_a_moment(rack, record_property):
     heir(rack, "nobody")
 
 
+@pytest.mark.alone
 def test_a_hanging_owner_on_busy_processors(rack, record_property):
     """It wakes among others who want to run, too, and is no owner any more."""
     lost, watch = rack.owner(), rack.watch()
@@ -249,6 +250,7 @@ def rules_locked(node, processor):
     # The set stays until the lab goes: to free all of it at once stalls whoever is on that processor.
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor for who holds the rules and who takes over")
 def test_a_takeover_while_somebody_holds_the_rules(rack, record_property):
     """It changes no rule: the first adverts of the heir open its fence, whoever has the kernel's lock. And an owner
@@ -285,6 +287,7 @@ def spin(pid):
         memory.write(b"\xeb\xfe")
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the loop that is planted is x86-64 code")
 def test_an_owner_that_spins(rack, record_property):
     """At realtime priority it would leave the node no processor: the kernel ends it."""
