@@ -172,6 +172,14 @@ static cJSON *make_segments(const struct message_node_status *status)
 	return list;
 }
 
+/* True unless the engine says why not. */
+static void add_unless(cJSON *list, const cJSON *old, const char *type, enum base_reason reason, const char *why_not,
+		       const char *well, const char *now)
+{
+	cJSON_AddItemToArray(list, status_condition(old, type, !*why_not, *why_not ? reason : BASE_REASON_AS_EXPECTED,
+						    *why_not ? why_not : well, now));
+}
+
 static void add_conditions(const struct speaker *speaker, const cJSON *existing, cJSON *wanted)
 {
 	const struct message_node_status *status = &speaker->wanted;
@@ -234,30 +242,14 @@ static void add_conditions(const struct speaker *speaker, const cJSON *existing,
 					       ? status->message
 					       : "the rules wanted are not in the kernel",
 				       now));
-	cJSON_AddItemToArray(
-		list, status_condition(old, "RemoteClientsServed", !status->no_way_back[0],
-				       status->no_way_back[0] ? BASE_REASON_NO_WAY_BACK
-							      : BASE_REASON_AS_EXPECTED,
-				       status->no_way_back[0]
-					       ? status->no_way_back
-					       : "clients beyond the LAN are answered by way of the LAN",
-				       now));
-	cJSON_AddItemToArray(
-		list, status_condition(old, "ConnectionsTracked", !status->untracked[0],
-				       status->untracked[0] ? BASE_REASON_CONNECTIONS_UNTRACKED : BASE_REASON_AS_EXPECTED,
-				       status->untracked[0] ? status->untracked : "connections are tracked as addresses need it",
-				       now));
-	cJSON_AddItemToArray(
-		list, status_condition(old, "AdvertsHeard", !status->unheard[0],
-				       status->unheard[0] ? BASE_REASON_ADVERTS_UNHEARD : BASE_REASON_AS_EXPECTED,
-				       status->unheard[0] ? status->unheard : "adverts of others reach this node",
-				       now));
-	cJSON_AddItemToArray(
-		list, status_condition(old, "RemoteEndpointsServed", !status->in_the_way[0],
-				       status->in_the_way[0] ? BASE_REASON_BRIDGE_IN_THE_WAY : BASE_REASON_AS_EXPECTED,
-				       status->in_the_way[0] ? status->in_the_way
-							     : "no bridge keeps this node from VMs of other nodes",
-				       now));
+	add_unless(list, old, "RemoteClientsServed", BASE_REASON_NO_WAY_BACK, status->no_way_back,
+		   "clients beyond the LAN are answered by way of the LAN", now);
+	add_unless(list, old, "ConnectionsTracked", BASE_REASON_CONNECTIONS_UNTRACKED, status->untracked,
+		   "connections are tracked as addresses need it", now);
+	add_unless(list, old, "AdvertsHeard", BASE_REASON_ADVERTS_UNHEARD, status->unheard,
+		   "adverts of others reach this node", now);
+	add_unless(list, old, "RemoteEndpointsServed", BASE_REASON_BRIDGE_IN_THE_WAY, status->in_the_way,
+		   "no bridge keeps this node from VMs of other nodes", now);
 }
 
 static cJSON *make_patch(const struct speaker *speaker, bool counted)
