@@ -103,7 +103,7 @@ static void put_questions(struct nft_text *t, const struct nft_skeleton *s, cons
 		struct base_prefix subnet = { base_prefix_first(own), own->length };
 		char asked[BASE_PREFIX_TEXT_SIZE], text[BASE_ADDRESS_TEXT_SIZE];
 
-		if (strcmp(s->owns[i].segment, interface) != 0)
+		if (strcmp(s->owns[i].interface, interface) != 0)
 			continue;
 		base_address_format(&own->address, text);
 		if (own->address.family == BASE_FAMILY_IPV6)

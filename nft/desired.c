@@ -89,6 +89,10 @@ int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplan
 	put_address(&element, address);
 	if (r >= 0)
 		r = emit(userdata, &element);
+	if (r >= 0 && !is6(address)) {
+		element.set = NFT_SET_ASKED;
+		r = emit(userdata, &element);
+	}
 	if (r < 0 || dataplane == NFT_DATAPLANE_ANNOUNCE)
 		return r;
 	element.set = (uint8_t)(NFT_SET_GUARDED + is6(address));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/hash.h"
 #include "nft/chains.h"
 #include "nft/text.h"
@@ -92,6 +93,7 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	ADDRESSES(GUARDED, "guard", "vips"),
 	[NFT_SET_PEERS] = { "netdev", "set", "peers", "type ether_addr", "e", "" },
 	[NFT_SET_MEMBERS] = { "inet", "set", "members", "type ether_addr", "e", "" },
+	[NFT_SET_ASKED] = { "arp", "set", "vips4", "type ipv4_addr", "a", "" },
 };
 
 static void put_sets(struct nft_text *t, const char *table)
@@ -162,6 +164,11 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 		nft_put(&t, "\tset early%s { type %s; size 65535; flags dynamic,timeout; timeout %us; }\n",
 			six ? "6" : "4", six ? "ipv6_addr" : "ipv4_addr", NFT_EARLY_MS / 1000u);
 	nft_chains_inet(&t, s);
+	if (s->arp) {
+		nft_put(&t, "}\ntable arp vipd {\n");
+		put_sets(&t, "arp");
+		nft_chains_arp(&t, s);
+	}
 	nft_put(&t, "}\nflush set inet vipd revision\nadd element inet vipd revision { 0x%08x . 0x%08x }\n",
 		(unsigned)(revision >> 32), (unsigned)revision);
 	return t.full ? -ENOSPC : (int)t.length;
@@ -190,11 +197,13 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton)
 
 int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *text, size_t size)
 {
+	static const char *const families[] = { "netdev", "inet", "arp" };
 	/* Flushing a table takes its rules and leaves its chains, sets and elements. */
-	static const char keep[] = "add table netdev vipd\nadd table inet vipd\n"
-				   "flush table netdev vipd\nflush table inet vipd\n";
-	static const char remove[] = "add table netdev vipd\nadd table inet vipd\n"
-				     "delete table netdev vipd\ndelete table inet vipd\n";
+	const char *how = anew ? "delete" : "flush";
+	char before[256];
+	struct nft_text t = { .at = before, .size = sizeof before };
 
-	return render(skeleton, anew ? remove : keep, nft_skeleton_revision(skeleton), text, size);
+	for (size_t i = 0; i < BASE_COUNT_OF(families) - !skeleton->arp; i++)
+		nft_put(&t, "add table %s vipd\n%s table %s vipd\n", families[i], how, families[i]);
+	return render(skeleton, before, nft_skeleton_revision(skeleton), text, size);
 }

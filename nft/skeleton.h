@@ -10,8 +10,8 @@
  * The rules that do not depend on any Service: the fence, the director and the NAT, as text for
  * libnftables. Everything that changes while running lives in sets and maps (nft/desired.h).
  *
- * Two tables, both called vipd: `netdev` (per segment: fence, director) and `inet` (DNAT at the
- * endpoint's node, replies, closed ports). README.md draws them.
+ * Three tables, all called vipd: `netdev` (per segment: fence, director), `inet` (DNAT at the
+ * endpoint's node, replies, closed ports) and `arp` (what is no segment). README.md draws them.
  */
 #define NFT_SEGMENTS_MAX  16
 #define NFT_INTERVALS_MAX 32
@@ -40,12 +40,12 @@
 #define NFT_EARLY_MS 5000
 
 /*
- * In whose name this node asks for MACs on a segment, where the kernel would ask in that of an address of ours that it
- * has and does not own: IPv4 by the subnet of who is asked, IPv6 link-local.
+ * In whose name this node asks for MACs where the kernel would ask in that of an address of ours that it has and does not
+ * own, or, by an interface that is no segment, owns: IPv4 by the subnet of who is asked, IPv6 link-local.
  */
 struct nft_own {
 	struct base_prefix subnet; /* with this node's address */
-	char segment[16];
+	char interface[16];
 };
 
 /* The way back to clients beyond a segment, of addresses in `subnet`. */
@@ -76,6 +76,7 @@ struct nft_bridge_port {
 
 struct nft_skeleton {
 	bool egress; /* the kernel has the netdev egress hook; else the loopback fence */
+	bool arp;    /* the kernel has tables of this family; else there is none */
 	unsigned segment_count;
 	char segments[NFT_SEGMENTS_MAX][16]; /* interface names */
 	unsigned indices[NFT_SEGMENTS_MAX];  /* of them: an interface made anew needs its hooks again */
@@ -85,7 +86,7 @@ struct nft_skeleton {
 	bool source4[33], source6[129];		  /* lengths of source ranges in use */
 	bool virtual_macs[NFT_SEGMENTS_MAX]; /* some address there has one; needs the egress hook */
 	bool tagged[NFT_SEGMENTS_MAX];	     /* VLANs stand on it: what is tagged is theirs */
-	unsigned own_count; /* of use at the egress hook only */
+	unsigned own_count; /* of use at the egress hook, and in table arp */
 	struct nft_own owns[NFT_OWNS_MAX];
 	/*
 	 * Interfaces with a default route: what leaves by one of them with an address of another segment takes that
@@ -115,7 +116,7 @@ bool nft_is_sayable(const char *interface);
 /*
  * Writes the text; answers its length, -ENOSPC, or -EINVAL for an interface whose name nftables cannot
  * say. The text puts the rules into tables that may be there already, in one transaction, and keeps
- * the sets with what is in them: an open fence stays open. With `anew` it removes both tables first.
+ * the sets with what is in them: an open fence stays open. With `anew` it removes the tables first.
  */
 int nft_skeleton_render(const struct nft_skeleton *skeleton, bool anew, char *text, size_t size);
 
@@ -143,13 +144,13 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
  * i slot, m mark, e MAC (alone, not padded).
  */
 struct nft_set {
-	const char *table; /* "netdev", "inet", or "guard": not in the skeleton, see io/guard.h */
+	const char *table; /* "netdev", "inet", "arp", or "guard": not in the skeleton, see io/guard.h */
 	const char *kind;  /* "set" or "map" */
 	const char *name, *definition, *key, *data;
 };
 
 /*
- * Every one but the last two is a pair: IPv4, and behind it IPv6. The kernel looks a set up by its name, from the first
+ * Every one but the last three is a pair: IPv4, and behind it IPv6. The kernel looks a set up by its name, from the first
  * of its table on, for each message of a transaction: first those that change most.
  */
 enum nft_set_id {
@@ -192,6 +193,7 @@ enum nft_set_id {
 	NFT_SET_GUARDED = NFT_SET_HELDEND + 2,
 	NFT_SET_PEERS = NFT_SET_GUARDED + 2,
 	NFT_SET_MEMBERS,
+	NFT_SET_ASKED,
 	NFT_SETS
 };
 extern const struct nft_set nft_sets[NFT_SETS];

@@ -43,6 +43,11 @@ static int open_table(struct engine *engine)
 		}
 		if (strcmp(engine->options->fence, "loopback") == 0)
 			engine->abilities.egress = false;
+		if (!engine->abilities.arp)
+			log_line(LOG_NOTICE, BASE_REASON_UNSUPPORTED_FEATURE, LOG_NO_FIELDS,
+				 "this kernel has no rules for ARP (CONFIG_NF_TABLES_ARP): if another interface of this node "
+				 "is on the same Ethernet as the LAN's, set its net.ipv4.conf.INTERFACE.arp_ignore to 1 and "
+				 "arp_announce to 2");
 		return 0;
 	}
 	log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_NO_FIELDS,

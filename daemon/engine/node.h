@@ -115,6 +115,7 @@ struct engine {
 	struct vrrp_link_way ways_out[2][ENGINE_WAYS]; /* to anywhere, IPv4 and IPv6: by what packets leave now */
 	uint64_t ways, ways_revision; /* hash of what way_back.h wants of the rules, and of which links */
 	uint64_t bridged_revision;    /* of the links that bridged.h looked at */
+	uint64_t names, names_revision; /* hash of what own_names.h wants of the rules, and of which links */
 	sd_event_source *review, *refresh, *links_look, *fence_look, *save, *state_wait, *stop_limit, *release;
 	int lock;
 	pid_t saver;

@@ -73,11 +73,14 @@ static void note(void *userdata, const struct nft_refusal *found)
 }
 
 /* Only a set that somebody gave a size is ever full: none of ours has one. */
-static const char *advice(int error)
+static const char *advice(const struct refusal *refusal)
 {
-	return error == -ENFILE ? "somebody gave the set a size: nft 'delete table inet vipd; delete table netdev "
-				  "vipd', they are made anew without at once"
-				: "tried again every minute";
+	if (refusal->error != -ENFILE)
+		return "tried again every minute";
+	return strncmp(refusal->element, "arp ", 4) == 0
+		       ? "somebody gave the set a size: nft 'delete table arp vipd', it is made anew without at once"
+		       : "somebody gave the set a size: nft 'delete table inet vipd; delete table netdev vipd', they are "
+			 "made anew without at once";
 }
 
 static void summarize(const struct refusals *refusals, char *text, size_t size)
@@ -89,7 +92,7 @@ static void summarize(const struct refusals *refusals, char *text, size_t size)
 		at += (size_t)snprintf(text + at, size - at, "%s%s", i ? ", " : "", refusals->list[i].whose);
 	if (at < size)
 		snprintf(text + at, size - at, "%s: %s; %s", refusals->more ? " and others" : "",
-			 strerror(-refusals->list[0].error), advice(refusals->list[0].error));
+			 strerror(-refusals->list[0].error), advice(&refusals->list[0]));
 }
 
 static void tell(struct engine *engine, const struct refusal *refusal)
@@ -98,14 +101,14 @@ static void tell(struct engine *engine, const struct refusal *refusal)
 
 	log_line(LOG_ERR, BASE_REASON_KERNEL_REFUSED, LOG_FIELDS({ "SERVICE", refusal->service }),
 		 "the kernel refuses an element of %s: %s: %s; %s", refusal->whose, refusal->element,
-		 strerror(-refusal->error), advice(refusal->error));
+		 strerror(-refusal->error), advice(refusal));
 	if (!refusal->service[0])
 		return;
 	MESSAGE_CLEAR(message, MESSAGE_REFUSAL, refusal);
 	snprintf(message->refusal.service, sizeof message->refusal.service, "%s", refusal->service);
 	snprintf(message->refusal.message, sizeof message->refusal.message,
 		 "the kernel of %s refuses a rule of this Service: %s; %s", engine->node,
-		 strerror(-refusal->error), advice(refusal->error));
+		 strerror(-refusal->error), advice(refusal));
 	engine_tell(engine, message);
 }
 

@@ -5,6 +5,7 @@
 #include "daemon/engine/balancer.h"
 #include "daemon/engine/bridged.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/own_names.h"
 #include "daemon/engine/realtime.h"
 #include "daemon/engine/tracking.h"
 #include "daemon/engine/way_back.h"
@@ -151,6 +152,7 @@ static int on_review(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	segments_review(engine);
 	way_back_review(engine);
+	own_names_review(engine);
 	bridged_review(engine);
 	/* Restarted in place it owns nothing yet, and what it adopts was left alone for long enough. */
 	whole = go_on(engine, engine->restarted ? UINT64_MAX : begun_us + TURN_US);

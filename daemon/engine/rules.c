@@ -6,6 +6,7 @@
 #include "daemon/engine/balancer.h"
 #include "daemon/engine/bridged.h"
 #include "daemon/engine/node.h"
+#include "daemon/engine/own_names.h"
 #include "daemon/engine/refusals.h"
 #include "daemon/engine/served.h"
 #include "daemon/engine/way_back.h"
@@ -321,28 +322,6 @@ static void add_segment(struct nft_skeleton *skeleton, const struct segment *seg
 	skeleton->segment_count++;
 }
 
-/* One for each subnet, in the order of the link's addresses. */
-static void add_owns(struct nft_skeleton *skeleton, const struct segment *segment)
-{
-	const struct vrrp_link *link = segment_link(segment);
-
-	for (unsigned i = 0; link && i < link->address_count && skeleton->own_count < NFT_OWNS_MAX; i++) {
-		const struct base_prefix *own = &link->addresses[i];
-		bool six = own->address.family == BASE_FAMILY_IPV6, there = false;
-
-		if (base_address_is_link_local(&own->address) != six || (!six && own->length == 32))
-			continue;
-		for (unsigned j = 0; j < skeleton->own_count && !there; j++)
-			there = strcmp(skeleton->owns[j].segment, segment->name) == 0 &&
-				skeleton->owns[j].subnet.length == own->length &&
-				base_prefix_contains(own, &skeleton->owns[j].subnet.address);
-		if (there)
-			continue;
-		skeleton->owns[skeleton->own_count].subnet = *own;
-		memcpy(skeleton->owns[skeleton->own_count++].segment, segment->name, 16);
-	}
-}
-
 static int compare_prefixes(const void *a, const void *b)
 {
 	const struct base_prefix *left = a, *right = b;
@@ -355,6 +334,7 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 {
 	memset(skeleton, 0, sizeof *skeleton);
 	skeleton->egress = engine->abilities.egress;
+	skeleton->arp = engine->abilities.arp;
 	skeleton->addresses_per_router = 1;
 	memcpy(skeleton->source4, engine->rules->source4, sizeof skeleton->source4);
 	memcpy(skeleton->source6, engine->rules->source6, sizeof skeleton->source6);
@@ -363,8 +343,7 @@ static void make_skeleton(struct engine *engine, struct nft_skeleton *skeleton)
 			router->segment->virtual_macs = true;
 	for (struct segment *segment = engine->segments; segment; segment = segment->next)
 		add_segment(skeleton, segment);
-	for (struct segment *segment = engine->segments; segment && skeleton->egress; segment = segment->next)
-		add_owns(skeleton, segment);
+	own_names_fill(engine, skeleton);
 	way_back_fill(engine, skeleton);
 	bridged_fill(engine, skeleton);
 	for (struct router *router = engine->routers; router; router = router->next) {

@@ -60,12 +60,17 @@ static void on_found(void *userdata, const struct nft_found *found)
 		reader->error = -ENOMEM;
 }
 
+static bool is_read(const struct nft_reader *reader, const struct nft_set *set)
+{
+	return strcmp(set->table, "guard") != 0 && (reader->arp || strcmp(set->table, "arp") != 0);
+}
+
 int nft_reader_turn(struct nft_reader *reader)
 {
 	const struct nft_set *set = &nft_sets[reader->set];
 	int r = 0;
 
-	if (strcmp(set->table, "guard") != 0) {
+	if (is_read(reader, set)) {
 		if (!reader->reading)
 			r = nft_wire_dump_start(reader->wire, set->table, set->name);
 		reader->reading = r == 0;

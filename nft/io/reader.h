@@ -6,13 +6,15 @@
 #include "nft/io/wire.h"
 
 /*
- * What the kernel has, set by set, into the ledger. Nobody but us changes the guard: its sets are not read.
+ * What the kernel has, set by set, into the ledger. Nobody but us changes the guard: its sets are not read, nor those of
+ * table arp where there is none.
  *
  * The socket is its own: in between others ask, too.
  */
 struct nft_reader {
 	struct nft_ledger *ledger; /* borrowed */
 	struct nft_wire *wire;
+	bool arp;     /* the kernel has such tables */
 	bool reading; /* a dump runs on it */
 	unsigned set, tries;
 	bool mismatch; /* this set is not of our making */

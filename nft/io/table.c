@@ -47,7 +47,7 @@ struct nft_table {
 	struct nft_foreign foreign;
 	int watch; /* the epoll instance of whatever the caller is to wake up for */
 	bool round;    /* begun and not ended */
-	bool guard_able, guarded;
+	bool guard_able, guarded, arp_able;
 	bool loaded; /* the rules are those of `skeleton`, and `ledger` knows what the kernel has */
 	struct nft_skeleton skeleton; /* that is there, or being loaded */
 	uint64_t revision;
@@ -87,16 +87,24 @@ static int open_watch(struct nft_table *table)
 }
 
 /* Tries in a table of its own what the skeleton will need, and takes it away again. */
-static int probe(struct nft_table *table, const char *chain, struct base_error *error)
-{
-	char text[512];
+#define TRIES(family, hook)                                                                         \
+	"add table " family " " PROBE "\n"                                                          \
+	"add chain " family " " PROBE " c { type filter hook " hook " priority 0; }\n"              \
+	"delete table " family " " PROBE "\n"
+#define TRIES_INGRESS TRIES("netdev", "ingress device \"lo\"")
+#define TRIES_EGRESS  TRIES("netdev", "egress device \"lo\"")
+#define TRIES_ARP     TRIES("arp", "input")
 
-	snprintf(text, sizeof text,
-		 "add table netdev " PROBE "\n"
-		 "add chain netdev " PROBE " c { type filter hook %s device \"lo\" priority 0; }\n"
-		 "delete table netdev " PROBE "\n",
-		 chain);
-	return nft_loader_run(&table->loader, text, error);
+/* A child each takes its time, and most kernels can do all of it. */
+static int probe(struct nft_table *table, struct nft_abilities *abilities, struct base_error *error)
+{
+	abilities->egress = abilities->arp =
+		nft_loader_run(&table->loader, TRIES_INGRESS TRIES_EGRESS TRIES_ARP, NULL) == 0;
+	if (abilities->egress)
+		return 0;
+	abilities->egress = nft_loader_run(&table->loader, TRIES_EGRESS, NULL) == 0;
+	abilities->arp = nft_loader_run(&table->loader, TRIES_ARP, NULL) == 0;
+	return nft_loader_run(&table->loader, TRIES_INGRESS, error);
 }
 
 int nft_table_drain(struct nft_table *table)
@@ -140,7 +148,7 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 	}
 	table->reader.ledger = table->ledger;
 	nft_transfer_init(&table->transfer, table->ledger, table->wire);
-	r = probe(table, "ingress", error);
+	r = probe(table, abilities, error);
 	if (r < 0) {
 		nft_table_free(table);
 		if (r == -ENOPKG)
@@ -150,7 +158,7 @@ int nft_table_new(struct nft_table **result, struct nft_abilities *abilities,
 				      "ingress hook (CONFIG_NETFILTER_INGRESS), or CAP_NET_ADMIN is "
 				      "missing");
 	}
-	abilities->egress = probe(table, "egress", NULL) == 0;
+	table->arp_able = table->reader.arp = abilities->arp;
 	abilities->guard = table->guard_able = nft_guard_make(table->wire) == 0;
 	if (abilities->guard)
 		nft_guard_remove(table->wire);
@@ -193,7 +201,9 @@ int nft_table_want(void *userdata, const struct nft_element *element)
 {
 	struct nft_table *table = userdata;
 
-	if (strcmp(nft_sets[element->set].table, "guard") == 0 && !table->guard_able)
+	const char *name = nft_sets[element->set].table;
+
+	if ((strcmp(name, "guard") == 0 && !table->guard_able) || (strcmp(name, "arp") == 0 && !table->arp_able))
 		return 0;
 	return nft_ledger_claim(table->ledger, element);
 }
@@ -559,6 +569,8 @@ int nft_table_alive_more(struct nft_table *table, struct nft_alive *alive)
 	return nft_alive_more(alive, table->looker);
 }
 
+#define REMOVES(family) "add table " family " vipd\ndelete table " family " vipd\n"
+
 int nft_table_remove(struct nft_table *table)
 {
 	bool all[NFT_SETS];
@@ -583,7 +595,7 @@ int nft_table_remove(struct nft_table *table)
 		nft_guard_remove(table->wire);
 	table->guarded = false;
 	return nft_loader_run(&table->loader,
-			      "add table netdev vipd\ndelete table netdev vipd\n"
-			      "add table inet vipd\ndelete table inet vipd\n",
+			      table->arp_able ? REMOVES("netdev") REMOVES("inet") REMOVES("arp")
+					      : REMOVES("netdev") REMOVES("inet"),
 			      NULL);
 }

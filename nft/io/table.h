@@ -22,6 +22,7 @@ struct nft_table;
 struct nft_abilities {
 	bool egress; /* netdev egress hook: the fence is refreshed by the adverts themselves */
 	bool guard;  /* tables with an owner: nft/io/guard.h */
+	bool arp;    /* tables of family arp */
 };
 int nft_table_new(struct nft_table **table, struct nft_abilities *abilities,
 		  struct base_error *error);

@@ -220,7 +220,7 @@ void nft_wire_begin(struct nft_wire *wire)
 
 static uint8_t family_of(const char *table)
 {
-	return strcmp(table, "netdev") == 0 ? NFPROTO_NETDEV : NFPROTO_INET;
+	return strcmp(table, "netdev") == 0 ? NFPROTO_NETDEV : strcmp(table, "arp") == 0 ? NFPROTO_ARP : NFPROTO_INET;
 }
 
 static const char *name_of(const char *table)

@@ -341,6 +341,7 @@ static void test_each_input_is_shown_as_it_always_was(void **state)
 		shown_size = 0;
 		show_table("netdev vipd", false);
 		show_table("inet vipd", false);
+		show_table("arp vipd", false);
 		show_table("inet vipd-guard", false);
 		golden(rows[i].name, rows[i].story);
 	}
@@ -358,7 +359,7 @@ static void test_the_rules_are_shown_as_they_always_were(void **state)
 	skeleton.own_count = 2;
 	for (unsigned i = 0; i < 2; i++) {
 		assert_true(base_prefix_parse(i == 0 ? "192.0.2.1/24" : "fe80::1/64", &skeleton.owns[i].subnet));
-		strcpy(skeleton.owns[i].segment, "eth1");
+		strcpy(skeleton.owns[i].interface, "eth1");
 	}
 	nft_table_begin(table);
 	commit(&skeleton);
@@ -369,6 +370,15 @@ static void test_the_rules_are_shown_as_they_always_were(void **state)
 	show_table("inet vipd", true);
 	show_table("inet vipd-guard", true);
 	golden("rules_inet", "Translation, and the guard; no Service changes them");
+	skeleton.own_count = 3;
+	assert_true(base_prefix_parse("198.51.100.1/24", &skeleton.owns[2].subnet));
+	strcpy(skeleton.owns[2].interface, "lan");
+	nft_table_begin(table);
+	commit(&skeleton);
+	shown_size = 0;
+	show_table("arp vipd", true);
+	golden("rules_arp", "What is no segment, and an interface of it with an address; no Service changes them");
+	skeleton.own_count = 2;
 	skeleton.virtual_macs[0] = true;
 	nft_table_begin(table);
 	commit(&skeleton);

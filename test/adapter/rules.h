@@ -16,6 +16,7 @@ PLACE_UNUSED struct nft_skeleton skeleton_of(bool egress)
 {
 	struct nft_skeleton skeleton = {
 		.egress = egress,
+		.arp = abilities.arp,
 		.segment_count = 1,
 		.segments = { "eth1" },
 		.indices = { if_nametoindex("eth1") },

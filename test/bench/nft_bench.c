@@ -238,6 +238,7 @@ int main(int argc, char **argv)
 			foreign((unsigned)atoi(argv[2]));
 	}
 	skeleton = (struct nft_skeleton){ .egress = true,
+					  .arp = true,
 					  .segment_count = 1,
 					  .segments = { "eth1" },
 					  .indices = { if_nametoindex("eth1") },

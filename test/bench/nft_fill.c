@@ -45,6 +45,7 @@ static void want_others(unsigned count)
 static void commit(const char *interface)
 {
 	struct nft_skeleton skeleton = { .egress = true,
+					 .arp = true,
 					 .segment_count = 1,
 					 .indices = { if_nametoindex(interface) },
 					 .interval_count = 1,

@@ -31,7 +31,7 @@ def nothing_else_moved(seen):
 def rules_of(node):
     """The rules of vipd without what changes by itself: counters, and the sets of the fence."""
     text = "".join(node.run(["nft", "-s", "list", "table", family, "vipd"], check=False).stdout
-                   for family in ("netdev", "inet"))
+                   for family in ("netdev", "inet", "arp"))
     text = re.sub(r"set (alive|leaving)[46] \{[^}]*(\}[^}]*)?\}", "", text)
     return sorted(line for line in text.splitlines() if "expires" not in line)
 
@@ -179,6 +179,7 @@ def test_flush_ruleset_by_an_administrator(rack, record_property):
 
 @pytest.mark.parametrize("name, command", {
     "table": ("n3", "delete table inet vipd"),
+    "arp": ("owner", f"delete element arp vipd vips4 {{ {V4} }}"),
     "chain": ("owner", "flush chain netdev vipd in-eth1"),
     "element": ("n3", f"delete element inet vipd service4 {{ {V4} . tcp . 80 }}"),
     "added": ("n3", "insert rule inet vipd prerouting tcp dport 80 drop"),
@@ -200,7 +201,7 @@ def test_tables_deleted_one_after_the_other_are_back_at_once(rack):
     for _ in range(3):
         time.sleep(1.1)  # whoever is undone all the time waits for the next look
         before = rules_of(node)
-        for family in ("inet", "netdev"):
+        for family in ("inet", "netdev", "arp"):
             node.run(["nft", "delete", "table", family, "vipd"])
             wait_for(f"table {family} to be back", lambda: rules_of(node) == before, 1)
         node.run(["sh", "-c", "nft delete table inet vipd; nft delete table netdev vipd"])

@@ -7,11 +7,10 @@ from lab import ip_batch
 
 
 def stack(node):
-    """The cable of the LAN is that of both networks, and eth0; eth1 is a macvlan on it. eth0 answers for its own addresses only."""
+    """The cable of the LAN is that of both networks, and eth0; eth1 is a macvlan on it."""
     ip_batch(node.namespace, "link delete eth0", "link set eth1 down", f"link set eth1 name eth0 address 02:00:00:00:02:{node.index:02x}",
              "link set eth0 up", "address flush dev eth0 scope global", f"address add {node.management}/24 dev eth0",
              f"link add link eth0 name eth1 address {node.mac} type macvlan mode bridge", "link set eth1 up", *node.lan_lines())
-    node.run(["sysctl", "-q", "-w", "net.ipv4.conf.eth0.arp_ignore=1"])
 
 
 class Stacked(two_homed_test.TwoHomed):

@@ -62,14 +62,17 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 	} rows[] = {
 		{ "director", "192.0.2.10", NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips4 { 192.0.2.10 }\n"
+		  "arp vips4 { 192.0.2.10 }\n"
 		  "guard vips4 { 192.0.2.10 }\n"
 		  "inet vips4 { 192.0.2.10 }\n" },
 		{ "nat: the owner passes nothing on", "192.0.2.10", NFT_DATAPLANE_NAT,
 		  "netdev vips4 { 192.0.2.10 }\n"
+		  "arp vips4 { 192.0.2.10 }\n"
 		  "guard vips4 { 192.0.2.10 }\n"
 		  "inet vips4 { 192.0.2.10 }\n" },
 		{ "announce: only the fence", "192.0.2.10", NFT_DATAPLANE_ANNOUNCE,
-		  "netdev vips4 { 192.0.2.10 }\n" },
+		  "netdev vips4 { 192.0.2.10 }\n"
+		  "arp vips4 { 192.0.2.10 }\n" },
 		{ "director, IPv6: a number where the fence looks", "2001:db8::10",
 		  NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips6 { 0x20010db8000000000000000000000010 }\n"
@@ -95,7 +98,8 @@ static void test_a_virtual_mac_is_said_to_the_rules(void **state)
 		const char *address, *expected;
 	} rows[] = {
 		{ "192.0.2.10", "netdev virtual4 { 192.0.2.10 : 00:00:5e:00:01:07 }\n"
-				"netdev vips4 { 192.0.2.10 }\n" },
+				"netdev vips4 { 192.0.2.10 }\n"
+				"arp vips4 { 192.0.2.10 }\n" },
 		{ "2001:db8::10", "netdev virtual6 { 0x20010db8000000000000000000000010 : "
 				  "00:00:5e:00:02:ff }\n"
 				  "netdev vips6 { 0x20010db8000000000000000000000010 }\n" },

@@ -12,6 +12,7 @@ static struct nft_skeleton plain(void)
 {
 	return (struct nft_skeleton){
 		.egress = true,
+		.arp = true,
 		.segment_count = 1,
 		.segments = { "eth1" },
 		.indices = { 2 },
@@ -127,12 +128,13 @@ static void test_a_node_asks_in_its_own_name_what_it_would_ask_in_that_of_an_add
 	struct nft_skeleton skeleton = plain();
 
 	(void)state;
+	skeleton.arp = false;
 	render(&skeleton, false);
 	assert_false(says("arp saddr ip set"));
 	assert_true(says("\t\ticmpv6 type nd-neighbor-solicit @nh,64,128 @vips6 @nh,64,128 != @alive6 counter drop\n"));
 	for (unsigned i = 0; i < 4; i++) {
 		assert_true(base_prefix_parse(owns[i][0], &skeleton.owns[i].subnet));
-		strcpy(skeleton.owns[i].segment, owns[i][1]);
+		strcpy(skeleton.owns[i].interface, owns[i][1]);
 	}
 	skeleton.own_count = 4;
 	render(&skeleton, false);
@@ -310,9 +312,9 @@ static void test_new_rules_go_into_the_old_tables_unless_told_otherwise(void **s
 	(void)state;
 	render(&skeleton, false);
 	assert_false(says("delete table"));
-	assert_true(says("flush table netdev vipd\nflush table inet vipd\n"));
+	assert_true(says("flush table netdev vipd\n") && says("flush table inet vipd\n") && says("flush table arp vipd\n"));
 	render(&skeleton, true);
-	assert_true(says("delete table netdev vipd\ndelete table inet vipd\n"));
+	assert_true(says("delete table netdev vipd\n") && says("delete table inet vipd\n") && says("delete table arp vipd\n"));
 	assert_false(says("flush table"));
 }
 
@@ -390,6 +392,41 @@ static void test_pods_are_named_by_their_ranges_or_not_at_all(void **state)
 	assert_true(says("ip daddr { 10.244.1.0/24, 10.244.2.0/24 } return"));
 	assert_true(says("ip saddr { 10.244.1.0/24, 10.244.2.0/24 } accept"));
 	assert_true(says("ip6 saddr { fd00::/64 } accept"));
+}
+
+/* By another card on the same Ethernet the kernel would answer as well, past the fence. */
+static void test_only_segments_answer_and_ask_for_an_address(void **state)
+{
+	static const char *const owns[][2] = { { "192.0.2.1/24", "eth1" }, { "198.51.100.7/30", "eth0" },
+					       { "10.0.0.1/8", "eth0" }, { "fe80::1/64", "eth0" } };
+	struct nft_skeleton skeleton = plain();
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		assert_true(base_prefix_parse(owns[i][0], &skeleton.owns[i].subnet));
+		strcpy(skeleton.owns[i].interface, owns[i][1]);
+	}
+	skeleton.own_count = 4;
+	skeleton.segment_count = 2;
+	strcpy(skeleton.segments[1], "eth2");
+	render(&skeleton, false);
+	assert_true(says("table arp vipd {\n\tset vips4 { type ipv4_addr; }\n"
+			 "\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n"
+			 "\t\tiifname { \"eth1\", \"eth2\" } accept\n"
+			 "\t\tarp operation request arp daddr ip @vips4 counter drop\n\t}\n"
+			 "\tchain output {\n\t\ttype filter hook output priority 0; policy accept;\n"
+			 "\t\toifname { \"eth1\", \"eth2\" } accept\n"
+			 "\t\tarp saddr ip != @vips4 accept\n\t\tarp operation != request accept\n"
+			 "\t\toifname \"eth0\" arp daddr ip 198.51.100.4/30 arp saddr ip set 198.51.100.7 accept\n"
+			 "\t\toifname \"eth0\" arp daddr ip 10.0.0.0/8 arp saddr ip set 10.0.0.1 accept\n"
+			 "\t\tarp saddr ip set 0.0.0.0\n\t}\n}\n"));
+	skeleton.segment_count = skeleton.own_count = 0; /* for a moment: the LAN's interface went */
+	render(&skeleton, false);
+	assert_true(says("\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n"
+			 "\t\tarp operation request"));
+	skeleton.arp = false;
+	render(&skeleton, true);
+	assert_false(says("table arp"));
 }
 
 static void test_the_revision_moves_with_everything_that_changes_the_rules(void **state)
@@ -519,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_source_ranges_are_looked_for_by_their_lengths),
 		cmocka_unit_test(test_rules_name_only_sets_that_exist_and_all_of_them),
 		cmocka_unit_test(test_pods_are_named_by_their_ranges_or_not_at_all),
+		cmocka_unit_test(test_only_segments_answer_and_ask_for_an_address),
 		cmocka_unit_test(test_the_revision_moves_with_everything_that_changes_the_rules),
 		cmocka_unit_test(test_names_that_nftables_cannot_say_are_refused),
 		cmocka_unit_test(test_the_largest_skeleton_has_room_and_a_small_buffer_is_told),
