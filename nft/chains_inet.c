@@ -121,6 +121,14 @@ static void put_unknown(struct nft_text *t, const struct nft_skeleton *s, bool s
 	const char *ip = six ? "ip6" : "ip", *f = six ? "6" : "4";
 
 	nft_put(t, "\tchain unknown%s {\n", f);
+	/*
+	 * To a VM of this node, and not translated here: another node did that, which heard that it is there now. The kernel
+	 * knows the connection by its address, and would make up another port for the client. Whichever of its later
+	 * connections has that port would be given another one as well, here alone: the VM could not move with it. So
+	 * it is this port or none, and then the packet is dropped.
+	 */
+	nft_put(t, "\t\tct status & dnat == 0 %s daddr @local%s meta l4proto tcp snat %s to %s saddr : tcp sport\n", ip,
+		f, ip, ip);
 	put_pods(t, s, six, six ? "\t\tip6 daddr {" : "\t\tip daddr {", " } return\n");
 	nft_put(t, "\t\tsnat %s to %s saddr . meta l4proto . th sport map @reverse%s\n", ip, ip, f);
 	nft_put(t, "\t\t%s saddr . meta l4proto . th sport @doubtful%s counter drop\n", ip, f);
@@ -156,6 +164,7 @@ static void put_postrouting(struct nft_text *t, const struct nft_skeleton *s, bo
  * which translates it and routes it on to the VM that is here now. Let through, it would be known here as one to
  * the pod's own address, and what the VM answers would come from there: the client would end it. So it waits,
  * and what the VM says is the address's (`reverse`). Not what is of no one node, nor what pods ask each other.
+ * Nor is the owner always as quick as this node to hear of the slice: until it is sure to have (@moved) the same waits.
  */
 static void put_early(struct nft_text *t, const struct nft_skeleton *s, bool six)
 {
@@ -163,8 +172,9 @@ static void put_early(struct nft_text *t, const struct nft_skeleton *s, bool six
 
 	nft_put(t, "\tchain passed%s {\n\t\t%s daddr != @local%s %s daddr != @unplaced%s update @early%s { %s daddr "
 		   "timeout %ums } counter drop\n"
-		   "\t\t%s daddr @early%s counter drop\n\t}\n",
-		f, ip, f, ip, f, f, ip, (unsigned)NFT_EARLY_MS, ip, f);
+		   "\t\t%s daddr @early%s counter drop\n"
+		   "\t\ttcp flags & syn == 0 %s daddr @moved%s %s daddr != @unplaced%s counter drop\n\t}\n",
+		f, ip, f, ip, f, f, ip, (unsigned)NFT_EARLY_MS, ip, f, ip, f, ip, f);
 	nft_put(t, "\tchain early%s {\n\t\tmeta l4proto != { tcp, udp, sctp } return\n"
 		   "\t\tmeta oifkind != " POD_KINDS " return\n",
 		f);

@@ -207,13 +207,15 @@ static int emit_place(const struct nft_port *port, const struct nft_endpoint *en
 		      nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = element_of(NFT_SET_LOCAL, &port->address);
-	int r;
+	bool placed = !endpoint->attached && port->dataplane == NFT_DATAPLANE_DIRECTOR;
+	int r = 0;
 
-	if (endpoint->attached || (!endpoint->local && !next_node(port, endpoint)))
-		element = element_of(NFT_SET_UNPLACED, &port->address);
-	else if (!endpoint->local)
-		return 0;
 	put_address(&element, &endpoint->address);
+	if (endpoint->local && !endpoint->attached)
+		r = emit(userdata, &element);
+	if (r < 0 || (placed && (endpoint->local || next_node(port, endpoint))))
+		return r;
+	element.set = (uint8_t)(NFT_SET_UNPLACED + is6(&port->address));
 	r = emit(userdata, &element);
 	if (r < 0 || !endpoint->attached)
 		return r;

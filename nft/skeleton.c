@@ -160,9 +160,14 @@ static int render(const struct nft_skeleton *s, const char *before, uint64_t rev
 	nft_put(&t, "}\ntable inet vipd {\n");
 	put_sets(&t, "inet");
 	nft_put(&t, "\tset revision { type mark . mark; }\n");
-	for (int six = 0; six < 2; six++)
-		nft_put(&t, "\tset early%s { type %s; size 65535; flags dynamic,timeout; timeout %us; }\n",
-			six ? "6" : "4", six ? "ipv6_addr" : "ipv4_addr", NFT_EARLY_MS / 1000u);
+	for (int six = 0; six < 2; six++) {
+		const char *f = six ? "6" : "4", *type = six ? "ipv6_addr" : "ipv4_addr";
+
+		nft_put(&t, "\tset early%s { type %s; size 65535; flags dynamic,timeout; timeout %us; }\n", f, type,
+			NFT_EARLY_MS / 1000u);
+		nft_put(&t, "\tset moved%s { type %s; size 65535; flags timeout; timeout %us; }\n", f, type,
+			(unsigned)NFT_MOVED_S);
+	}
 	nft_chains_inet(&t, s);
 	if (s->arp) {
 		nft_put(&t, "}\ntable arp vipd {\n");

@@ -46,7 +46,7 @@ struct nft_wire {
 	bool interrupted; /* what is being dumped changed meanwhile */
 	size_t message;	  /* where the last message begins; 0: none */
 	size_t list;	  /* where its list of elements begins; 0: it has none, or it is closed */
-	uint8_t list_set; /* whose elements, and to what end */
+	uint8_t list_set; /* whose elements (behind NFT_SETS: of `moved`), and to what end */
 	bool list_add;
 	pthread_t thread;
 	int policy;
@@ -239,19 +239,20 @@ static void put_value(struct nft_wire *wire, uint16_t type, const uint8_t *value
 	nft_wire_close(wire, opened);
 }
 
-void nft_wire_element(struct nft_wire *wire, bool add, const struct nft_element *element)
+static void put_element(struct nft_wire *wire, bool add, uint8_t number, const char *name,
+			const struct nft_element *element)
 {
-	const struct nft_set *set = &nft_sets[element->set];
+	const char *table = nft_sets[element->set].table;
 	size_t opened;
 
-	if (wire->list == 0 || wire->list_set != element->set || wire->list_add != add ||
+	if (wire->list == 0 || wire->list_set != number || wire->list_add != add ||
 	    wire->length - wire->list > LIST_SIZE_MAX) {
 		nft_wire_message(wire, add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM,
-				 add ? NLM_F_CREATE : 0, family_of(set->table));
-		nft_wire_put_text(wire, NFTA_SET_ELEM_LIST_TABLE, name_of(set->table));
-		nft_wire_put_text(wire, NFTA_SET_ELEM_LIST_SET, set->name);
+				 add ? NLM_F_CREATE : 0, family_of(table));
+		nft_wire_put_text(wire, NFTA_SET_ELEM_LIST_TABLE, name_of(table));
+		nft_wire_put_text(wire, NFTA_SET_ELEM_LIST_SET, name);
 		wire->list = nft_wire_open(wire, NFTA_SET_ELEM_LIST_ELEMENTS);
-		wire->list_set = element->set;
+		wire->list_set = number;
 		wire->list_add = add;
 	}
 	opened = nft_wire_open(wire, NFTA_LIST_ELEM);
@@ -259,6 +260,21 @@ void nft_wire_element(struct nft_wire *wire, bool add, const struct nft_element 
 	if (add)
 		put_value(wire, NFTA_SET_ELEM_DATA, element->data, element->data_size);
 	nft_wire_close(wire, opened);
+}
+
+void nft_wire_element(struct nft_wire *wire, bool add, const struct nft_element *element)
+{
+	put_element(wire, add, element->set, nft_sets[element->set].name, element);
+}
+
+void nft_wire_moved(struct nft_wire *wire, const struct nft_element *local)
+{
+	bool six = local->set != NFT_SET_LOCAL;
+	const char *name = six ? "moved6" : "moved4";
+
+	/* What is there already would keep what is left of its time; what is not cannot be deleted. */
+	for (int add = 1; add < 4; add++)
+		put_element(wire, add & 1, (uint8_t)(NFT_SETS + six), name, local);
 }
 
 /*

@@ -108,8 +108,9 @@ static void show_table(const char *name, bool chains)
 		elements = strstr(head + strlen(head) + 1, "elements = {");
 		if (chain && chains)
 			show("\t%s {%s\n\t}\n\n", head, head + strlen(head) + 2);
-		if (chain || chains || !elements || strstr(head, "revision"))
-			continue; /* the revision is of this machine: an interface's number is in it */
+		/* The revision is of this machine: an interface's number is in it. What moved is of the inputs before. */
+		if (chain || chains || !elements || strstr(head, "revision") || strstr(head, "moved"))
+			continue;
 		elements += strlen("elements = {");
 		elements[strcspn(elements, "}")] = '\0';
 		show_elements(head, elements);

@@ -128,6 +128,51 @@ static void test_wishes_become_elements_and_go_when_they_are_no_longer_wished(vo
 	assert_true(holds("inet vipd service4", "192.0.2.100 . tcp . 80"));
 }
 
+/* Seconds that the endpoint will stand in `moved`; 0: it does not. */
+static int moved(const char *endpoint)
+{
+	const char *at = strstr(place_read("nft list set inet vipd moved4"), endpoint);
+
+	at = at ? strstr(at, "expires ") : NULL;
+	return at ? atoi(at + strlen("expires ")) : 0;
+}
+
+static void want_here(const char *const *endpoints)
+{
+	struct nft_skeleton skeleton = skeleton_of(true);
+
+	nft_table_begin(table);
+	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
+	for (uint16_t i = 0; endpoints[i]; i++) {
+		struct nft_endpoint one = { .address = place_address(endpoints[i]), .port = 22, .local = true };
+		struct nft_port port = { .address = place_address("192.0.2.100"), .protocol = IPPROTO_TCP,
+					 .port = (uint16_t)(22 + i), .endpoint_count = 1, .endpoints = &one };
+
+		assert_int_equal(nft_emit_port(&port, nft_table_want, table), 0);
+	}
+	commit(&skeleton);
+}
+
+/* What was here when the tables were made did not; what comes back has all of its time again. */
+static void test_an_endpoint_that_moves_here_is_told_apart_for_a_while(void **state)
+{
+	(void)state;
+	want_here((const char *[]){ "10.244.1.5", NULL });
+	assert_true(holds("inet vipd local4", "10.244.1.5"));
+	assert_int_equal(moved("10.244.1.5"), 0);
+	want_here((const char *[]){ "10.244.1.5", "10.244.1.6", NULL });
+	assert_true(holds("inet vipd local4", "10.244.1.6"));
+	assert_int_equal(moved("10.244.1.5"), 0);
+	assert_true(moved("10.244.1.6") > 10);
+	place_run("nft 'delete element inet vipd moved4 { 10.244.1.6 }; "
+		  "add element inet vipd moved4 { 10.244.1.6 timeout 30s expires 9s }'");
+	assert_in_range(moved("10.244.1.6"), 0, 9);
+	want_here((const char *[]){ "10.244.1.5", NULL });
+	assert_in_range(moved("10.244.1.6"), 0, 9);
+	want_here((const char *[]){ "10.244.1.5", "10.244.1.6", NULL });
+	assert_true(moved("10.244.1.6") > 10);
+}
+
 /* Elements that this socket heard come and go since it was opened, or asked the last time. */
 static void count_elements(int fd, unsigned *come, unsigned *gone)
 {
@@ -1131,6 +1176,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_the_kernel_takes_the_rules_in_every_shape),
 		TEST(test_wishes_become_elements_and_go_when_they_are_no_longer_wished),
+		TEST(test_an_endpoint_that_moves_here_is_told_apart_for_a_while),
 		TEST(test_only_the_difference_is_told_to_the_kernel),
 		TEST(test_a_contradiction_in_an_exclusive_map_is_carried_by_nobody),
 		TEST(test_source_ranges_may_overlap_and_change_their_width),

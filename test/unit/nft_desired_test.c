@@ -162,6 +162,15 @@ static void test_one_endpoint_is_one_entry_where_it_is_needed(void **state)
 		  "inet hairpin4 { 10.244.2.5 . 10.244.2.5 }\n"
 		  "inet unplaced4 { 10.244.2.5 }\n"
 		  "inet reverse4! { 10.244.2.5 . tcp . 2222 : 192.0.2.10 . 22 }\n" },
+		{ "nat, and the endpoint is here: another owner asks it itself, too", "192.0.2.10", IPPROTO_TCP,
+		  NFT_DATAPLANE_NAT, "10.244.1.5", true, "192.0.2.1",
+		  "netdev here4 { 192.0.2.10 . tcp . 22 }\n"
+		  "inet arrived4 { 192.0.2.10 . tcp . 22 }\n"
+		  "inet service4 { 192.0.2.10 . tcp . 22 : 10.244.1.5 . 2222 }\n"
+		  "inet hairpin4 { 10.244.1.5 . 10.244.1.5 }\n"
+		  "inet local4 { 10.244.1.5 }\n"
+		  "inet unplaced4 { 10.244.1.5 }\n"
+		  "inet reverse4! { 10.244.1.5 . tcp . 2222 : 192.0.2.10 . 22 }\n" },
 		{ "announce: the CNI balances", "192.0.2.10", IPPROTO_TCP, NFT_DATAPLANE_ANNOUNCE,
 		  "10.244.2.5", false, "192.0.2.2", "" },
 		{ "UDP has no connection that could be known too late", "192.0.2.10", IPPROTO_UDP,

@@ -379,7 +379,7 @@ static void test_pods_are_named_by_their_ranges_or_not_at_all(void **state)
 
 	(void)state;
 	render(&skeleton, false);
-	assert_true(says("chain unknown4 {\n\t\tsnat ip to"));
+	assert_true(says("saddr : tcp sport\n\t\tsnat ip to ip saddr . meta l4proto . th sport map @reverse4"));
 	assert_false(says("saddr {"));
 	/* A pod of this node is known by where it comes from. */
 	assert_true(says("meta iifkind { \"veth\", \"bridge\", \"openvswitch\" } iifname != "
