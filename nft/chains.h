@@ -9,7 +9,7 @@
  */
 void nft_chains_netdev(struct nft_text *text, const struct nft_skeleton *skeleton); /* fence and director */
 void nft_chains_inet(struct nft_text *text, const struct nft_skeleton *skeleton);   /* NAT, closed ports */
-void nft_chains_arp(struct nft_text *text, const struct nft_skeleton *skeleton);    /* interfaces that are no segments */
+void nft_chains_arp(struct nft_text *text, const struct nft_skeleton *skeleton);    /* interfaces that are not an address's segment */
 
 /* Of every hash that picks a slot: the same on every node, so every node picks the same endpoint. */
 #define NFT_SEED_NUMBER 0x5eed

@@ -80,7 +80,16 @@ static int emit_virtual_mac(const struct base_address *address, const struct bas
 	return emit(userdata, &element);
 }
 
-int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,
+static int emit_segment(const struct base_address *address, uint32_t interface, nft_emit_fn *emit, void *userdata)
+{
+	struct nft_element element = { .set = NFT_SET_ASKED };
+
+	put_address(&element, address);
+	put_data(&element, &interface, sizeof interface);
+	return emit(userdata, &element);
+}
+
+int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane, unsigned interface,
 		 const struct base_mac *virtual_mac, nft_emit_fn *emit, void *userdata)
 {
 	struct nft_element element = element_of(NFT_SET_FENCED, address);
@@ -89,10 +98,8 @@ int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplan
 	put_address(&element, address);
 	if (r >= 0)
 		r = emit(userdata, &element);
-	if (r >= 0 && !is6(address)) {
-		element.set = NFT_SET_ASKED;
-		r = emit(userdata, &element);
-	}
+	if (r >= 0 && !is6(address))
+		r = emit_segment(address, interface, emit, userdata);
 	if (r < 0 || dataplane == NFT_DATAPLANE_ANNOUNCE)
 		return r;
 	element.set = (uint8_t)(NFT_SET_GUARDED + is6(address));

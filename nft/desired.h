@@ -71,8 +71,9 @@ typedef int nft_emit_fn(void *userdata, const struct nft_element *element);
 void nft_ranges_sort(struct base_prefix *ranges, size_t count);
 
 /* Each answers 0, or the first negative value the callback gave. */
+/* `interface`: index of its segment's; 0: not known, any segment may answer. */
 /* `virtual_mac`: what answers for it (RFC 9568 section 7.3); NULL: the node's own MAC. */
-int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane,
+int nft_emit_vip(const struct base_address *address, enum nft_dataplane dataplane, unsigned interface,
 		 const struct base_mac *virtual_mac, nft_emit_fn *emit, void *userdata);
 int nft_emit_port(const struct nft_port *port, nft_emit_fn *emit, void *userdata);
 /*

@@ -93,7 +93,7 @@ const struct nft_set nft_sets[NFT_SETS] = {
 	ADDRESSES(GUARDED, "guard", "vips"),
 	[NFT_SET_PEERS] = { "netdev", "set", "peers", "type ether_addr", "e", "" },
 	[NFT_SET_MEMBERS] = { "inet", "set", "members", "type ether_addr", "e", "" },
-	[NFT_SET_ASKED] = { "arp", "set", "vips4", "type ipv4_addr", "a", "" },
+	[NFT_SET_ASKED] = { "arp", "map", "vips4", "type ipv4_addr : mark", "a", "m" },
 };
 
 static void put_sets(struct nft_text *t, const char *table)

@@ -11,7 +11,7 @@
  * libnftables. Everything that changes while running lives in sets and maps (nft/desired.h).
  *
  * Three tables, all called vipd: `netdev` (per segment: fence, director), `inet` (DNAT at the
- * endpoint's node, replies, closed ports) and `arp` (what is no segment). README.md draws them.
+ * endpoint's node, replies, closed ports) and `arp` (who is not its segment). README.md draws them.
  */
 #define NFT_SEGMENTS_MAX  16
 #define NFT_INTERVALS_MAX 32
@@ -47,7 +47,7 @@
 
 /*
  * In whose name this node asks for MACs where the kernel would ask in that of an address of ours that it has and does not
- * own, or, by an interface that is no segment, owns: IPv4 by the subnet of who is asked, IPv6 link-local.
+ * own, or, by another interface than its segment's, owns: IPv4 by the subnet of who is asked, IPv6 link-local.
  */
 struct nft_own {
 	struct base_prefix subnet; /* with this node's address */

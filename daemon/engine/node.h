@@ -244,6 +244,7 @@ void engine_rules_port_changed(struct engine *engine, const struct base_address 
 			       uint8_t protocol, uint16_t port);
 /* Itself, and all its ports. */
 void engine_rules_address_changed(struct engine *engine, const struct base_address *address);
+void engine_rules_segment_changed(struct router *router); /* it has another one, or none */
 void engine_rules_members_changed(struct engine *engine); /* their MACs */
 void engine_rules_refresh(struct engine *engine); /* now and then: is the kernel as it should be? */
 void engine_rules_verify(struct engine *engine);  /* now */

@@ -347,6 +347,7 @@ static void attach(struct router *router, struct segment *segment)
 	}
 	router->segment = segment;
 	router->looked_at = 0;
+	engine_rules_segment_changed(router);
 	if (!segment)
 		return;
 	if (segment->routers[family][router->wish.virtual_router_id]) {
@@ -360,8 +361,6 @@ static void attach(struct router *router, struct segment *segment)
 	}
 	segment->routers[family][router->wish.virtual_router_id] = router;
 	segment->router_count++;
-	if (router_wants_virtual_mac(router) && !segment->virtual_macs)
-		engine_rules_soon(router->engine);
 }
 
 void router_mac_changed(struct router *router)

@@ -197,7 +197,7 @@ static int want_vip(struct engine *engine, const struct base_address *address)
 	if (!router)
 		return 0;
 	mac = router_virtual_mac(router);
-	return nft_emit_vip(address, dataplane_of(router),
+	return nft_emit_vip(address, dataplane_of(router), router->segment ? router->segment->index : 0,
 			    router_wants_virtual_mac(router) ? &mac : NULL, nft_table_want,
 			    engine->table);
 }
@@ -264,6 +264,13 @@ void engine_rules_address_changed(struct engine *engine, const struct base_addre
 	if (!engine->rules->all)
 		store_each_port(engine->store, address, enqueue_port, engine->rules);
 	engine_rules_soon(engine);
+}
+
+void engine_rules_segment_changed(struct router *router)
+{
+	for (uint32_t i = 0; i < router->wish.address_count; i++)
+		enqueue(router->engine->rules, &router->wish.addresses[i], 0, 0);
+	engine_rules_soon(router->engine);
 }
 
 void engine_rules_members_changed(struct engine *engine)

@@ -81,20 +81,32 @@ static bool matches(const struct router_wish *wish, const char *name)
 	return wish->interface_count == 0;
 }
 
+/*
+ * Two cards in one subnet: that by whose address the other nodes know this one, or nobody believes its adverts. Else
+ * that which was there first, the last of the list: what is served does not move when another one comes.
+ */
+static bool is_known_by(const struct segment *segment, const struct base_address *address)
+{
+	struct base_address own = segment_own_address(segment, address);
+
+	return engine_node_at(segment->engine, &own);
+}
+
 struct segment *segment_find(struct engine *engine, const struct router_wish *wish,
 			     enum base_reason *why_not)
 {
+	const struct base_address *address = &wish->addresses[0];
+	struct segment *found = NULL;
 	struct base_prefix subnet;
 
 	*why_not = BASE_REASON_NOT_ON_SEGMENT;
-	for (struct segment *segment = engine->segments; segment; segment = segment->next) {
-		if (!matches(wish, segment->name) ||
-		    !segment_subnet(segment, &wish->addresses[0], &subnet))
-			continue;
-		*why_not = segment->up ? BASE_REASON_NONE : BASE_REASON_LINK_DOWN;
-		return segment;
-	}
-	return NULL;
+	for (struct segment *segment = engine->segments; segment; segment = segment->next)
+		if (matches(wish, segment->name) && segment_subnet(segment, address, &subnet) &&
+		    (!found || !is_known_by(found, address) || is_known_by(segment, address)))
+			found = segment;
+	if (found)
+		*why_not = found->up ? BASE_REASON_NONE : BASE_REASON_LINK_DOWN;
+	return found;
 }
 
 struct segment_peer *segment_peer(struct segment *segment, const struct base_address *address)

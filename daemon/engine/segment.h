@@ -64,7 +64,10 @@ struct segment {
 	struct unheard unheard[2]; /* IPv4, IPv6 */
 };
 
-/* The segment that holds `address` and matches one of the patterns (none: every interface). */
+/*
+ * The segment that holds `address` and matches one of the patterns (none: every interface). Of two cards in one subnet
+ * that by whose address the cluster knows this node.
+ */
 struct segment *segment_find(struct engine *engine, const struct router_wish *wish,
 			     enum base_reason *why_not);
 

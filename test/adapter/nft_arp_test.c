@@ -17,7 +17,7 @@ static bool holds_it(void)
 
 static void test_what_somebody_else_takes_comes_back_and_the_fence_stays_open(void **state)
 {
-	static const char *const changes[] = { "delete table arp vipd", "flush chain arp vipd input",
+	static const char *const changes[] = { "delete table arp vipd", "flush chain arp vipd asked",
 					       "delete element arp vipd vips4 '{ 192.0.2.100 }'" };
 	struct base_address vip = place_address("192.0.2.100");
 	struct nft_skeleton skeleton = wished();
@@ -33,7 +33,7 @@ static void test_what_somebody_else_takes_comes_back_and_the_fence_stays_open(vo
 		nft_table_forget(table);
 		ASSERT_ROW(changes[i], commit(&skeleton) == 0);
 		ASSERT_ROW(changes[i], holds_it() && is_alive(&vip));
-		ASSERT_ROW(changes[i], strstr(place_read("nft list chain arp vipd input"), "drop"));
+		ASSERT_ROW(changes[i], strstr(place_read("nft list chain arp vipd asked"), "drop"));
 	}
 	/* Unnoticed, and found when elements are compared. */
 	place_run("nft delete table arp vipd");
@@ -48,7 +48,7 @@ static void test_another_set_of_that_name_is_replaced(void **state)
 	struct nft_skeleton skeleton;
 
 	(void)state;
-	place_run("nft 'table arp vipd { set vips4 { type ether_addr; }; }'");
+	place_run("nft 'table arp vipd { set vips4 { type ipv4_addr; }; }'");
 	skeleton = wished();
 	commit(&skeleton);
 	assert_true(holds_it());

@@ -297,7 +297,7 @@ static void virtual_mac(void)
 	struct base_address vip = place_address("192.0.2.10");
 	struct base_mac mac = { { 0x00, 0x00, 0x5e, 0x00, 0x01, 0x0a } };
 
-	assert_int_equal(nft_emit_vip(&vip, NFT_DATAPLANE_DIRECTOR, &mac, nft_table_want, table), 0);
+	assert_int_equal(nft_emit_vip(&vip, NFT_DATAPLANE_DIRECTOR, 0, &mac, nft_table_want, table), 0);
 }
 
 static void members(void)
@@ -372,14 +372,16 @@ static void test_the_rules_are_shown_as_they_always_were(void **state)
 	show_table("inet vipd-guard", true);
 	golden("rules_inet", "Translation, and the guard; no Service changes them");
 	skeleton.own_count = 3;
+	skeleton.indices[0] = 7;
 	assert_true(base_prefix_parse("198.51.100.1/24", &skeleton.owns[2].subnet));
 	strcpy(skeleton.owns[2].interface, "lan");
 	nft_table_begin(table);
 	commit(&skeleton);
 	shown_size = 0;
 	show_table("arp vipd", true);
-	golden("rules_arp", "What is no segment, and an interface of it with an address; no Service changes them");
+	golden("rules_arp", "Who is not an address's segment neither answers nor asks for it; another interface with an address; no Service changes them");
 	skeleton.own_count = 2;
+	skeleton.indices[0] = if_nametoindex("eth1");
 	skeleton.virtual_macs[0] = true;
 	nft_table_begin(table);
 	commit(&skeleton);

@@ -656,7 +656,7 @@ static void want_everything(nft_emit_fn *emit, unsigned ranges)
 		nft_ranges_sort(prefixes, port.range_count);
 		if (emit == nft_table_want)
 			assert_int_equal(nft_table_source(table, &i, sizeof i), 0);
-		assert_int_equal(nft_emit_vip(&vip, port.dataplane, NULL, emit, table), 0);
+		assert_int_equal(nft_emit_vip(&vip, port.dataplane, 0, NULL, emit, table), 0);
 		assert_int_equal(nft_emit_port(&port, emit, table), 0);
 	}
 }

@@ -36,7 +36,7 @@ static void wish(const struct family *family, bool virtual)
 	struct base_address vip = place_address(family->vip);
 
 	nft_table_begin(table);
-	assert_int_equal(nft_emit_vip(&vip, NFT_DATAPLANE_ANNOUNCE, virtual ? &family->mac : NULL,
+	assert_int_equal(nft_emit_vip(&vip, NFT_DATAPLANE_ANNOUNCE, 0, virtual ? &family->mac : NULL,
 				      nft_table_want, table), 0);
 	want_vip(family->plain, NFT_DATAPLANE_ANNOUNCE);
 	assert_int_equal(nft_emit_peer(&member_mac, nft_table_want, table), 0);

@@ -84,7 +84,7 @@ PLACE_UNUSED void want_vip(const char *text, enum nft_dataplane dataplane)
 {
 	struct base_address vip = place_address(text);
 
-	assert_int_equal(nft_emit_vip(&vip, dataplane, NULL, nft_table_want, table), 0);
+	assert_int_equal(nft_emit_vip(&vip, dataplane, 0, NULL, nft_table_want, table), 0);
 }
 
 PLACE_UNUSED bool is_alive(const struct base_address *address)

@@ -66,7 +66,7 @@ static void want_endpoint(unsigned number, unsigned node, unsigned pod, unsigned
 			base_address_ipv4(11, (uint8_t)(i / 256), (uint8_t)i, 0), 24
 		};
 	nft_table_source(table, &number, sizeof number);
-	nft_emit_vip(&vip, port.dataplane, NULL, nft_table_want, table);
+	nft_emit_vip(&vip, port.dataplane, 0, NULL, nft_table_want, table);
 	nft_emit_port(&port, nft_table_want, table);
 }
 

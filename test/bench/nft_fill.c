@@ -36,7 +36,7 @@ static void want_others(unsigned count)
 		struct nft_endpoint endpoint = { .address = base_address_ipv4(10, 245, third, fourth),
 						 .node = base_address_ipv4(192, 0, 2, 2) };
 
-		if (nft_emit_vip(&vip, NFT_DATAPLANE_DIRECTOR, NULL, nft_table_want, table) < 0)
+		if (nft_emit_vip(&vip, NFT_DATAPLANE_DIRECTOR, 0, NULL, nft_table_want, table) < 0)
 			exit(1);
 		want(vip, &endpoint, IPPROTO_TCP, 80);
 	}
@@ -85,7 +85,7 @@ int main(int argc, char **argv)
 	}
 	nft_table_begin(table);
 	want_others((unsigned)atoi(argv[1]) - 1);
-	if (nft_emit_vip(&vip, NFT_DATAPLANE_DIRECTOR, NULL, nft_table_want, table) < 0)
+	if (nft_emit_vip(&vip, NFT_DATAPLANE_DIRECTOR, 0, NULL, nft_table_want, table) < 0)
 		return 1;
 	want(vip, &endpoint, IPPROTO_TCP, 80);
 	want(vip, &endpoint, IPPROTO_TCP, 81);

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+import manifests
 from conftest import BOTH, V4, V6, Rack
 from failure_test import KILLED_DARK_MS, check, hang
 from lab import ip_batch, wait_for
@@ -10,6 +11,7 @@ from lab import ip_batch, wait_for
 CLIENT = {V4: "192.0.2.150", V6: "2001:db8::150"}
 HERE = ["192.0.2.30", "2001:db8::1:30"]
 OWN = "192.0.2.145"
+OTHERS, OTHERS_GATEWAY = "10.98.0.100", "10.98.0.253"
 
 
 class SecondCard(Rack):
@@ -99,3 +101,48 @@ def test_a_node_does_not_ask_in_the_name_of_an_address_by_another_card(rack, rec
         client.run(["ip", "neigh", "flush", "to", OWN])
         rack.cluster.hide("here")
     check(seen, record_property, KILLED_DARK_MS)
+
+
+def each_has_its_card(rack, *addresses, names):
+    """Of one of these nodes; and nobody takes another card for a foreign host."""
+    watch = rack.watch(*addresses, kinds=("arp",))
+    time.sleep(1.5)
+    for address, by in watch.stop().items():
+        (answerer,) = by["arp"]["answerers"]
+        assert answerer in {mac(rack, name, "eth0" if address == OTHERS else "eth1") for name in names}, (address, answerer)
+        assert by["arp"]["two"] == by["arp"]["outages"] == 0, by
+    for name in names:
+        assert not [router for router in rack[name].status()["routers"] if router["state"] == "Conflict"], name
+
+
+@pytest.mark.parametrize("subnet", ["another", "the-same"])
+def test_both_cards_are_segments(rack, subnet):
+    """As the other card's network has addresses, too, or as it has an address of the LAN itself. Each address has one card."""
+    lines = ["address replace 192.0.2.{}/24 dev eth0 noprefixroute"]
+    if subnet == "another":
+        ip_batch(rack.lab.switch.namespace, f"address replace {OTHERS_GATEWAY}/24 dev mgt")
+        lines = [f"route replace default via {OTHERS_GATEWAY} dev eth0 metric 1000"]
+        rack.cluster.pool(addresses=[*manifests.pool()["spec"]["addresses"], OTHERS])
+        rack.cluster.expose("other", [OTHERS], ["db"], (22,), candidates=["n1"])
+    for node in rack.lab.nodes.values():
+        ip_batch(node.namespace, *[line.format(130 + node.index) for line in lines])
+    try:
+        wait_for("fences", lambda: all("chain in-eth0" in node.ruleset() for node in rack.lab.nodes.values()))
+        rack.settle()
+        if subnet == "another":
+            rack.cluster.owner(OTHERS)
+            each_has_its_card(rack, OTHERS, names=["n1"])
+        each_has_its_card(rack, V4, names=rack.lab.nodes)
+        lost = rack.owner()
+        rack[lost].hang()
+        rack.cluster.owner(V4, other_than=lost)
+        each_has_its_card(rack, V4, names=set(rack.lab.nodes) - {lost})
+    finally:
+        for daemon in rack.cluster.daemons.values():
+            daemon.wake()
+        for node in rack.lab.nodes.values():
+            ip_batch(node.namespace, *[line.format(130 + node.index).replace(" replace ", " del ").replace(" noprefixroute", "")
+                                       for line in lines])
+        rack.cluster.hide("other", missing_ok=True)
+        rack.cluster.gone(OTHERS)
+        rack.cluster.pool()

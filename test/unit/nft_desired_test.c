@@ -62,17 +62,17 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 	} rows[] = {
 		{ "director", "192.0.2.10", NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips4 { 192.0.2.10 }\n"
-		  "arp vips4 { 192.0.2.10 }\n"
+		  "arp vips4 { 192.0.2.10 : 0x00000003 }\n"
 		  "guard vips4 { 192.0.2.10 }\n"
 		  "inet vips4 { 192.0.2.10 }\n" },
 		{ "nat: the owner passes nothing on", "192.0.2.10", NFT_DATAPLANE_NAT,
 		  "netdev vips4 { 192.0.2.10 }\n"
-		  "arp vips4 { 192.0.2.10 }\n"
+		  "arp vips4 { 192.0.2.10 : 0x00000003 }\n"
 		  "guard vips4 { 192.0.2.10 }\n"
 		  "inet vips4 { 192.0.2.10 }\n" },
 		{ "announce: only the fence", "192.0.2.10", NFT_DATAPLANE_ANNOUNCE,
 		  "netdev vips4 { 192.0.2.10 }\n"
-		  "arp vips4 { 192.0.2.10 }\n" },
+		  "arp vips4 { 192.0.2.10 : 0x00000003 }\n" },
 		{ "director, IPv6: a number where the fence looks", "2001:db8::10",
 		  NFT_DATAPLANE_DIRECTOR,
 		  "netdev vips6 { 0x20010db8000000000000000000000010 }\n"
@@ -85,7 +85,7 @@ static void test_an_address_is_known_to_the_tables_that_its_data_plane_needs(voi
 		struct lines lines = { .fail_at = 0 };
 		struct base_address vip = address(rows[i].address);
 
-		assert_int_equal(nft_emit_vip(&vip, rows[i].dataplane, NULL, collect, &lines), 0);
+		assert_int_equal(nft_emit_vip(&vip, rows[i].dataplane, 3, NULL, collect, &lines), 0);
 		assert_string_equal(lines.text, rows[i].expected);
 	}
 }
@@ -99,7 +99,7 @@ static void test_a_virtual_mac_is_said_to_the_rules(void **state)
 	} rows[] = {
 		{ "192.0.2.10", "netdev virtual4 { 192.0.2.10 : 00:00:5e:00:01:07 }\n"
 				"netdev vips4 { 192.0.2.10 }\n"
-				"arp vips4 { 192.0.2.10 }\n" },
+				"arp vips4 { 192.0.2.10 : 0x00000003 }\n" },
 		{ "2001:db8::10", "netdev virtual6 { 0x20010db8000000000000000000000010 : "
 				  "00:00:5e:00:02:ff }\n"
 				  "netdev vips6 { 0x20010db8000000000000000000000010 }\n" },
@@ -110,7 +110,7 @@ static void test_a_virtual_mac_is_said_to_the_rules(void **state)
 		struct lines lines = { .fail_at = 0 };
 		struct base_address vip = address(rows[i].address);
 
-		assert_int_equal(nft_emit_vip(&vip, NFT_DATAPLANE_ANNOUNCE, &macs[i], collect, &lines),
+		assert_int_equal(nft_emit_vip(&vip, NFT_DATAPLANE_ANNOUNCE, 3, &macs[i], collect, &lines),
 				 0);
 		assert_string_equal(lines.text, rows[i].expected);
 	}

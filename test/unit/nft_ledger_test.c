@@ -54,7 +54,7 @@ static void test_an_address_goes_on_air_last_and_comes_off_first(void **state)
 	port.endpoints = &endpoint;
 	assert_int_equal(nft_ledger_new(&ledger), 0);
 	assert_int_equal(nft_ledger_source(ledger, "vip", 3), 0);
-	assert_int_equal(nft_emit_vip(&address, NFT_DATAPLANE_DIRECTOR, NULL, claim, ledger), 0);
+	assert_int_equal(nft_emit_vip(&address, NFT_DATAPLANE_DIRECTOR, 0, NULL, claim, ledger), 0);
 	assert_int_equal(nft_ledger_source(ledger, "port", 4), 0);
 	assert_int_equal(nft_emit_port(&port, claim, ledger), 0);
 	count = order_of(ledger, sets);
@@ -89,7 +89,7 @@ static size_t changed_by(struct nft_ledger *ledger, const char *node, const char
 	assert_true(base_address_parse(pod, &endpoint.address));
 	assert_true(base_address_parse(node, &endpoint.node));
 	assert_int_equal(nft_ledger_source(ledger, "port", 4), 0);
-	assert_int_equal(nft_emit_vip(&port.address, NFT_DATAPLANE_DIRECTOR, NULL, claim, ledger), 0);
+	assert_int_equal(nft_emit_vip(&port.address, NFT_DATAPLANE_DIRECTOR, 0, NULL, claim, ledger), 0);
 	assert_int_equal(nft_emit_port(&port, claim, ledger), 0);
 	return order_of(ledger, sets);
 }

@@ -395,7 +395,7 @@ static void test_pods_are_named_by_their_ranges_or_not_at_all(void **state)
 }
 
 /* By another card on the same Ethernet the kernel would answer as well, past the fence. */
-static void test_only_segments_answer_and_ask_for_an_address(void **state)
+static void test_only_its_segment_answers_and_asks_for_an_address(void **state)
 {
 	static const char *const owns[][2] = { { "192.0.2.1/24", "eth1" }, { "198.51.100.7/30", "eth0" },
 					       { "10.0.0.1/8", "eth0" }, { "fe80::1/64", "eth0" } };
@@ -409,21 +409,24 @@ static void test_only_segments_answer_and_ask_for_an_address(void **state)
 	skeleton.own_count = 4;
 	skeleton.segment_count = 2;
 	strcpy(skeleton.segments[1], "eth2");
+	skeleton.indices[1] = 7;
 	render(&skeleton, false);
-	assert_true(says("table arp vipd {\n\tset vips4 { type ipv4_addr; }\n"
-			 "\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n"
-			 "\t\tiifname { \"eth1\", \"eth2\" } accept\n"
-			 "\t\tarp operation request arp daddr ip @vips4 counter drop\n\t}\n"
-			 "\tchain output {\n\t\ttype filter hook output priority 0; policy accept;\n"
-			 "\t\toifname { \"eth1\", \"eth2\" } accept\n"
-			 "\t\tarp saddr ip != @vips4 accept\n\t\tarp operation != request accept\n"
+	assert_true(says("table arp vipd {\n\tmap vips4 { type ipv4_addr : mark; }\n"
+			 "\tchain asked {\n\t\tiifname { \"eth1\", \"eth2\" } meta mark 0 accept\n"
+			 "\t\tiifname { \"eth1\" } meta mark 2 accept\n"
+			 "\t\tiifname { \"eth2\" } meta mark 7 accept\n\t\tcounter drop\n\t}\n"
+			 "\tchain asks {\n\t\toifname { \"eth1\", \"eth2\" } meta mark 0 accept\n"
+			 "\t\toifname { \"eth1\" } meta mark 2 meta mark set 0 accept\n"
+			 "\t\toifname { \"eth2\" } meta mark 7 meta mark set 0 accept\n\t\tmeta mark set 0\n"
+			 "\t\toifname \"eth1\" arp daddr ip 192.0.2.0/24 arp saddr ip set 192.0.2.1 accept\n"
 			 "\t\toifname \"eth0\" arp daddr ip 198.51.100.4/30 arp saddr ip set 198.51.100.7 accept\n"
 			 "\t\toifname \"eth0\" arp daddr ip 10.0.0.0/8 arp saddr ip set 10.0.0.1 accept\n"
-			 "\t\tarp saddr ip set 0.0.0.0\n\t}\n}\n"));
+			 "\t\tarp saddr ip set 0.0.0.0\n\t}\n"
+			 "\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n"
+			 "\t\tarp operation request meta mark set arp daddr ip map @vips4 goto asked\n\t}\n"));
 	skeleton.segment_count = skeleton.own_count = 0; /* for a moment: the LAN's interface went */
 	render(&skeleton, false);
-	assert_true(says("\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n"
-			 "\t\tarp operation request"));
+	assert_true(says("\tchain asked {\n\t\tcounter drop\n\t}\n\tchain asks {\n\t\tmeta mark set 0\n"));
 	skeleton.arp = false;
 	render(&skeleton, true);
 	assert_false(says("table arp"));
@@ -556,7 +559,7 @@ int main(void)
 		cmocka_unit_test(test_source_ranges_are_looked_for_by_their_lengths),
 		cmocka_unit_test(test_rules_name_only_sets_that_exist_and_all_of_them),
 		cmocka_unit_test(test_pods_are_named_by_their_ranges_or_not_at_all),
-		cmocka_unit_test(test_only_segments_answer_and_ask_for_an_address),
+		cmocka_unit_test(test_only_its_segment_answers_and_asks_for_an_address),
 		cmocka_unit_test(test_the_revision_moves_with_everything_that_changes_the_rules),
 		cmocka_unit_test(test_names_that_nftables_cannot_say_are_refused),
 		cmocka_unit_test(test_the_largest_skeleton_has_room_and_a_small_buffer_is_told),
