@@ -118,7 +118,8 @@ def each_has_its_card(rack, *addresses, names):
 @pytest.mark.parametrize("subnet", ["another", "the-same"])
 def test_both_cards_are_segments(rack, subnet):
     """As the other card's network has addresses, too, or as it has an address of the LAN itself. Each address has one card."""
-    lines = ["address replace 192.0.2.{}/24 dev eth0 noprefixroute"]
+    lines = ["address replace 192.0.2.{}/24 dev eth0 noprefixroute",
+             "address replace 2001:db8::{}/64 dev eth0 nodad noprefixroute"]
     if subnet == "another":
         ip_batch(rack.lab.switch.namespace, f"address replace {OTHERS_GATEWAY}/24 dev mgt")
         lines = [f"route replace default via {OTHERS_GATEWAY} dev eth0 metric 1000"]
@@ -132,17 +133,17 @@ def test_both_cards_are_segments(rack, subnet):
         if subnet == "another":
             rack.cluster.owner(OTHERS)
             each_has_its_card(rack, OTHERS, names=["n1"])
-        each_has_its_card(rack, V4, names=rack.lab.nodes)
+        each_has_its_card(rack, *BOTH, names=rack.lab.nodes)
         lost = rack.owner()
         rack[lost].hang()
         rack.cluster.owner(V4, other_than=lost)
-        each_has_its_card(rack, V4, names=set(rack.lab.nodes) - {lost})
+        each_has_its_card(rack, *BOTH, names=set(rack.lab.nodes) - {lost})
     finally:
         for daemon in rack.cluster.daemons.values():
             daemon.wake()
         for node in rack.lab.nodes.values():
-            ip_batch(node.namespace, *[line.format(130 + node.index).replace(" replace ", " del ").replace(" noprefixroute", "")
-                                       for line in lines])
+            ip_batch(node.namespace, *[line.format(130 + node.index).replace(" replace ", " del ").removesuffix(" noprefixroute")
+                                       .removesuffix(" nodad") for line in lines])
         rack.cluster.hide("other", missing_ok=True)
         rack.cluster.gone(OTHERS)
         rack.cluster.pool()
