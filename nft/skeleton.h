@@ -41,7 +41,7 @@
 
 /*
  * Its slice says so before the owner knows: the owner still sends its connections to the node that it left, which routes
- * them on. What is in mid-stream of that waits for this long; what is new, or a datagram, does not.
+ * them on. What is in mid-stream of that waits for this long; what is new, or a datagram, for NFT_EARLY_MS, too.
  */
 #define NFT_MOVED_S 30
 
@@ -143,8 +143,8 @@ uint64_t nft_skeleton_revision(const struct nft_skeleton *skeleton);
 
 /*
  * The sets and maps that hold what nft/desired.h emits. Not among them: `alive4`, `alive6`,
- * `leaving4`, `leaving6`, `early4` and `early6`, which packets alone fill, `revision`, and `moved4` and `moved6`: what
- * becomes `local` stands there for NFT_MOVED_S, by itself (io/transfer.h).
+ * `leaving4`, `leaving6`, which packets alone fill, `revision`, and `early4`, `early6`, `moved4` and `moved6`: an endpoint
+ * that was elsewhere and becomes `local` stands there for a while, by itself (io/ledger.h); in `early` by packets, too.
  *
  * `key` and `data` say what an element consists of, one letter a field, each padded to 4 bytes as the
  * kernel wants it: a IPv4 address, A IPv6 address, N IPv6 address as a number, p protocol, s port,

@@ -333,6 +333,21 @@ static void tear(struct nft_ledger *ledger, const struct nft_record *record, boo
 	mark(ledger, doubt);
 }
 
+/* The endpoint of this record of `local` is known to the kernel, which nothing of the changes to come has reached yet. */
+static bool is_known(const struct nft_ledger *ledger, const struct nft_record *local)
+{
+	struct nft_element twice = { .set = (uint8_t)(local->set - NFT_SET_LOCAL + NFT_SET_HAIRPIN),
+				     .key_size = (uint8_t)(2 * local->key_size) };
+	struct nft_record *each;
+
+	memcpy(twice.key, local->bytes, local->key_size);
+	memcpy(twice.key + local->key_size, local->bytes, local->key_size);
+	each = nft_shelf_bucket(&ledger->shelf, twice.set, twice.key, twice.key_size);
+	while (each && !(each->present && nft_record_is(each, &twice)))
+		each = each->next;
+	return each;
+}
+
 /* What the kernel should have for the key of `record`, and what it has. */
 static struct nft_change look(struct nft_ledger *ledger, struct nft_record *record)
 {
@@ -373,6 +388,7 @@ static struct nft_change look(struct nft_ledger *ledger, struct nft_record *reco
 	}
 	if (change.new || change.old)
 		change.rank = change.new ? rank_of(change.new, false) : rank_of(change.old, true);
+	change.moved = change.new && !change.old && (record->set & ~1u) == NFT_SET_LOCAL && is_known(ledger, record);
 	return change;
 }
 

@@ -44,6 +44,7 @@ int nft_ledger_found(struct nft_ledger *ledger, const struct nft_element *elemen
 struct nft_change {
 	struct nft_record *old, *new; /* one may be NULL */
 	uint8_t rank;
+	bool moved; /* an endpoint that the kernel knows becomes `local` */
 };
 int nft_ledger_changes(struct nft_ledger *ledger, size_t limit, struct nft_change **changes,
 		       size_t *count);

@@ -367,7 +367,6 @@ static int add_rules(struct nft_table *table)
 
 static int forget(struct nft_table *table)
 {
-	table->transfer.anew = table->anew;
 	if (!table->anew)
 		return begin_reading(table);
 	lose(table, false, true);
@@ -499,7 +498,7 @@ int nft_table_commit(struct nft_table *table, const struct nft_skeleton *skeleto
 		return result;
 	if (table->stage != STAGE_IDLE || table->compare)
 		return result | NFT_TABLE_MORE;
-	table->reread = table->transfer.anew = false;
+	table->reread = false;
 	table->again = 0;
 	return result;
 }

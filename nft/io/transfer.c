@@ -45,12 +45,10 @@ static int transact(struct nft_transfer *transfer, size_t count)
 			nft_record_element(changes[i].new, &element);
 			nft_wire_element(transfer->wire, true, &element);
 		}
-	/* With new tables nothing moved: there was nobody who knew where it had been. */
-	for (size_t i = 0; i < count && !transfer->anew; i++)
-		if (changes[i].new && !changes[i].old) {
+	for (size_t i = 0; i < count; i++)
+		if (changes[i].moved) {
 			nft_record_element(changes[i].new, &element);
-			if ((element.set & ~1u) == NFT_SET_LOCAL)
-				nft_wire_moved(transfer->wire, &element);
+			nft_wire_moved(transfer->wire, &element);
 		}
 	transfer->under_way = count;
 	transfer->waited = false;

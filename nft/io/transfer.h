@@ -21,7 +21,6 @@ struct nft_transfer {
 	bool waited;	  /* for a foreign one */
 	uint64_t sent_us;
 	size_t suspects_end, share; /* up to there one is refused; so many at a time until it is found */
-	bool anew;		    /* the tables are: what becomes `local` was so before */
 };
 
 void nft_transfer_init(struct nft_transfer *transfer, struct nft_ledger *ledger, struct nft_wire *wire);

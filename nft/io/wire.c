@@ -46,7 +46,7 @@ struct nft_wire {
 	bool interrupted; /* what is being dumped changed meanwhile */
 	size_t message;	  /* where the last message begins; 0: none */
 	size_t list;	  /* where its list of elements begins; 0: it has none, or it is closed */
-	uint8_t list_set; /* whose elements (behind NFT_SETS: of `moved`), and to what end */
+	uint8_t list_set; /* whose elements (behind NFT_SETS: of `moved` and `early`), and to what end */
 	bool list_add;
 	pthread_t thread;
 	int policy;
@@ -269,12 +269,12 @@ void nft_wire_element(struct nft_wire *wire, bool add, const struct nft_element 
 
 void nft_wire_moved(struct nft_wire *wire, const struct nft_element *local)
 {
-	bool six = local->set != NFT_SET_LOCAL;
-	const char *name = six ? "moved6" : "moved4";
+	static const char *const names[] = { "moved4", "moved6", "early4", "early6" };
 
 	/* What is there already would keep what is left of its time; what is not cannot be deleted. */
-	for (int add = 1; add < 4; add++)
-		put_element(wire, add & 1, (uint8_t)(NFT_SETS + six), name, local);
+	for (unsigned i = local->set - (unsigned)NFT_SET_LOCAL; i < 4; i += 2)
+		for (int add = 1; add < 4; add++)
+			put_element(wire, add & 1, (uint8_t)(NFT_SETS + i), names[i], local);
 }
 
 /*

@@ -26,7 +26,7 @@ uint32_t nft_wire_port(const struct nft_wire *wire); /* netlink's name for it */
  */
 void nft_wire_begin(struct nft_wire *wire);
 void nft_wire_element(struct nft_wire *wire, bool add, const struct nft_element *element);
-/* The address of this element of `local` to `moved`, for NFT_MOVED_S from now; the kernel empties that by itself. */
+/* The address of this element of `local` to `moved` and `early`, for all of their time; the kernel empties them by itself. */
 void nft_wire_moved(struct nft_wire *wire, const struct nft_element *local);
 int nft_wire_commit(struct nft_wire *wire);
 

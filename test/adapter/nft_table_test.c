@@ -128,49 +128,56 @@ static void test_wishes_become_elements_and_go_when_they_are_no_longer_wished(vo
 	assert_true(holds("inet vipd service4", "192.0.2.100 . tcp . 80"));
 }
 
-/* Seconds that the endpoint will stand in `moved`; 0: it does not. */
-static int moved(const char *endpoint)
+/* Seconds that the endpoint will stand in the set; 0: it does not. */
+static int stays(const char *set, const char *endpoint)
 {
-	const char *at = strstr(place_read("nft list set inet vipd moved4"), endpoint);
+	const char *at = strstr(place_read("nft list set inet vipd %s", set), endpoint);
 
 	at = at ? strstr(at, "expires ") : NULL;
 	return at ? atoi(at + strlen("expires ")) : 0;
 }
 
-static void want_here(const char *const *endpoints)
+/* Which are on this node and which on another. */
+static void want_places(const char *here, const char *there)
 {
 	struct nft_skeleton skeleton = skeleton_of(true);
+	const char *const endpoints[] = { here, there };
 
 	nft_table_begin(table);
 	want_vip("192.0.2.100", NFT_DATAPLANE_DIRECTOR);
-	for (uint16_t i = 0; endpoints[i]; i++) {
-		struct nft_endpoint one = { .address = place_address(endpoints[i]), .port = 22, .local = true };
+	for (uint16_t i = 0; i < 2; i++) {
+		struct nft_endpoint one = { .port = 22, .local = i == 0, .node = place_address("192.0.2.2") };
 		struct nft_port port = { .address = place_address("192.0.2.100"), .protocol = IPPROTO_TCP,
 					 .port = (uint16_t)(22 + i), .endpoint_count = 1, .endpoints = &one };
 
+		if (!endpoints[i])
+			continue;
+		one.address = place_address(endpoints[i]);
 		assert_int_equal(nft_emit_port(&port, nft_table_want, table), 0);
 	}
 	commit(&skeleton);
 }
 
-/* What was here when the tables were made did not; what comes back has all of its time again. */
+/* What is new did not move; what comes back has all of its time again. */
 static void test_an_endpoint_that_moves_here_is_told_apart_for_a_while(void **state)
 {
 	(void)state;
-	want_here((const char *[]){ "10.244.1.5", NULL });
+	want_places("10.244.1.5", "10.244.1.6");
 	assert_true(holds("inet vipd local4", "10.244.1.5"));
-	assert_int_equal(moved("10.244.1.5"), 0);
-	want_here((const char *[]){ "10.244.1.5", "10.244.1.6", NULL });
+	assert_int_equal(stays("moved4", "10.244.1.5"), 0);
+	want_places("10.244.1.6", "10.244.1.5");
 	assert_true(holds("inet vipd local4", "10.244.1.6"));
-	assert_int_equal(moved("10.244.1.5"), 0);
-	assert_true(moved("10.244.1.6") > 10);
+	assert_true(stays("moved4", "10.244.1.6") > 10);
+	assert_non_null(strstr(place_read("nft list set inet vipd early4"), "10.244.1.6"));
+	assert_int_equal(stays("moved4", "10.244.1.5"), 0);
 	place_run("nft 'delete element inet vipd moved4 { 10.244.1.6 }; "
 		  "add element inet vipd moved4 { 10.244.1.6 timeout 30s expires 9s }'");
-	assert_in_range(moved("10.244.1.6"), 0, 9);
-	want_here((const char *[]){ "10.244.1.5", NULL });
-	assert_in_range(moved("10.244.1.6"), 0, 9);
-	want_here((const char *[]){ "10.244.1.5", "10.244.1.6", NULL });
-	assert_true(moved("10.244.1.6") > 10);
+	want_places("10.244.1.5", "10.244.1.6");
+	assert_in_range(stays("moved4", "10.244.1.6"), 0, 9);
+	want_places("10.244.1.6", NULL);
+	assert_true(stays("moved4", "10.244.1.6") > 10);
+	want_places("10.244.1.7", NULL);
+	assert_int_equal(stays("moved4", "10.244.1.7"), 0);
 }
 
 /* Elements that this socket heard come and go since it was opened, or asked the last time. */
