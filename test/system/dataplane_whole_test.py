@@ -53,7 +53,9 @@ def whole(rack_of_module):
 
 def test_every_port_of_tcp_and_udp(rack, whole):
     for address in WHOLE:
-        for port in OTHER_PORTS + [22, 80]:
+        # Not 80: PAIR has that. A client's port by which it asked the same there a minute ago is another one to the VM then,
+        # on its node alone, and a connection with it is lost when the VM moves (nft/README).
+        for port in OTHER_PORTS + [22]:
             assert rack.client.reaches(address, port) == "db", (address, port)
             assert rack.client.ask_udp(address, port, "x") == ("db", "x"), (address, port)
         assert rack.client.reaches(address, 8022) == "db"  # the port that the Service names, translated
@@ -251,7 +253,7 @@ def move_with_its_address(rack, first, way, record_property):
                 seen = probe.stop()
                 record_property(f"{kind}_{address}_gap_ms", seen["longest_ms"])
                 assert not seen["dark"] if kind == "udp" else (seen["kept"], seen["lost"], seen["corrupt"]) == (20, 0, 0), \
-                    (kind, address, seen, probe.events()[-3:], ends)
+                    f"{kind} {address} {seen} {probe.events()[-3:]} {ends}"  # as text: pytest shortens everything else
     finally:
         late.close()
         for probe in [*streams.values(), *datagrams.values()]:
