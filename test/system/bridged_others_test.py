@@ -1,4 +1,4 @@
-"""What else may be the LAN's interface where br_netfilter is on: a macvlan on a bridge. And data plane announce on a bridge."""
+"""What else may be the LAN's interface where br_netfilter is on: a macvlan or a VLAN on a bridge. And data plane announce on a bridge."""
 import contextlib
 
 import pytest
@@ -18,6 +18,23 @@ def test_a_macvlan_on_a_bridge_is_told_to_be_impossible():
             wait_for("it to be said", lambda: "eth1 stands on the bridge br0" in said(rack, name) and CURE in said(rack, name), 15)
         assert not rack.client.reaches(V4, 22, 0.5) and not rack.client.reaches(HERE[0], 80, 0.5)
         for name in NAMES:
+            rack.lab[name].run(CURE.replace("sysctl", "sysctl -w").split())
+            wait_for("all clear", lambda: said(rack, name) == "", 10)
+        passes_on_and_serves(rack)
+        a_hanging_owner_lets_no_data_through(rack)
+        assert rack.lab.sanitizer_reports() == []
+
+
+@pytest.mark.parametrize("tagged_too", [0, 1], ids=["alone", "br_netfilter"])
+def test_a_vlan_on_a_bridge(tagged_too):
+    """br_netfilter leaves its frames alone, or else it is told, and what is said helps."""
+    with Rack() as rack:
+        bridge(rack, "tagged")
+        for name in NAMES:
+            rack.lab[name].run(["sysctl", "-w", f"net.bridge.bridge-nf-filter-vlan-tagged={tagged_too}"])
+        have_n1_own(rack)
+        for name in NAMES if tagged_too else ():
+            wait_for("it to be said", lambda: "eth1 stands on the bridge br0" in said(rack, name) and CURE in said(rack, name), 15)
             rack.lab[name].run(CURE.replace("sysctl", "sysctl -w").split())
             wait_for("all clear", lambda: said(rack, name) == "", 10)
         passes_on_and_serves(rack)

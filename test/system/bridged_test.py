@@ -8,7 +8,7 @@ import pytest
 
 from change_test import call_netfilter, made_anew
 import manifests
-from conftest import BOTH, Rack
+from conftest import BOTH, Rack, interfaces_of_kind
 from lab import Host, ip_batch, wait_for
 from tunnel import tunnel
 from virtual_mac_test import VIRTUAL
@@ -24,7 +24,8 @@ def bridge(rack, kind="bridge", called=1):
         pytest.skip("br_netfilter is not loaded")
     for name in NAMES:
         call_netfilter(rack.lab[name], called)
-        list(made_anew(rack.lab[name], kind))
+        with interfaces_of_kind("vlan"):
+            list(made_anew(rack.lab[name], kind))
     rack.cluster.expose("here", HERE, ["local"], ("80", "80/UDP"), candidates=["n1"])
 
 

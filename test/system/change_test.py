@@ -256,19 +256,25 @@ def test_the_interface_goes_and_comes_back(rack):
 
 
 def made_anew(node, kind):
-    """eth1 deleted, and another one of its name, MAC and addresses: a cable, a bridge, a macvlan on one or the other."""
+    """eth1 deleted, and another one of its name, MAC and addresses: a cable, a bridge, a macvlan on one or the other, a VLAN on
+    a bridge."""
     lan, switch = f"lan-{node.name}", node.lab.switch.namespace
+    cable = f"cable-{node.name}" if kind == "tagged" else lan
     node.run(["ip", "link", "delete", "eth1"])
     yield node.lab.switch.run(["ip", "link", "delete", lan], check=False)  # it may have gone with the other end
     if kind == "veth":
         ip_batch(switch, f"link add {lan} type veth peer name eth1 address {node.mac} netns {node.namespace}")
     else:
-        ip_batch(switch, f"link add {lan} type veth peer name trunk netns {node.namespace}")
+        ip_batch(switch, f"link add {cable} type veth peer name trunk netns {node.namespace}")
         ip_batch(node.namespace, "link set trunk up", *{
             "macvlan": [f"link add link trunk name eth1 address {node.mac} type macvlan"],
             "stacked": ["link add br0 type bridge forward_delay 0", "link set trunk master br0", "link set br0 up",
                         f"link add link br0 name eth1 address {node.mac} type macvlan mode bridge"],
+            "tagged": [f"link add br0 address {node.mac} type bridge forward_delay 0", "link set trunk master br0", "link set br0 up",
+                       "link add link br0 name eth1 type vlan id 100"],
             "bridge": [f"link add eth1 address {node.mac} type bridge forward_delay 0", "link set trunk master eth1"]}[kind])
+    if kind == "tagged":
+        ip_batch(switch, f"link set {cable} up", f"link add link {cable} name {lan} type vlan id 100")
     ip_batch(switch, f"link set {lan} master lan up")
     yield ip_batch(node.namespace, "link set eth1 up", *node.lan_lines())
 

@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 
 import vipd  # noqa: E402
-from lab import Lab, sweep, wait_for  # noqa: E402
+from lab import Lab, LabError, sweep, wait_for  # noqa: E402
 
 V4, V6 = "192.0.2.10", "2001:db8::1:10"
 BOTH = [V4, V6]
@@ -98,6 +98,17 @@ class Rack:
     def logs(self, lines=25):
         for name, daemon in self.cluster.daemons.items() if self.cluster else ():
             yield name, "\n".join(daemon.log().splitlines()[-lines:])
+
+
+@contextlib.contextmanager
+def interfaces_of_kind(kind):
+    """Within it they are made, if the kernel has such."""
+    try:
+        yield
+    except LabError as error:
+        if "Unknown device type" not in str(error):
+            raise
+        pytest.skip(f"this kernel has no interfaces of kind {kind}; test/run kernel has one that does")
 
 
 @pytest.fixture(scope="session", autouse=True)

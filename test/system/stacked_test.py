@@ -1,10 +1,12 @@
 """The LAN's interface stands on the one with the default route, as a macvlan or a VLAN, one cable for both networks; or on a
 cable of its own, as a bond."""
+import contextlib
+
 import pytest
 
 import two_homed_test
-from conftest import BOTH
-from lab import LabError, ip_batch
+from conftest import BOTH, interfaces_of_kind
+from lab import ip_batch
 
 
 def share(node):
@@ -54,16 +56,10 @@ class Stacked(two_homed_test.TwoHomed):
 
 @pytest.fixture(scope="module", params=[macvlan, vlan, bond], ids=lambda stack: stack.__name__)
 def rack_of_module(request):
-    try:
-        rack = Stacked(request.param).__enter__()
-    except LabError as error:
-        if "Unknown device type" not in str(error):
-            raise
-        pytest.skip(f"this kernel has no interfaces of kind {request.param.__name__}; test/run kernel has one that does")
-    try:
+    with contextlib.ExitStack() as stack:
+        with interfaces_of_kind(request.param.__name__):
+            rack = stack.enter_context(Stacked(request.param))
         yield rack
-    finally:
-        rack.lab.down()
 
 
 def test_clients_beyond_the_lan_are_answered(rack):
