@@ -91,9 +91,13 @@ static void landed(struct nft_transfer *transfer, size_t count)
 /* Halves, until the change is found that the kernel does not take; all others go there. */
 static void narrow(struct nft_transfer *transfer, size_t count, int error)
 {
-	if (count > 1) {
+	struct nft_change *change = &transfer->changes[transfer->at];
+
+	if (count > 1 || change->moved) {
 		transfer->suspects_end = transfer->at + count;
-		transfer->share = count / 2;
+		transfer->share = count > 1 ? count / 2 : 1;
+		if (count == 1)
+			change->moved = false; /* packets may have filled those sets: once more, without them */
 		return;
 	}
 	nft_ledger_refused(transfer->ledger, &transfer->changes[transfer->at++], error);

@@ -546,6 +546,21 @@ static void test_what_the_kernel_refuses_is_found_and_the_rest_is_there(void **s
 	assert_true(holds("inet vipd service4", "198.51.100.70 . tcp . 22"));
 }
 
+/* Whoever asks for tens of thousands of pods at once fills the sets of those that moved. */
+static void test_where_an_endpoint_is_does_not_depend_on_who_filled_other_sets(void **state)
+{
+	(void)state;
+	want_places("10.244.1.5", "10.244.1.6");
+	for (int i = 0; i < 2; i++)
+		place_run("awk 'BEGIN { printf \"add element inet vipd %s4 {\"; for (i = 0; i < 65535; i++) "
+			  "printf \" 11.0.%%d.%%d,\", i / 256, i %% 256; print \"}\" }' | nft -f -", i ? "moved" : "early");
+	want_places("10.244.1.6", "10.244.1.5");
+	assert_true(holds("inet vipd local4", "10.244.1.6"));
+	assert_false(holds("inet vipd local4", "10.244.1.5"));
+	assert_int_equal(count_refusals(), 0);
+	assert_int_equal(stays("moved4", "10.244.1.6"), 0);
+}
+
 /* A source replaces what it said before and nothing else, without a round. */
 static void test_a_source_speaks_for_itself_alone(void **state)
 {
@@ -1184,6 +1199,7 @@ int main(void)
 		TEST(test_the_kernel_takes_the_rules_in_every_shape),
 		TEST(test_wishes_become_elements_and_go_when_they_are_no_longer_wished),
 		TEST(test_an_endpoint_that_moves_here_is_told_apart_for_a_while),
+		TEST(test_where_an_endpoint_is_does_not_depend_on_who_filled_other_sets),
 		TEST(test_only_the_difference_is_told_to_the_kernel),
 		TEST(test_a_contradiction_in_an_exclusive_map_is_carried_by_nobody),
 		TEST(test_source_ranges_may_overlap_and_change_their_width),
