@@ -11,6 +11,20 @@ static void put_segments(struct nft_text *t, const struct nft_skeleton *s, const
 		nft_put(t, "%s \"%s\" } meta mark %u %s\n", key, s->segments[i], s->indices[i], verdict);
 }
 
+/*
+ * What stands on a segment has its packets by way of that one and its fence. Another VRRP speaker's virtual MAC is such an
+ * interface, made when this daemon is gone and its tables stand.
+ */
+static void put_uppers(struct nft_text *t, const struct nft_skeleton *s, char way)
+{
+	for (unsigned i = 0; i < s->segment_count; i++) {
+		if (i == 0)
+			nft_put(t, "\t\t%cifname != {", way);
+		nft_put(t, "%s \"%s\"%s", i > 0 ? "," : "", s->segments[i], i + 1 == s->segment_count ? " }" : "");
+	}
+	nft_put(t, "%smeta %cifkind { \"macvlan\", \"ipvlan\" } accept\n", s->segment_count > 0 ? " " : "\t\t", way);
+}
+
 /* In which of its own addresses this node asks instead. */
 static void put_names(struct nft_text *t, const struct nft_skeleton *s)
 {
@@ -38,9 +52,11 @@ void nft_chains_arp(struct nft_text *t, const struct nft_skeleton *s)
 {
 	nft_put(t, "\tchain asked {\n");
 	put_segments(t, s, "\t\tiifname {", "accept");
+	put_uppers(t, s, 'i');
 	nft_put(t, "\t\tcounter drop\n\t}\n\tchain asks {\n");
 	put_segments(t, s, "\t\toifname {", "meta mark set 0 accept");
 	nft_put(t, "\t\tmeta mark set 0\n");
+	put_uppers(t, s, 'o');
 	put_names(t, s);
 	nft_put(t, "\t\tarp saddr ip set 0.0.0.0\n\t}\n"
 		   "\tchain input {\n\t\ttype filter hook input priority 0; policy accept;\n"
