@@ -414,10 +414,12 @@ static void test_only_its_segment_answers_and_asks_for_an_address(void **state)
 	assert_true(says("table arp vipd {\n\tmap vips4 { type ipv4_addr : mark; }\n"
 			 "\tchain asked {\n\t\tiifname { \"eth1\", \"eth2\" } meta mark 0 accept\n"
 			 "\t\tiifname { \"eth1\" } meta mark 2 accept\n"
-			 "\t\tiifname { \"eth2\" } meta mark 7 accept\n\t\tcounter drop\n\t}\n"
+			 "\t\tiifname { \"eth2\" } meta mark 7 accept\n"
+			 "\t\tiifname != { \"eth1\", \"eth2\" } meta iifkind { \"macvlan\", \"ipvlan\" } accept\n\t\tcounter drop\n\t}\n"
 			 "\tchain asks {\n\t\toifname { \"eth1\", \"eth2\" } meta mark 0 accept\n"
 			 "\t\toifname { \"eth1\" } meta mark 2 meta mark set 0 accept\n"
 			 "\t\toifname { \"eth2\" } meta mark 7 meta mark set 0 accept\n\t\tmeta mark set 0\n"
+			 "\t\toifname != { \"eth1\", \"eth2\" } meta oifkind { \"macvlan\", \"ipvlan\" } accept\n"
 			 "\t\toifname \"eth1\" arp daddr ip 192.0.2.0/24 arp saddr ip set 192.0.2.1 accept\n"
 			 "\t\toifname \"eth0\" arp daddr ip 198.51.100.4/30 arp saddr ip set 198.51.100.7 accept\n"
 			 "\t\toifname \"eth0\" arp daddr ip 10.0.0.0/8 arp saddr ip set 10.0.0.1 accept\n"
@@ -426,7 +428,8 @@ static void test_only_its_segment_answers_and_asks_for_an_address(void **state)
 			 "\t\tarp operation request meta mark set arp daddr ip map @vips4 goto asked\n\t}\n"));
 	skeleton.segment_count = skeleton.own_count = 0; /* for a moment: the LAN's interface went */
 	render(&skeleton, false);
-	assert_true(says("\tchain asked {\n\t\tcounter drop\n\t}\n\tchain asks {\n\t\tmeta mark set 0\n"));
+	assert_true(says("\tchain asked {\n\t\tmeta iifkind { \"macvlan\", \"ipvlan\" } accept\n\t\tcounter drop\n\t}\n"
+			 "\tchain asks {\n\t\tmeta mark set 0\n\t\tmeta oifkind { \"macvlan\", \"ipvlan\" } accept\n"));
 	skeleton.arp = false;
 	render(&skeleton, true);
 	assert_false(says("table arp"));
