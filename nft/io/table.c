@@ -200,7 +200,6 @@ int nft_table_source(struct nft_table *table, const void *key, size_t size)
 int nft_table_want(void *userdata, const struct nft_element *element)
 {
 	struct nft_table *table = userdata;
-
 	const char *name = nft_sets[element->set].table;
 
 	if ((strcmp(name, "guard") == 0 && !table->guard_able) || (strcmp(name, "arp") == 0 && !table->arp_able))
