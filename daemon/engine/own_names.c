@@ -25,15 +25,6 @@ static void add(struct nft_skeleton *skeleton, const struct vrrp_link *link, boo
 	}
 }
 
-static bool is_segment(const struct engine *engine, const struct vrrp_link *link)
-{
-	const struct segment *segment = engine->segments;
-
-	while (segment && segment->index != link->index)
-		segment = segment->next;
-	return segment;
-}
-
 void own_names_fill(struct engine *engine, struct nft_skeleton *skeleton)
 {
 	size_t count;
@@ -43,7 +34,7 @@ void own_names_fill(struct engine *engine, struct nft_skeleton *skeleton)
 		if (segment_link(segment))
 			add(skeleton, segment_link(segment), true);
 	for (size_t i = 0; i < count && engine->abilities.arp; i++)
-		if (links[i].ethernet && nft_is_sayable(links[i].name) && !is_segment(engine, &links[i]))
+		if (links[i].ethernet && nft_is_sayable(links[i].name) && !segment_at(engine, links[i].index))
 			add(skeleton, &links[i], false);
 }
 

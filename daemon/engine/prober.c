@@ -45,10 +45,8 @@ struct prober {
 
 static struct segment *segment_of(struct prober *prober)
 {
-	struct segment *segment = prober->engine->segments;
+	struct segment *segment = segment_at(prober->engine, prober->interface);
 
-	while (segment && segment->index != prober->interface)
-		segment = segment->next;
 	return segment && segment->neighbour ? segment : NULL;
 }
 

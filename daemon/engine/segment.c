@@ -81,6 +81,15 @@ static bool matches(const struct router_wish *wish, const char *name)
 	return wish->interface_count == 0;
 }
 
+struct segment *segment_at(const struct engine *engine, unsigned index)
+{
+	struct segment *segment = engine->segments;
+
+	while (segment && segment->index != index)
+		segment = segment->next;
+	return segment;
+}
+
 /*
  * Two cards in one subnet: that by whose address the other nodes know this one, or nobody believes its adverts. Else
  * that which was there first, the last of the list: what is served does not move when another one comes.
@@ -364,12 +373,10 @@ static void announce_mac(struct segment *segment)
 
 static void review_one(struct engine *engine, const struct vrrp_link *link)
 {
-	struct segment *segment = engine->segments;
+	struct segment *segment = segment_at(engine, link->index);
 	bool other_mac, other_way;
 	uint64_t addresses;
 
-	while (segment && segment->index != link->index)
-		segment = segment->next;
 	if (!segment) {
 		if (!usable(link) || !wanted(engine, link))
 			return;

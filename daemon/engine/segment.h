@@ -64,6 +64,9 @@ struct segment {
 	struct unheard unheard[2]; /* IPv4, IPv6 */
 };
 
+/* The segment that is the interface of this index, or NULL. */
+struct segment *segment_at(const struct engine *engine, unsigned index);
+
 /*
  * The segment that holds `address` and matches one of the patterns (none: every interface). Of two cards in one subnet
  * that by whose address the cluster knows this node.

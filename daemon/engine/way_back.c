@@ -8,15 +8,6 @@
 #include "daemon/engine/node.h"
 #include "daemon/engine/setting.h"
 
-static struct segment *segment_of(struct engine *engine, const struct vrrp_link *link)
-{
-	struct segment *segment = engine->segments;
-
-	while (segment && segment->index != link->index)
-		segment = segment->next;
-	return segment;
-}
-
 /*
  * By what the kernel sends to clients anywhere it is asked itself: a VPN's client takes the default route's place with two
  * halves of it, with shorter pieces, or with a rule. One address in each half of IPv4; of IPv6, two of what is in use.
@@ -122,7 +113,7 @@ void way_back_fill(struct engine *engine, struct nft_skeleton *skeleton)
 	if (!engine->abilities.egress)
 		return;
 	for (size_t i = 0; i < count; i++) {
-		const struct segment *segment = segment_of(engine, &links[i]);
+		const struct segment *segment = segment_at(engine, links[i].index);
 
 		if (segment && segment->router_count > 0)
 			add_returns(skeleton, &links[i]);
@@ -230,7 +221,7 @@ static void say_why_not(struct engine *engine, const struct vrrp_link *link, int
 	const struct vrrp_link *other = other_way(engine, link, six, &mtu);
 	const char *family = six ? "IPv6" : "IPv4";
 
-	if (!other || !has_router(engine, segment_of(engine, link), six ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4))
+	if (!other || !has_router(engine, segment_at(engine, link->index), six ? BASE_FAMILY_IPV6 : BASE_FAMILY_IPV4))
 		return;
 	if (!engine->abilities.egress)
 		say(text, size, "%s: the default route (%s) is by %s, and only Linux 5.16 can have replies leave here",
@@ -257,7 +248,7 @@ void way_back_look(struct engine *engine)
 	char text[sizeof engine->no_way_back] = "";
 
 	for (size_t i = 0; i < count; i++) {
-		const struct segment *segment = segment_of(engine, &links[i]);
+		const struct segment *segment = segment_at(engine, links[i].index);
 
 		if (segment && !segment->up)
 			return; /* its routes went with it: nobody is answered by it, for another reason */
